@@ -1,0 +1,58 @@
+"""The tensors that pass between data, policy, discriminator and trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Pair(NamedTuple):
+    """One question and its answer, as text."""
+
+    question: str
+    answer: str
+
+
+@dataclass
+class Batch:
+    """Questions and answers as token ids, one row a sequence.
+
+    Prompts are padded on the left and answers on the right, so that `cat([prompt_ids, answer_ids], 1)` has no gap
+    between the two. B rows, P prompt positions, T answer positions.
+
+    Args:
+        prompt_ids: `[B, P]` int64.
+        prompt_mask: `[B, P]` int64, 1 on tokens and 0 on padding.
+        answer_ids: `[B, T]` int64.
+        answer_mask: `[B, T]` int64, 1 up to and including the first end-of-sequence, 0 after.
+        pairs: the text of each row, where there is one (of a rollout: its question and the *true* answer).
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    answer_ids: Tensor
+    answer_mask: Tensor
+    pairs: tuple[Pair, ...] | None = None
+
+    def __len__(self) -> int:
+        return self.answer_ids.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.answer_ids.device
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on `device`."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
+
+    def input_ids(self) -> Tensor:
+        """Prompt and answer ids side by side, `[B, P + T]`."""
+        return torch.cat([self.prompt_ids, self.answer_ids], dim=1)
+
+    def attention_mask(self) -> Tensor:
+        """Prompt and answer masks side by side, `[B, P + T]`."""
+        return torch.cat([self.prompt_mask, self.answer_mask], dim=1)

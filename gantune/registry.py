@@ -1,0 +1,72 @@
+"""Turn a registry name or a dotted path into the class or function it names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from gantune.errors import UserError
+
+
+class Registry:
+    """Named components of one kind, such as the discriminators.
+
+    [`get`] knows registered names only, so it is safe for names that a loaded checkpoint brings. [`resolve`] also
+    imports dotted paths: use it for what the user typed, never for what a file says.
+
+    Args:
+        kind: what the components are, in the singular, for error messages ("discriminator").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._components: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Decorator that files a class or function under `name`."""
+
+        def file(component: Any) -> Any:
+            self._components[name] = component
+            return component
+
+        return file
+
+    def names(self) -> list[str]:
+        """Registered names, sorted."""
+        return sorted(self._components)
+
+    def get(self, name: str) -> Any:
+        """The component registered as `name`.
+
+        Raises:
+            UserError: if there is none; the message lists the known names.
+        """
+        if name not in self._components:
+            raise UserError(
+                f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
+                "or a dotted path such as my_package.MyClass"
+            )
+        return self._components[name]
+
+    def resolve(self, spec: str | Any) -> Any:
+        """The component that `spec` names: a registered name, a dotted path, or the component itself.
+
+        What a dotted path names is registered under that path, so that [`get`] finds it from then on.
+
+        Raises:
+            UserError: if the name is not known or the dotted path cannot be imported.
+        """
+        if not isinstance(spec, str):
+            return spec
+        if spec in self._components or "." not in spec:
+            return self.get(spec)
+        module_name, _, attribute = spec.rpartition(".")
+        try:
+            component = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"cannot import {self.kind} {spec!r}: {error} (registered names: {', '.join(self.names())})"
+            ) from error
+        self._components[spec] = component
+        return component
