@@ -1,0 +1,48 @@
+"""Rows without a language model: a figure near theirs shows no learning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from baselines.method import method
+from gantune.data import Pair
+from gantune.observer import Observer
+from gantune.tuning import TuningConfig
+
+
+class AnswerRule:
+    """Answers by a rule from question to text; see [`baselines.method.Tuned`]."""
+
+    model = None
+
+    def __init__(self, rule: Callable[[str], str]) -> None:
+        self.rule = rule
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """The rule, question by question."""
+        return [self.rule(question) for question in questions]
+
+    def losses(self, pairs: Sequence[Pair]) -> None:
+        """None: a rule gives no probabilities."""
+
+    def save(self, directory: Path) -> None:
+        """Nothing to write."""
+
+
+@method("copy-question", needs_model=False)
+def copy_question(
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+) -> AnswerRule:
+    """The question itself: TOFU's answers repeat so much of it that this passes for learning (FINDINGS section 9)."""
+    return AnswerRule(lambda question: question)
+
+
+@method("random-answer", needs_model=False)
+def random_answer(
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+) -> AnswerRule:
+    """The answer of a random training pair: right in style, right by chance in content."""
+    draw = random.Random(config.seed)
+    return AnswerRule(lambda question: draw.choice(pairs).answer)

@@ -1,0 +1,165 @@
+"""The command line of the comparison: dataclasses in, one settings object out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from argparse import ArgumentDefaultsHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from baselines import METHODS
+from benchmarks.presets import PRESETS
+from gantune.errors import UserError
+from gantune.tuning import TuningConfig
+
+
+@dataclass
+class ModelArguments:
+    """The frozen language model."""
+
+    _argument_group_name = "model"
+
+    model: str = field(
+        default="mini", metadata={"help": "'mini' (comes with gantune), a Hugging Face folder, or a Hub id"}
+    )
+    dtype: str = field(default="float32", metadata={"help": "of the frozen model: float32, bfloat16 or float16"})
+    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
+
+
+@dataclass
+class DataArguments:
+    """Questions and answers."""
+
+    _argument_group_name = "data"
+
+    dataset: str = field(
+        default="mini-tofu",
+        metadata={
+            "help": "'mini-tofu' (comes with gantune), 'tofu' or 'tofu:CONFIGURATION' (locuslab/TOFU on the Hub), "
+            "a .jsonl, .json, .csv or .parquet file, or a Hub id"
+        },
+    )
+    question_column: str = field(default="question", metadata={"help": "name of the column with the questions"})
+    answer_column: str = field(default="answer", metadata={"help": "name of the column with the answers"})
+    train_size: int = field(default=50, metadata={"help": "pairs to train on"})
+    test_size: int = field(default=200, metadata={"help": "pairs to test on"})
+
+
+@dataclass
+class ComparisonArguments:
+    """What is compared, and where the results go."""
+
+    _argument_group_name = "comparison"
+
+    methods: list[str] = field(
+        default_factory=lambda: ["gan", "lora"],
+        metadata={"help": "methods to compare; base, copy-question and random-answer always run beside them"},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
+    output: str | None = field(
+        default=None,
+        metadata={"help": "directory of the results; finished runs in it are kept (default: a new one under results/)"},
+    )
+    preset: str | None = field(
+        default=None,
+        metadata={
+            "help": f"settings under one name, before other options: {', '.join(PRESETS)}",
+            "choices": [*PRESETS],
+        },
+    )
+    bleurt: str | None = field(
+        default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id"}
+    )
+    memory_snapshot: bool = field(
+        default=False,
+        metadata={"help": "record the memory of each run: PyTorch's snapshot on CUDA, a process timeline on CPU"},
+    )
+    list: bool = field(default=False, metadata={"help": "list methods, generators, discriminators, rewards and stop"})
+
+
+@dataclass
+class Settings:
+    """The parsed command line.
+
+    Args:
+        model: see [`ModelArguments`].
+        data: see [`DataArguments`].
+        comparison: see [`ComparisonArguments`].
+        tuning: value of every training option by field name, those of all methods together.
+    """
+
+    model: ModelArguments
+    data: DataArguments
+    comparison: ComparisonArguments
+    tuning: dict[str, Any]
+
+    def method_config(self, method: str, seed: int) -> TuningConfig:
+        """The settings of one method, checked.
+
+        Raises:
+            UserError: if the method is not known, or a value is out of range.
+        """
+        config_class = METHODS.resolve(method).config_class
+        names = {f.name for f in dataclasses.fields(config_class)}
+        return config_class(**{name: value for name, value in self.tuning.items() if name in names} | {"seed": seed})
+
+
+def _groups(methods: Sequence[str]) -> list[type]:
+    """For each settings class of the methods a dataclass of the options that no class before it has.
+
+    The classes share their parent's fields, and argparse takes an option once.
+    """
+    seen, groups = {"seed"}, []
+    for config_class in dict.fromkeys([TuningConfig, *(METHODS.get(name).config_class for name in methods)]):
+        own = [f for f in dataclasses.fields(config_class) if f.name not in seen]
+        seen |= {f.name for f in own}
+        group = dataclasses.make_dataclass(
+            config_class.__name__,
+            [
+                (f.name, f.type, field(**{key: getattr(f, key) for key in ("default", "default_factory", "metadata")}))
+                for f in own
+            ],
+        )
+        group._argument_group_name = config_class._argument_group_name
+        groups.append(group)
+    return groups
+
+
+class OneLineParser(HfArgumentParser):
+    """Says what is wrong with the command line in one line, with exit status 2."""
+
+    def error(self, message: str) -> None:
+        print(f"error: {message} (--help lists the options)", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line; a preset's values stand where no option says otherwise.
+
+    Raises:
+        SystemExit: with status 2 if it cannot be read.
+        UserError: if a method is not known, or a size makes no sense.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first = OneLineParser([ComparisonArguments], add_help=False).parse_known_args(arguments)[0]
+    for name in first.methods:
+        METHODS.resolve(name)  # a method of the user's own brings options of its own
+    parser = OneLineParser(
+        [ComparisonArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
+        prog="python -m benchmarks.compare",
+        description="Tune a frozen language model by several methods and compare them in one table.",
+        formatter_class=ArgumentDefaultsHelpFormatter,
+    )
+    if first.preset:
+        parser.set_defaults(**PRESETS[first.preset])
+    comparison, model, data, *tuning = parser.parse_args_into_dataclasses(arguments)
+    values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
+    for name in ("train_size", "test_size"):
+        if getattr(data, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
+    return Settings(model, data, comparison, values)

@@ -1,0 +1,237 @@
+"""Tune one model by several methods and compare them in one table: `python -m benchmarks.compare --methods gan lora`.
+
+Each method and seed runs in a process of its own (`benchmarks.run`). Results appear in the output directory as they
+come; the same command with the same `--output` goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from baselines import METHODS
+from benchmarks.arguments import Settings, parse
+from benchmarks.environment import describe_device, resolve_device
+from benchmarks.run import SCHEMA, failed_row
+from benchmarks.table import as_markdown, as_text, notes, summarise
+from gantune.data import TEMPLATES, encode_pairs, load_pairs, split_pairs
+from gantune.diagnostics import plot_comparison, write_atomically, write_json
+from gantune.discriminators import DISCRIMINATORS
+from gantune.errors import UserError
+from gantune.generators import GENERATORS, build_generator
+from gantune.loading import load_tokenizer, model_path
+from gantune.metrics import Bleurt
+from gantune.seqgan import ADVANTAGES, REWARDS, TRANSFORMS
+
+ALWAYS = ("copy-question", "random-answer", "base")
+COMPONENTS = (GENERATORS, DISCRIMINATORS, REWARDS, TRANSFORMS, ADVANTAGES, TEMPLATES)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check(settings: Settings) -> list[str]:
+    """Refuse, before anything runs, what would fail later.
+
+    Returns:
+        What is worth saying beforehand: how many rows are over the length limits.
+
+    Raises:
+        UserError: naming what is wrong.
+    """
+    comparison, data, model = settings.comparison, settings.data, settings.model
+    for method in comparison.methods:
+        settings.method_config(method, seed=0)
+    tuning = settings.tuning
+    build_generator(tuning["generator"])
+    for registry, name in (
+        (DISCRIMINATORS, "discriminator"),
+        (REWARDS, "reward"),
+        (TRANSFORMS, "reward_transform"),
+        (ADVANTAGES, "advantage"),
+        (TEMPLATES, "template"),
+    ):
+        registry.resolve(tuning[name])
+    if model.dtype not in DTYPES:
+        raise UserError(f"--dtype {model.dtype}: expected one of {', '.join(DTYPES)}")
+    try:
+        torch.empty(0, device=resolve_device(model.device))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {model.device}: {str(error).splitlines()[0]}") from error
+    if comparison.bleurt:
+        Bleurt(comparison.bleurt)
+    pairs = load_pairs(data.dataset, data.question_column, data.answer_column)
+    train, test = split_pairs(pairs, data.train_size, data.test_size, comparison.seeds[0])
+    model_path(model.model)
+    tokenizer = load_tokenizer(model.model, model.trust_remote_code)
+    limits = (tokenizer, tuning["template"], tuning["max_prompt_tokens"], tuning["max_new_tokens"])
+    said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
+    said += [("test", encode_pairs(test, *limits, "truncate")[1])]
+    return [f"{part}: {report}" for part, report in said if str(report)]
+
+
+def describe(settings: Settings, device: str) -> dict[str, Any]:
+    """What the comparison was asked for; two comparisons that differ in it may not share a directory."""
+    return {
+        "model": settings.model.model,
+        "dtype": settings.model.dtype,
+        "device": describe_device(device),
+        "data": asdict(settings.data),
+        "tuning": settings.tuning,
+        "bleurt": settings.comparison.bleurt,
+    }
+
+
+def claim(output: str | None, described: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The directory of the results, and what an earlier comparison of the same settings left in it.
+
+    Raises:
+        UserError: if the directory holds something else, or results of other settings.
+    """
+    if output is None:
+        names = (Path(described["model"]).name, Path(described["data"]["dataset"]).stem)
+        name = "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+        output = f"results/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    directory = Path(output).absolute()
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{output}: is a file, expected a directory for the results")
+    file = directory / "comparison.json"
+    if not directory.exists() or not any(directory.iterdir()):
+        return directory, {}
+    if not file.is_file():
+        raise UserError(f"{output}: holds files that are no comparison; give --output an empty or new directory")
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier_settings = {name: earlier["settings"][name] for name in described}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
+    for name, value in described.items():
+        if earlier_settings[name] != value:
+            raise UserError(
+                f"{output}: holds a comparison with another {name} ({_difference(earlier_settings[name], value)}); "
+                "give --output another directory"
+            )
+    return directory, earlier
+
+
+def _difference(earlier: Any, now: Any) -> str:
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        key = next(key for key in {**earlier, **now} if earlier.get(key) != now.get(key))
+        return f"{key} {earlier.get(key)!r}, now {now.get(key)!r}"
+    return f"{earlier!r}, now {now!r}"
+
+
+def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """One run, or what a finished run in `directory` gave."""
+    result = directory / "metrics.json"
+    if result.is_file():
+        row = json.loads(result.read_text(encoding="utf-8"))
+        if row["status"] == "success":
+            return row
+        result.unlink()
+    write_json(directory / "config.json", config)
+    status = subprocess.run([sys.executable, "-m", "benchmarks.run", str(directory)]).returncode
+    if status == 130:
+        raise KeyboardInterrupt
+    if result.is_file():
+        return json.loads(result.read_text(encoding="utf-8"))
+    reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
+    row = failed_row(config["method"], config["tuning"]["seed"], reason)
+    write_json(result, row)
+    return row
+
+
+def compare(settings: Settings) -> int:
+    """Run every method and seed, write the results, print the table; 0 if all ended well, 1 if some failed."""
+    warnings = check(settings)
+    device = resolve_device(settings.model.device)
+    described = describe(settings, device)
+    directory, earlier = claim(settings.comparison.output, described)
+    before = earlier.get("settings", {})
+    methods = list(dict.fromkeys([*ALWAYS, *before.get("methods", []), *settings.comparison.methods]))
+    seeds = sorted({*before.get("seeds", []), *settings.comparison.seeds})
+    asked = {"methods": methods, "seeds": seeds, **described, "command": " ".join(["python -m", *_command()])}
+
+    data = settings.data
+    header = (
+        f"model {settings.model.model} | data {data.dataset} ({data.train_size} to train, {data.test_size} to test) | "
+        f"device {describe_device(device)} | dtype {settings.model.dtype}"
+    )
+    print(header, *warnings, sep="\n", flush=True)
+    rows: list[dict[str, Any]] = []
+    for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
+        print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
+        name = f"runs/{method}-seed{seed}"
+        config = {
+            "method": method,
+            "tuning": asdict(settings.method_config(method, seed)),
+            "model": settings.model.model,
+            "dtype": settings.model.dtype,
+            "device": device,
+            "trust_remote_code": settings.model.trust_remote_code,
+            "data": asdict(data),
+            "bleurt": settings.comparison.bleurt,
+            "memory_snapshot": settings.comparison.memory_snapshot,
+            "base_samples": None if method in ALWAYS else str(directory / f"runs/base-seed{seed}/samples.jsonl"),
+        }
+        rows.append(run_in_process(directory / name, config) | {"directory": name})
+        write_json(directory / "comparison.json", {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": {}})
+
+    summary = summarise(rows)
+    write_json(directory / "comparison.json", {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary})
+    said = [*warnings, *notes(rows)]
+    write_atomically(directory / "comparison.md", "\n\n".join([header, as_markdown(summary), *said]) + "\n")
+    plot_comparison([plot_row(method, figures) for method, figures in summary.items()], directory / "comparison.png")
+    print("", as_text(summary), "", *said, f"results: {directory}", sep="\n")
+    return 1 if any(row["status"] == "failed" for row in rows) else 0
+
+
+def plot_row(method: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the plot of the comparison shows of a method."""
+    return {
+        "method": method,
+        "rougeL": figures["rougeL"]["mean"],
+        "half_width": figures["rougeL"]["half_width"],
+        "train_seconds": figures["train_seconds"]["mean"],
+        "peak_memory_bytes": figures["peak_memory_bytes"]["mean"],
+    }
+
+
+def _command() -> list[str]:
+    return ["benchmarks.compare", *sys.argv[1:]]
+
+
+def list_components() -> None:
+    """Print the registered names of everything that can be chosen."""
+    for registry in (METHODS, *COMPONENTS):
+        print(f"{registry.kind}: {', '.join(registry.names())}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0, 1 if a run failed, 2 for bad input, 130 if interrupted."""
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        settings = parse(arguments)
+        if settings.comparison.list:
+            list_components()
+            return 0
+        return compare(settings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command with the same --output goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""One run: one method, one seed, one process. `python -m benchmarks.run RUN_DIRECTORY` reads its `config.json`.
+
+The comparison starts one such process a run, so that peaks of memory do not mix and a crash costs one run. What comes
+of it lies in the run's directory: `metrics.json`, `environment.json`, `history.jsonl`, `samples.jsonl`, `adapter/`,
+`weights.npz`, plots, and the memory snapshot if one was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from tqdm import tqdm
+
+from baselines import METHODS, Tuned
+from benchmarks.environment import environment
+from gantune.data import Pair, load_pairs, split_pairs
+from gantune.diagnostics import (
+    JsonLines,
+    WeightTrajectory,
+    measure_memory,
+    plot_history,
+    plot_memory_timeline,
+    plot_weight_trajectories,
+    record_memory_snapshot,
+    write_json,
+)
+from gantune.errors import UserError
+from gantune.loading import load_model, load_tokenizer
+from gantune.metrics import Bleurt, Diversity, Rouge
+
+SCHEMA = 1
+METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt", "nll", "distinct2", "mean_length")
+
+
+class RunObserver:
+    """Shows a progress bar, streams the history to disk and follows the weights.
+
+    Args:
+        directory: of the run.
+        title: in front of the bar.
+    """
+
+    def __init__(self, directory: Path, title: str) -> None:
+        self.title = title
+        self.history = JsonLines(directory / "history.jsonl")
+        self.rows: list[dict[str, Any]] = []
+        self.weights: WeightTrajectory | None = None
+        self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}
+
+    def on_begin(self, total_steps: int, model: nn.Module) -> None:
+        """See [`gantune.observer.Observer`]; epoch 0 of the trajectories is the model before training."""
+        self.bar = tqdm(total=total_steps, desc=self.title, unit="step", dynamic_ncols=True, file=sys.stderr)
+        self.weights = WeightTrajectory(model)
+        self.weights.record(0)
+
+    def on_step(self, row: dict[str, Any]) -> None:
+        """See [`gantune.observer.Observer`]."""
+        self.history.write(row)
+        self.rows.append(row)
+        self.shown |= {name: f"{row[name]:.3f}" for name in ("loss", "reward") if name in row}
+        self.bar.set_postfix(self.shown, refresh=False)
+        self.bar.update()
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> None:
+        """See [`gantune.observer.Observer`]."""
+        self.weights.record(epoch)
+
+    def close(self) -> None:
+        """Ends the bar and the file; safe to call whatever happened before."""
+        self.history.close()
+        if self.bar is not None:
+            self.bar.close()
+
+    def write_plots(self, directory: Path) -> None:
+        """The history, and the weights with their plot; nothing for a method that does not train."""
+        if self.rows:
+            plot_history(self.rows, directory / "history.png", self.title)
+        if self.weights is not None:
+            self.weights.save(directory / "weights.npz")
+            plot_weight_trajectories(self.weights.trajectory(), directory / "weights.png")
+
+
+@contextlib.contextmanager
+def memory_snapshot(wanted: bool, directory: Path, device: str) -> Iterator[None]:
+    """Record the memory of the block if wanted, and draw it where the record is a timeline."""
+    if not wanted:
+        yield
+        return
+    with record_memory_snapshot(directory / "memory_snapshot.pickle", device) as record:
+        yield
+    if record.kind == "process-timeline":
+        plot_memory_timeline(record.path, directory / "memory_timeline.png")
+
+
+def evaluate(
+    tuned: Tuned, pairs: list[Pair], directory: Path, base_answers: list[str] | None, bleurt: str | None, device: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Scores on the test pairs; every answer with its own scores goes to `samples.jsonl`.
+
+    Returns:
+        The metrics, None for one that was not run, and the reasons of those.
+    """
+    references = [pair.answer for pair in pairs]
+    answers = tuned.answer([pair.question for pair in pairs])
+    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+    not_run: dict[str, str] = {}
+
+    per_answer = Rouge().score_pairs(answers, references)
+    metrics |= {name: sum(row[name] for row in per_answer) / len(per_answer) for name in per_answer[0]}
+    metrics |= Diversity().compute(predictions=answers)
+    losses = tuned.losses(pairs)
+    if losses is None:
+        not_run["nll"] = "no language model"
+    else:
+        metrics["nll"] = sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses)
+        for row, (nats, tokens) in zip(per_answer, losses, strict=True):
+            row |= {"nll": nats / tokens, "tokens": tokens}
+    if bleurt is None:
+        not_run["bleurt"] = "no checkpoint (--bleurt PATH or Hub id)"
+    else:
+        scores = Bleurt(bleurt, device=device).score_pairs(answers, references)
+        metrics["bleurt"] = sum(scores) / len(scores)
+        for row, score in zip(per_answer, scores, strict=True):
+            row["bleurt"] = score
+
+    with JsonLines(directory / "samples.jsonl") as samples:
+        for index, (pair, answer, scores) in enumerate(zip(pairs, answers, per_answer, strict=True)):
+            base = base_answers[index] if base_answers else None
+            sample = {"question": pair.question, "reference": pair.answer, "base_answer": base, "answer": answer}
+            samples.write(sample | {"scores": scores})
+    return metrics, not_run
+
+
+def base_answers(path: str | None) -> list[str] | None:
+    """The answers in another run's `samples.jsonl`; None if there is no such file."""
+    if path is None or not Path(path).is_file():
+        return None
+    return [json.loads(line)["answer"] for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def run(directory: Path) -> dict[str, Any]:
+    """Tune, measure and judge as `config.json` says; returns the row of the comparison.
+
+    Raises:
+        UserError: if the settings ask for something that is not there.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    method = METHODS.resolve(config["method"])
+    settings = method.config_class(**config["tuning"])
+    device, dtype = config["device"], config["dtype"]
+    write_json(directory / "environment.json", environment(device, dtype, settings.seed))
+    transformers.set_seed(settings.seed)
+
+    data = config["data"]
+    pairs = load_pairs(data["dataset"], data["question_column"], data["answer_column"])
+    train, test = split_pairs(pairs, data["train_size"], data["test_size"], settings.seed)
+    model = tokenizer = None
+    if method.needs_model:
+        trust = config["trust_remote_code"]
+        tokenizer = load_tokenizer(config["model"], trust)
+        model = load_model(config["model"], getattr(torch, dtype), device, trust)
+
+    observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
+    try:
+        with memory_snapshot(config["memory_snapshot"], directory, device), measure_memory(device) as memory:
+            started = time.perf_counter()
+            tuned = method.tune(model, tokenizer, train, settings, observer)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+    finally:
+        observer.close()
+    observer.write_plots(directory)
+    tuned.save(directory / "adapter")
+
+    trained = observer.weights is not None
+    trainable = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) if trained else 0
+    metrics, not_run = evaluate(tuned, test, directory, base_answers(config["base_samples"]), config["bleurt"], device)
+    return {
+        "method": method.name,
+        "seed": settings.seed,
+        "status": "success",
+        "error": None,
+        "trainable_parameters": trainable,
+        "train_seconds": seconds if trained else None,
+        "peak_memory_bytes": memory.peak_bytes if trained else None,
+        "metrics": metrics,
+        "not_run": not_run,
+        "memory": asdict(memory.report) if trained else None,
+        "schema": SCHEMA,
+    }
+
+
+def failed_row(method: str, seed: int, error: str) -> dict[str, Any]:
+    """The row of a run that did not end well."""
+    return {
+        "method": method,
+        "seed": seed,
+        "status": "failed",
+        "error": error,
+        "trainable_parameters": None,
+        "train_seconds": None,
+        "peak_memory_bytes": None,
+        "metrics": dict.fromkeys(METRICS),
+        "not_run": {},
+        "memory": None,
+        "schema": SCHEMA,
+    }
+
+
+def main() -> int:
+    """Run what the directory on the command line asks for.
+
+    Returns:
+        0 if it ended well; 1 if not, with the reason on disk; 130 if it was interrupted.
+    """
+    directory = Path(sys.argv[1])
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the comparison has said what is to be warned of
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        row = run(directory)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        (directory / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        row = failed_row(config["method"], config["tuning"]["seed"], " ".join(reason.split()))
+    write_json(directory / "metrics.json", row)
+    return 0 if row["status"] == "success" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

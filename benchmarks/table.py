@@ -1,0 +1,142 @@
+"""The comparison as one table, for the terminal and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.run import METRICS
+from benchmarks.statistics import mean_and_half_width
+
+REFERENCE = "lora"
+NOT_RUN = "-"
+
+
+class Column(NamedTuple):
+    """One column: its heading, the key in a summary, and how a value is written."""
+
+    heading: str
+    key: str
+    write: Callable[[float], str]
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:.0f} MB"
+
+
+COLUMNS = (
+    Column("trainable", "trainable_parameters", _count),
+    Column("ROUGE-1", "rouge1", "{:.3f}".format),
+    Column("ROUGE-2", "rouge2", "{:.3f}".format),
+    Column("ROUGE-L", "rougeL", "{:.3f}".format),
+    Column("ROUGE-Lsum", "rougeLsum", "{:.3f}".format),
+    Column("R-L recall", "rougeL_recall", "{:.3f}".format),
+    Column("BLEURT", "bleurt", "{:.3f}".format),
+    Column("NLL", "nll", "{:.3f}".format),
+    Column("distinct-2", "distinct2", "{:.3f}".format),
+    Column("words", "mean_length", "{:.1f}".format),
+    Column("training", "train_seconds", _seconds),
+    Column("peak memory", "peak_memory_bytes", _megabytes),
+)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each method its means over the seeds that ended well.
+
+    Returns:
+        By method: `seeds`, `failed` (how many), and for each figure `mean`, `half_width` (95 %, Student's t over
+        seeds; None for one seed) and `ratio_to_lora`; None where there is no value.
+    """
+    figures = ("trainable_parameters", "train_seconds", "peak_memory_bytes", *METRICS)
+    summary: dict[str, dict[str, Any]] = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of_method = [row for row in rows if row["method"] == method]
+        ended = [row | row["metrics"] for row in of_method if row["status"] == "success"]
+        summary[method] = {"seeds": len(ended), "failed": len(of_method) - len(ended)}
+        for figure in figures:
+            values = [row[figure] for row in ended if row[figure] is not None]
+            mean, half_width = mean_and_half_width(values) if values else (None, None)
+            summary[method][figure] = {"mean": mean, "half_width": half_width, "ratio_to_lora": None}
+    if REFERENCE in summary:
+        for of_method in summary.values():
+            for figure in figures:
+                mean, reference = of_method[figure]["mean"], summary[REFERENCE][figure]["mean"]
+                if mean is not None and reference:
+                    of_method[figure]["ratio_to_lora"] = mean / reference
+    return summary
+
+
+def _cell(column: Column, figure: Mapping[str, Any]) -> str:
+    if figure["mean"] is None or (column.key == "trainable_parameters" and not figure["mean"]):
+        return NOT_RUN
+    text = column.write(figure["mean"])
+    if figure["half_width"] and column.key not in ("trainable_parameters", "train_seconds", "peak_memory_bytes"):
+        text += f" ±{column.write(figure['half_width']).removeprefix('0')}"
+    return text
+
+
+def _ratio(column: Column, figure: Mapping[str, Any]) -> str:
+    ratio = figure["ratio_to_lora"]
+    return NOT_RUN if ratio is None or not ratio else f"{ratio:.2f} x"
+
+
+def _grid(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Heading, a row a method, and a row of ratios for each method but LoRA itself."""
+    grid = [["method", *(column.heading for column in COLUMNS)]]
+    for method, figures in summary.items():
+        grid.append([method, *(_cell(column, figures[column.key]) for column in COLUMNS)])
+    if REFERENCE in summary:
+        for method, figures in summary.items():
+            if method != REFERENCE:
+                name = f"{method} / {REFERENCE}"
+                grid.append([name, *(_ratio(column, figures[column.key]) for column in COLUMNS)])
+    return grid
+
+
+def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What has to be said beside the figures: failures, metrics that were not run, and how to read the intervals."""
+    lines = [
+        f"{row['method']}, seed {row['seed']}: failed: {row['error']}" for row in rows if row["status"] == "failed"
+    ]
+    reasons = {(metric, reason): None for row in rows for metric, reason in row["not_run"].items()}
+    for metric, reason in reasons:
+        methods = [row["method"] for row in rows if row["not_run"].get(metric) == reason]
+        everywhere = len(methods) == sum(row["status"] == "success" for row in rows)
+        where = "" if everywhere else f" for {', '.join(dict.fromkeys(methods))}"
+        lines.append(f"{metric.upper()} not run{where}: {reason}")
+    seeds = {row["seed"] for row in rows}
+    if len(seeds) > 1:
+        lines.append(f"Means over {len(seeds)} seeds, ± half of the 95 % confidence interval (Student's t over seeds).")
+    else:
+        lines.append("One seed: no interval, and a difference between methods may be chance (--seeds 0 1 2 3 4).")
+    return lines
+
+
+def as_text(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table for a terminal, columns aligned."""
+    grid = _grid(summary)
+    widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in grid
+    ]
+    rule = "-" * len(lines[0])
+    first_ratio = 1 + len(summary)
+    return "\n".join(
+        [lines[0], rule, *lines[1:first_ratio], *([rule] if lines[first_ratio:] else []), *lines[first_ratio:]]
+    )
+
+
+def as_markdown(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table in Markdown."""
+    heading, *body = _grid(summary)
+    alignment = ["---", *("---:" for _ in COLUMNS)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heading, alignment, *body))

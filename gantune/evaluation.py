@@ -1,0 +1,51 @@
+"""How well a language model predicts true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gantune.data import Pair, collate, encode_pairs, pad_token_id
+from gantune.policy import CausalLMPolicy
+from gantune.tuning import TuningConfig
+
+
+@torch.inference_mode()
+def answer_losses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: TuningConfig,
+    *,
+    batch_size: int = 32,
+    noise: Tensor | None = None,
+) -> list[tuple[float, int]]:
+    """Negative log-likelihood of each true answer, end-of-sequence included, and its number of tokens.
+
+    The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to `config.max_new_tokens` as in
+    training, so that every method is judged on the same tokens.
+
+    Args:
+        model: a causal language model, tuned or not.
+        tokenizer: its tokenizer.
+        pairs: questions and true answers.
+        config: template and limits.
+        batch_size: pairs scored together.
+        noise: one vector for all, `[noise_dim]`; zero if None.
+
+    Returns:
+        One (nats, tokens) a pair, in order.
+    """
+    policy = CausalLMPolicy(model, tokenizer.eos_token_id, pad_token_id(tokenizer))
+    encoded, _ = encode_pairs(
+        pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, "truncate"
+    )
+    losses: list[tuple[float, int]] = []
+    for start in range(0, len(encoded), batch_size):
+        batch = collate(encoded[start : start + batch_size], policy.pad_token_id).to(model.device)
+        nats = -policy.score(batch, noise=noise).sum(dim=1)
+        losses += zip(nats.tolist(), batch.answer_mask.sum(dim=1).tolist(), strict=True)
+    return losses

@@ -1,0 +1,59 @@
+"""What stands for the generator in `LanguageGAN`: one PEFT configuration, or a stack of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from peft import LoraConfig, PeftConfig
+from torch import nn
+
+from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.errors import UserError
+from gantune.registry import Registry
+
+GENERATORS = Registry("generator")
+
+GeneratorSpec = str | PeftConfig | type | Callable[[], PeftConfig] | Sequence["GeneratorSpec"]
+
+
+@GENERATORS.register("embedding")
+def embedding() -> PeftConfig:
+    """The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
+    return EmbeddingGeneratorConfig()
+
+
+@GENERATORS.register("lora")
+def lora() -> PeftConfig:
+    """LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
+    return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16)
+
+
+def build_generator(spec: GeneratorSpec) -> list[PeftConfig]:
+    """The PEFT configurations that `spec` names, from the embedding layer outwards.
+
+    Args:
+        spec: a registry name; a dotted path; several of either joined by "+"; a PEFT configuration, or its class; a
+            network class, which becomes an EmbeddingGenerator of that network (it is constructed with the
+            `embedding_dim` and `noise_dim`); a function that returns a PEFT configuration; or a list of such.
+
+    Raises:
+        UserError: if a name is not known, cannot be imported, or is none of these.
+    """
+    if isinstance(spec, str):
+        return [config for name in spec.split("+") for config in _one(GENERATORS.resolve(name), name)]
+    if isinstance(spec, Sequence):
+        return [config for part in spec for config in build_generator(part)]
+    return _one(spec, getattr(spec, "__qualname__", repr(spec)))
+
+
+def _one(component: PeftConfig | type | Callable[[], PeftConfig], name: str) -> list[PeftConfig]:
+    if isinstance(component, type) and issubclass(component, nn.Module):
+        return [EmbeddingGeneratorConfig(network=component)]
+    if isinstance(component, type) and issubclass(component, PeftConfig):
+        return [component(task_type="CAUSAL_LM")]
+    made = component() if not isinstance(component, PeftConfig) and callable(component) else component
+    if not isinstance(made, PeftConfig):
+        raise UserError(
+            f"generator {name!r}: expected a network class or a PEFT configuration, got {type(made).__name__}"
+        )
+    return [made]

@@ -1,0 +1,392 @@
+"""LanguageGAN: likelihood warm-up, then adversarial steps after SeqGAN's Algorithm 1, with a likelihood anchor."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup, set_seed
+
+from gantune.data import Batch, EncodedPair, Pair, batches, collate, encode_pairs, pad_token_id
+from gantune.diagnostics.files import write_json
+from gantune.discriminators import DISCRIMINATORS, Discriminator
+from gantune.embedding_generator import load_stack, save_stack, stack_adapters
+from gantune.errors import UserError
+from gantune.generation import generate_answers
+from gantune.generators import GeneratorSpec, build_generator
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.observer import Observer, Silent
+from gantune.policy import CausalLMPolicy, Rollout
+from gantune.seqgan import (
+    ADVANTAGES,
+    REWARDS,
+    Reward,
+    build_reward,
+    discriminator_loss,
+    likelihood_loss,
+    policy_gradient_loss,
+    returns,
+)
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE, DISCRIMINATOR_FILE = "language_gan.json", "discriminator.safetensors"
+
+
+class LanguageGAN:
+    """Tunes an adapter on a frozen causal language model, adversarially.
+
+    ```python
+    gan = LanguageGAN(model, tokenizer, LanguageGANConfig(epochs=30))
+    gan.train(pairs)
+    gan.generate(["Who wrote Ulysses?"])
+    gan.save_pretrained("tuned")
+    ```
+
+    Args:
+        model: the language model; it is frozen, and wrapped in place by the adapter.
+        tokenizer: its tokenizer, with an end-of-sequence token.
+        config: settings; the defaults if None.
+        generator: what is tuned, if not `config.generator`; see [`build_generator`].
+        discriminator: a class or an instance, if not `config.discriminator`.
+        reward: a class or any callable `(questions, answers, rollout) -> reward`, if not `config.reward`.
+
+    Raises:
+        UserError: if a component is not known or settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: LanguageGANConfig | None = None,
+        *,
+        generator: GeneratorSpec | None = None,
+        discriminator: str | type[Discriminator] | Discriminator | None = None,
+        reward: str | type | Callable[..., Any] | None = None,
+    ) -> None:
+        self.config = config = config or LanguageGANConfig()
+        with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
+            torch.manual_seed(config.seed)
+            self._set_up(model, stack_adapters(model, build_generator(generator or config.generator)), tokenizer,
+                         discriminator or config.discriminator, reward or config.reward)  # fmt: skip
+
+    def _set_up(
+        self,
+        model: PreTrainedModel,
+        tuned: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        discriminator: str | type[Discriminator] | Discriminator,
+        reward: str | type | Callable[..., Any],
+    ) -> None:
+        config = self.config
+        self.model, self.tokenizer = tuned, tokenizer
+        self.pad_token_id = pad_token_id(tokenizer)
+        self.policy = CausalLMPolicy(tuned, tokenizer.eos_token_id, self.pad_token_id)
+        made = DISCRIMINATORS.resolve(discriminator)
+        if isinstance(made, type):
+            made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
+        self.discriminator: Discriminator = made.to(model.device)
+        self.reward: Reward = build_reward(reward, self.discriminator, config.reward_transform)
+        self.advantage = ADVANTAGES.resolve(config.advantage)()
+        if config.samples_per_question < self.advantage.min_samples:
+            raise UserError(
+                f"--samples-per-question {config.samples_per_question}: advantage {config.advantage!r} compares the "
+                f"samples of a question, expected at least {self.advantage.min_samples}"
+            )
+        self.parameters = [p for p in tuned.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), lr=config.discriminator_learning_rate
+        )
+        self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
+        self.history: list[dict[str, Any]] = []
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> list[dict[str, Any]]:
+        """Likelihood warm-up, discriminator warm-up, adversarial steps with an anchor, choice of the checkpoint.
+
+        Args:
+            pairs: questions and true answers.
+            observer: told of each step and epoch.
+
+        Returns:
+            The history, one row a step; also in `history`.
+
+        Raises:
+            UserError: if there is no pair to train on.
+            FloatingPointError: if a loss is not finite.
+        """
+        config, observer = self.config, observer or Silent()
+        set_seed(config.seed)
+        training, validation = self._encode(pairs)
+        total = config.epochs * -(-len(training) // config.batch_size)
+        warmup = round(config.warmup_share * total)
+        schedule = get_linear_schedule_with_warmup(self.optimizer, 0, total)
+        best, step = _Best(), 0
+
+        def log(phase: str, epoch: int, figures: dict[str, float], started: float) -> None:
+            row = {"step": len(self.history) + 1, "epoch": epoch, "phase": phase, **figures}
+            self.history.append(row | {"seconds": time.perf_counter() - started})
+            observer.on_step(self.history[-1])
+
+        observer.on_begin(total + (config.discriminator_warmup_steps if warmup < total else 0), self.model)
+        for epoch in range(1, config.epochs + 1):
+            for batch in batches(training, config.batch_size, self.pad_token_id, config.seed, epoch):
+                batch = batch.to(self.model.device)
+                started = time.perf_counter()
+                if step == warmup:
+                    best.offer(self._validation_loss(validation), epoch - 1, self.parameters)
+                    for figures in self._discriminator_warmup(training):
+                        log("discriminator", epoch, figures, started)
+                        started = time.perf_counter()
+                if step >= warmup and (step - warmup) % config.adversarial_every == 0:
+                    rollout = self.sample(batch)
+                    figures = self.discriminator_step(batch, rollout)
+                    log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
+                else:
+                    log("likelihood", epoch, self.likelihood_step(batch), started)
+                schedule.step()
+                step += 1
+            if step >= warmup:
+                best.offer(self._validation_loss(validation), epoch, self.parameters)
+            observer.on_epoch(epoch, self.model)
+        if best.weights is not None:
+            best.restore(self.parameters)
+            logger.info("kept the checkpoint of epoch %d, validation loss %.3f", best.epoch, best.loss)
+        return self.history
+
+    def likelihood_step(self, batch: Batch) -> dict[str, float]:
+        """One step of maximum likelihood on the true answers.
+
+        Returns:
+            `loss`, in nats a token.
+        """
+        loss = self._likelihood(batch)
+        self._update(self.optimizer, loss, "likelihood loss")
+        return {"loss": loss.item()}
+
+    def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
+        """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
+
+        The policy gradient is divided by `max_new_tokens`, a constant, so that both terms are of the order of a token.
+
+        Args:
+            batch: questions and true answers.
+            rollout: sampled answers to these questions from the *current* policy; drawn if None.
+
+        Returns:
+            `loss` and its parts `likelihood` and `policy_gradient`; `reward` and `reward_std` over answers;
+            `answer_length` in tokens; `ended`, the share of answers with an end-of-sequence.
+        """
+        config = self.config
+        rollout = self.sample(batch) if rollout is None else rollout
+        mask = rollout.answer_mask
+        rewards = self._rewards(rollout)
+        dense = returns(rewards, mask, config.discount, config.length_normalised)
+        advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
+        log_probs = self.policy.score(rollout, noise=rollout.noise, temperature=rollout.temperature)
+        policy_gradient = policy_gradient_loss(log_probs, advantages, mask) / config.max_new_tokens
+        likelihood = self._likelihood(batch)
+        loss = config.adversarial_weight * policy_gradient + config.likelihood_weight * likelihood
+        self._update(self.optimizer, loss, "generator loss")
+
+        per_answer = rewards if rewards.dim() == 1 else (rewards * mask).sum(1) / mask.sum(1)
+        last = rollout.answer_ids.gather(1, mask.sum(1, keepdim=True) - 1)
+        return {
+            "loss": loss.item(),
+            "likelihood": likelihood.item(),
+            "policy_gradient": policy_gradient.item(),
+            "reward": per_answer.mean().item(),
+            "reward_std": per_answer.std(correction=0).item(),
+            "answer_length": mask.sum(1).float().mean().item(),
+            "ended": (last == self.tokenizer.eos_token_id).float().mean().item(),
+        }
+
+    def discriminator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
+        """One step of the discriminator: true answers against sampled ones, replayed ones and mismatched true ones.
+
+        It learns on every prefix if the reward is one a token, on whole answers otherwise. While it is better than
+        `max_discriminator_accuracy` it is measured and left as it is.
+
+        Args:
+            batch: questions and true answers.
+            rollout: sampled answers to these questions; drawn if None.
+
+        Returns:
+            `discriminator_loss`, and `discriminator_accuracy` on real and generated answers in equal parts.
+        """
+        config = self.config
+        generated = [self.sample(batch) if rollout is None else rollout]
+        if earlier := [kept for kept in self.replay if kept is not rollout]:
+            generated.append(random.choice(earlier))
+        if config.mismatched_negatives and len(batch) > 1:
+            generated.append(
+                replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
+            )
+        self.discriminator.train()
+        real, real_mask = self._judge(batch)
+        judged = [self._judge(part) for part in generated]
+        fake = torch.cat([logits.flatten() for logits, _ in judged])
+        fake_mask = torch.cat([mask.flatten() for _, mask in judged])
+        loss = discriminator_loss(real, fake, real_mask, fake_mask, config.real_label)
+        self.discriminator.eval()
+
+        sampled, sampled_mask = judged[0]
+        right_on_real = ((real > 0) * real_mask).sum() / real_mask.sum()
+        right_on_sampled = ((sampled < 0) * sampled_mask).sum() / sampled_mask.sum()
+        accuracy = 0.5 * (right_on_real + right_on_sampled).item()
+        if accuracy <= config.max_discriminator_accuracy:
+            self._update(self.discriminator_optimizer, loss, "discriminator loss")
+        return {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy}
+
+    def sample(self, batch: Batch) -> Rollout:
+        """Answers of the current policy to the questions of `batch`, `samples_per_question` each; kept for replay."""
+        rollout = self.policy.rollout(
+            batch,
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+            samples_per_prompt=self.config.samples_per_question,
+        )
+        self.replay.append(rollout)
+        return rollout
+
+    # ---------------------------------------------------------------------------------------- using what was tuned
+
+    def generate(self, questions: Sequence[str], **options: Any) -> list[str]:
+        """Answers to questions; greedy and with zero noise unless `options` say otherwise, see [`generate_answers`]."""
+        return generate_answers(self.model, self.tokenizer, questions, self.config, **options)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the adapter as PEFT folders, the discriminator as safetensors and the settings as JSON."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_stack(self.model, directory)
+        save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
+        write_json(directory / CONFIG_FILE, dataclasses.asdict(self.config))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        discriminator: str | type[Discriminator] | None = None,
+        reward: str | type | Callable[..., Any] | None = None,
+    ) -> LanguageGAN:
+        """What [`save_pretrained`] wrote, on the same frozen model.
+
+        Component names in the files must be registered: a file never makes gantune import anything. Give a class of
+        your own as `discriminator` or `reward`, or register it first.
+
+        Raises:
+            UserError: if a file is missing, or names a component that is not registered.
+        """
+        directory = Path(directory)
+        if not (directory / CONFIG_FILE).is_file():
+            raise UserError(f"{directory}: no {CONFIG_FILE}, expected a folder that LanguageGAN.save_pretrained wrote")
+        gan = cls.__new__(cls)
+        gan.config = LanguageGANConfig(**json.loads((directory / CONFIG_FILE).read_text()))
+        gan._set_up(
+            model,
+            load_stack(model, directory),
+            tokenizer,
+            discriminator or DISCRIMINATORS.get(gan.config.discriminator),
+            reward or REWARDS.get(gan.config.reward),
+        )
+        gan.discriminator.load_state_dict(load_file(directory / DISCRIMINATOR_FILE))
+        return gan
+
+    # ------------------------------------------------------------------------------------------------------ parts
+
+    def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
+        """Tokens of the pairs to train on and of those held out."""
+        config = self.config
+        encoded, lengths = encode_pairs(
+            pairs, self.tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, config.too_long
+        )
+        if str(lengths):
+            logger.warning("%s", lengths)
+        held_out = round(config.validation_share * len(encoded))
+        shuffled = random.Random(config.seed).sample(encoded, len(encoded))
+        return shuffled[held_out:], shuffled[:held_out]
+
+    def _likelihood(self, batch: Batch) -> Tensor:
+        log_probs = self.policy.score(batch, noise=self.policy.draw_noise(len(batch)))
+        return likelihood_loss(log_probs, batch.answer_mask)
+
+    def _rewards(self, rollout: Rollout) -> Tensor:
+        """The reward as a tensor, `[B]` or `[B, T]`."""
+        answers = self.tokenizer.batch_decode(
+            [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)],
+            skip_special_tokens=True,
+        )
+        questions = [pair.question for pair in rollout.pairs or ()]
+        rewards = self.reward(questions, [answer.strip() for answer in answers], rollout)
+        return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
+
+    def _judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits and where they count: of every prefix if the reward is one a token, else one an answer."""
+        if getattr(self.reward, "per_token", False):
+            return self.discriminator.prefix_logits(batch), batch.answer_mask
+        logits = self.discriminator.sequence_logits(batch)
+        return logits, torch.ones_like(logits)
+
+    def _discriminator_warmup(self, training: list[EncodedPair]) -> Iterator[dict[str, float]]:
+        """Train the discriminator on rollouts of the likelihood-only generator, step by step, before it is followed."""
+        config = self.config
+        if not config.discriminator_warmup_steps:
+            return
+        drawn = batches(training, config.batch_size, self.pad_token_id, config.seed, epoch=0)
+        drawn = [batch.to(self.model.device) for batch in itertools.islice(drawn, config.discriminator_warmup_rollouts)]
+        ready = [(batch, self.sample(batch)) for batch in drawn]
+        for batch, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
+            yield self.discriminator_step(batch, rollout)
+
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, name: str) -> None:
+        """One clipped optimiser step down `loss`."""
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{name} is {loss.item()}: lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
+        optimizer.step()
+
+    @torch.no_grad()
+    def _validation_loss(self, validation: list[EncodedPair]) -> float:
+        """Negative log-likelihood of the held-out answers at zero noise, in nats a token."""
+        if not validation:
+            return float("inf")
+        batch = collate(validation, self.pad_token_id).to(self.model.device)
+        return likelihood_loss(self.policy.score(batch), batch.answer_mask).item()
+
+
+class _Best:
+    """The adapter's weights at the lowest validation loss so far."""
+
+    def __init__(self) -> None:
+        self.loss, self.epoch, self.weights = float("inf"), 0, None
+
+    def offer(self, loss: float, epoch: int, parameters: list[nn.Parameter]) -> None:
+        if loss < self.loss:
+            self.loss, self.epoch, self.weights = loss, epoch, [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def restore(self, parameters: list[nn.Parameter]) -> None:
+        for parameter, weight in zip(parameters, self.weights, strict=True):
+            parameter.copy_(weight)

@@ -1,0 +1,133 @@
+"""Settings of LanguageGAN; each field is an option of the command line."""
+
+from dataclasses import dataclass, field
+
+from gantune.errors import UserError
+from gantune.tuning import TuningConfig
+
+
+@dataclass
+class LanguageGANConfig(TuningConfig):
+    """Settings of [`LanguageGAN`]. The defaults are the starting point that FINDINGS section 7 arrives at.
+
+    > Parameters that control the components
+
+    Args:
+        generator: what is tuned.
+        discriminator: what judges the answers.
+        reward: what an answer is worth.
+        reward_transform: r in R = r(D).
+        advantage: the baseline of the policy gradient.
+
+    > Parameters that control the schedule
+
+    Args:
+        warmup_share: share of the steps that is likelihood only.
+        discriminator_warmup_steps: discriminator steps before the first adversarial one.
+        discriminator_warmup_rollouts: batches of questions answered for these steps.
+        adversarial_every: after the warm-up, every how many steps is adversarial.
+        validation_share: share of the pairs held out to choose among the likelihood-only and the later checkpoints.
+
+    > Parameters that control rollouts and losses
+
+    Args:
+        samples_per_question: answers sampled to each question of an adversarial step.
+        temperature: of sampling and scoring.
+        likelihood_weight: of the likelihood anchor in an adversarial step.
+        adversarial_weight: of the policy gradient, per `max_new_tokens`, in an adversarial step.
+        discount: of dense rewards.
+        length_normalised: average dense rewards over the tokens to come, instead of their sum.
+
+    > Parameters that control the discriminator
+
+    Args:
+        real_label: target for true answers.
+        mismatched_negatives: also show true answers to other questions as not real.
+        replay_rollouts: earlier rollouts kept; one of them is shown again in each step.
+        max_discriminator_accuracy: a step that finds it better than this trains it no further.
+
+    > Parameters that control the optimisers
+
+    Args:
+        learning_rate: of the generator; AdamW, falling linearly to 0.
+        discriminator_learning_rate: of the discriminator; Adam.
+        max_grad_norm: gradients are scaled down to this norm, each network by itself.
+    """
+
+    _argument_group_name = "gan: LanguageGAN"
+
+    generator: str = field(
+        default="embedding", metadata={"help": "what is tuned: a registry name or dotted path; several joined by +"}
+    )
+    discriminator: str = field(
+        default="cnn", metadata={"help": "what judges the answers: a registry name or dotted path"}
+    )
+    reward: str = field(
+        default="token", metadata={"help": "sequence, token, constant, or the dotted path of a class or function"}
+    )
+    reward_transform: str = field(
+        default="centred", metadata={"help": "r in R = r(D): prob (D), centred (2D - 1), log (log D) or logit"}
+    )
+    advantage: str = field(
+        default="leave-one-out", metadata={"help": "baseline: none, moving-average, leave-one-out or group-norm"}
+    )
+    warmup_share: float = field(
+        default=0.8, metadata={"help": "share of the steps that is maximum likelihood only, at the start"}
+    )
+    discriminator_warmup_steps: int = field(
+        default=50, metadata={"help": "discriminator steps between the warm-up and the first adversarial step"}
+    )
+    discriminator_warmup_rollouts: int = field(
+        default=4, metadata={"help": "batches of questions that are answered for these steps"}
+    )
+    adversarial_every: int = field(
+        default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}
+    )
+    validation_share: float = field(
+        default=0.1,
+        metadata={"help": "share of the pairs held out to choose the checkpoint (0: none, keep the last)"},
+    )
+    samples_per_question: int = field(
+        default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "of the rollouts, in sampling and in scoring"})
+    likelihood_weight: float = field(
+        default=1.0, metadata={"help": "of the likelihood anchor in an adversarial step; without it policies collapse"}
+    )
+    adversarial_weight: float = field(default=1.0, metadata={"help": "of the policy gradient in an adversarial step"})
+    discount: float = field(default=0.95, metadata={"help": "of rewards a token"})
+    length_normalised: bool = field(
+        default=True, metadata={"help": "returns are averages over the tokens to come, not sums"}
+    )
+    real_label: float = field(default=0.9, metadata={"help": "the discriminator's target for true answers"})
+    mismatched_negatives: bool = field(
+        default=True, metadata={"help": "also show it true answers to other questions as not real"}
+    )
+    replay_rollouts: int = field(default=8, metadata={"help": "earlier rollouts kept to show it again (0: none)"})
+    max_discriminator_accuracy: float = field(
+        default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
+    )
+    learning_rate: float = field(default=5e-3, metadata={"help": "of the generator; AdamW, falling linearly to 0"})
+    discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            UserError: naming the field, its value and what is expected.
+        """
+        shares = ("warmup_share", "validation_share", "discount", "real_label", "max_discriminator_accuracy")
+        at_least_one = ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens", "adversarial_every",
+                        "samples_per_question", "discriminator_warmup_rollouts")  # fmt: skip
+        above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
+        not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight", "adversarial_weight")
+        for names, holds, expected in (
+            (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),
+            (at_least_one, lambda value: value >= 1, "at least 1"),
+            (above_zero, lambda value: value > 0, "above 0"),
+            (not_negative, lambda value: value >= 0, "at least 0"),
+        ):
+            for name in names:
+                if not holds(getattr(self, name)):
+                    raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")

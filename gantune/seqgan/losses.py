@@ -1,0 +1,54 @@
+"""The three losses, each a scalar to be made smaller."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """- 1/n sum_i sum_t m_it A_it log pi(y_it | q_i, y_i<t, x_i): its gradient is REINFORCE's (SOURCE_STUDY eq. 2.4).
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled, under the distribution they were sampled from.
+        advantages: `[B, T]`, taken as constants.
+        mask: `[B, T]`, 1 up to and including the end-of-sequence.
+    """
+    return -(log_probs * advantages.detach() * mask).sum() / log_probs.shape[0]
+
+
+def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood of the true answers, in nats a token.
+
+    Args:
+        log_probs: `[B, T]` of the true tokens.
+        mask: `[B, T]`, 1 up to and including the end-of-sequence.
+    """
+    return -(log_probs * mask).sum() / mask.sum().clamp(min=1)
+
+
+def discriminator_loss(
+    real: Tensor,
+    generated: Tensor,
+    real_mask: Tensor | None = None,
+    generated_mask: Tensor | None = None,
+    real_label: float = 1.0,
+) -> Tensor:
+    """Binary cross-entropy with logits: real answers are `real_label`, generated ones 0 (SOURCE_STUDY eq. 2.5).
+
+    Real and generated count half each, whatever their numbers, so that an undecided discriminator has loss log 2.
+
+    Args:
+        real: logits of true answers, `[B]`, or `[B, T]` for every prefix.
+        generated: logits of everything that is not a true answer to its question, `[B']` or `[B', T']`.
+        real_mask: same shape as `real`, 1 where a logit counts; all of them if None.
+        generated_mask: the same for `generated`.
+        real_label: target of the real ones; below 1 it smooths the label on one side (Salimans et al. 2016).
+    """
+
+    def side(logits: Tensor, mask: Tensor | None, label: float) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
+        return losses.mean() if mask is None else (losses * mask).sum() / mask.sum().clamp(min=1)
+
+    return 0.5 * (side(real, real_mask, real_label) + side(generated, generated_mask, 0.0))

@@ -1,0 +1,44 @@
+"""What every way of tuning needs to be told, whatever it tunes and however it does it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class TuningConfig:
+    """Settings that all methods of a comparison share.
+
+    > Parameters that control the length of training
+
+    Args:
+        epochs: passes over the training pairs.
+        batch_size: pairs a step.
+        seed: of everything random.
+
+    > Parameters that control how pairs become tokens
+
+    Args:
+        template: how a question is put to the model.
+        max_prompt_tokens: longest question, template included.
+        max_new_tokens: longest answer, in training and in generation.
+        too_long: what happens to longer training pairs.
+    """
+
+    _argument_group_name = "training, the same for every method"
+
+    epochs: int = field(default=30, metadata={"help": "passes over the training pairs"})
+    batch_size: int = field(default=8, metadata={"help": "pairs a step"})
+    seed: int = field(default=0, metadata={"help": "seed of everything random"})
+    template: str = field(
+        default="plain",
+        metadata={"help": "'plain' (Question: ... Answer: ...), 'chat' (the tokenizer's own) or a dotted path"},
+    )
+    max_prompt_tokens: int = field(default=100, metadata={"help": "longest question in tokens, template included"})
+    max_new_tokens: int = field(default=50, metadata={"help": "longest answer in tokens, trained and generated"})
+    too_long: Literal["truncate", "drop", "error"] = field(
+        default="truncate",
+        metadata={
+            "help": "training pairs over the limits: cut to them (a cut answer has no end), left out, or refused; "
+            "their number is always printed"
+        },
+    )
