@@ -79,7 +79,9 @@ class ComparisonArguments:
         default=False,
         metadata={"help": "record the memory of each run: PyTorch's snapshot on CUDA, a process timeline on CPU"},
     )
-    list: bool = field(default=False, metadata={"help": "list methods, generators, discriminators, rewards and stop"})
+    list_components: bool = field(
+        default=False, metadata={"help": "print the names of all components and stop", "aliases": ["--list"]}
+    )
 
 
 @dataclass

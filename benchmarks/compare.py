@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
     try:
         settings = parse(arguments)
-        if settings.comparison.list:
+        if settings.comparison.list_components:
             list_components()
             return 0
         return compare(settings)

@@ -1,0 +1,200 @@
+"""Pairs as token ids and batches: the tensors that every tuning method sees."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gantune.data.batch import Batch, Pair
+from gantune.data.templates import Template, build_template
+from gantune.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TooLong = Literal["drop", "truncate", "error"]
+IGNORE_INDEX = -100
+"""Label that the cross-entropies of torch and transformers skip."""
+
+
+class EncodedPair(NamedTuple):
+    """One pair as token ids, without padding."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    pair: Pair
+
+
+class LengthReport(NamedTuple):
+    """Rows that were too long and what became of them; `str` gives one sentence, empty if there were none.
+
+    Args:
+        rows: rows seen.
+        too_long: rows with a too long prompt, a too long answer, or both.
+        prompts: rows with a too long prompt.
+        answers: rows with a too long answer.
+        max_prompt_tokens: the limit of prompts.
+        max_answer_tokens: the limit of answers, their end-of-sequence counted.
+        policy: what was done with such rows.
+    """
+
+    rows: int
+    too_long: int
+    prompts: int
+    answers: int
+    max_prompt_tokens: int
+    max_answer_tokens: int
+    policy: TooLong
+
+    def __str__(self) -> str:
+        if not self.too_long:
+            return ""
+        done = "left out" if self.policy == "drop" else "cut"
+        return (
+            f"{self.too_long} of {self.rows} rows {done}: {self.prompts} with a prompt of more than "
+            f"{self.max_prompt_tokens} tokens, {self.answers} with an answer of more than {self.max_answer_tokens}."
+        )
+
+
+def encode_pairs(
+    pairs: Sequence[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | Template,
+    max_prompt_tokens: int,
+    max_answer_tokens: int,
+    too_long: TooLong,
+) -> tuple[list[EncodedPair], LengthReport]:
+    """Tokenize pairs and apply the length limits.
+
+    Args:
+        pairs: questions and answers.
+        tokenizer: has an end-of-sequence token (see `check_tokenizer`).
+        template: a name from `TEMPLATES` or a template.
+        max_prompt_tokens: longest prompt.
+        max_answer_tokens: longest answer, its end-of-sequence counted.
+        too_long: what to do with a longer row. `drop` leaves it out. `truncate` keeps the prompt's last tokens, so that
+            it still leads to an answer but may lose its beginning (a begin-of-sequence, `Question:`), and the answer's
+            first tokens, without an end-of-sequence. `error` raises.
+
+    Returns:
+        The encoded pairs in order, and the count of those that were too long.
+
+    Raises:
+        UserError: if a limit is below 1, `too_long` is unknown, no row fits, or any does not under `error`.
+    """
+    for name, limit in (("max_prompt_tokens", max_prompt_tokens), ("max_answer_tokens", max_answer_tokens)):
+        if limit < 1:
+            raise UserError(f"{name} is {limit}, expected 1 or more")
+    if too_long not in ("drop", "truncate", "error"):
+        raise UserError(f"too_long is {too_long!r}, expected drop, truncate or error")
+
+    template = build_template(template)
+    encoded: list[EncodedPair] = []
+    rows = prompts = answers = 0
+    for number, pair in enumerate(pairs, start=1):
+        prompt_ids = template.prompt_ids(pair.question, tokenizer)
+        answer_ids = template.answer_ids(pair.answer, tokenizer)
+        long_prompt, long_answer = len(prompt_ids) > max_prompt_tokens, len(answer_ids) > max_answer_tokens
+        if long_prompt or long_answer:
+            if too_long == "error":
+                raise UserError(
+                    f"row {number}: prompt of {len(prompt_ids)} tokens and answer of {len(answer_ids)}, expected at "
+                    f"most {max_prompt_tokens} and {max_answer_tokens} (question {pair.question!r:.60})"
+                )
+            rows, prompts, answers = rows + 1, prompts + long_prompt, answers + long_answer
+            if too_long == "drop":
+                continue
+        encoded.append(EncodedPair(prompt_ids[-max_prompt_tokens:], answer_ids[:max_answer_tokens], pair))
+
+    report = LengthReport(len(pairs), rows, prompts, answers, max_prompt_tokens, max_answer_tokens, too_long)
+    if pairs and not encoded:
+        raise UserError(f"no row is short enough: {report}")
+    return encoded, report
+
+
+def collate(encoded: Sequence[EncodedPair], pad_token_id: int) -> Batch:
+    """Pad to one batch: prompts on the left, answers on the right.
+
+    Args:
+        encoded: B encoded pairs, at least one.
+        pad_token_id: fills the padding; may be the end-of-sequence, the masks tell the two apart.
+
+    Returns:
+        `Batch` of int64 tensors with P the longest prompt and T the longest answer.
+    """
+    prompts = [row.prompt_ids for row in encoded]
+    answers = [row.answer_ids for row in encoded]
+    prompt_ids, prompt_mask = _pad(prompts, pad_token_id, left=True)
+    answer_ids, answer_mask = _pad(answers, pad_token_id, left=False)
+    return Batch(prompt_ids, prompt_mask, answer_ids, answer_mask, tuple(row.pair for row in encoded))
+
+
+def collate_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
+    """Pad prompts alone, for sampling answers to them: a batch with T = 0 answer positions and no pairs.
+
+    Args:
+        prompts: B prompts as token ids, at least one.
+        pad_token_id: fills the padding.
+    """
+    prompt_ids, prompt_mask = _pad(prompts, pad_token_id, left=True)
+    none = prompt_ids.new_empty(len(prompts), 0)
+    return Batch(prompt_ids, prompt_mask, none, none)
+
+
+def _pad(rows: Sequence[Sequence[int]], pad_token_id: int, left: bool) -> tuple[Tensor, Tensor]:
+    """Ids and mask, each `[B, longest row]` int64."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_token_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[i, place] = torch.tensor(row, dtype=torch.int64)
+        mask[i, place] = 1
+    return ids, mask
+
+
+def likelihood_inputs(batch: Batch) -> dict[str, Tensor]:
+    """Keyword arguments of a causal language model that give the likelihood loss of the answers.
+
+    `transformers.Trainer` takes the same, so every method trains on identical tensors.
+
+    Returns:
+        `input_ids`, `attention_mask`, `position_ids` (tokens counted, padding not) and `labels` (the ids at answer
+        positions, -100 at prompt and padding), each `[B, P + T]` int64. The model shifts the labels.
+    """
+    attention_mask = batch.attention_mask()
+    answers = batch.answer_ids.masked_fill(batch.answer_mask == 0, IGNORE_INDEX)
+    return {
+        "input_ids": batch.input_ids(),
+        "attention_mask": attention_mask,
+        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0),
+        "labels": torch.cat([torch.full_like(batch.prompt_ids, IGNORE_INDEX), answers], dim=1),
+    }
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
+    """A shuffled `range(n)`, the same for the same seed and epoch on every machine."""
+    order = list(range(n))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order
+
+
+def batches(
+    encoded: Sequence[EncodedPair], batch_size: int, pad_token_id: int, seed: int, epoch: int
+) -> Iterator[Batch]:
+    """The batches of one epoch in the order of [`epoch_order`]; the last one may be smaller.
+
+    Args:
+        encoded: all encoded pairs.
+        batch_size: rows a batch.
+        pad_token_id: fills the padding.
+        seed: decides the order, with `epoch`.
+        epoch: counts the passes over the data.
+    """
+    order = epoch_order(len(encoded), seed, epoch)
+    for start in range(0, len(order), batch_size):
+        yield collate([encoded[i] for i in order[start : start + batch_size]], pad_token_id)

@@ -1,0 +1,111 @@
+"""Write result files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from gantune.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write under; it takes the place of `path` if the block ends without an error.
+
+    Missing parent folders are made.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise
+
+
+def write_atomically(path: str | Path, data: str | bytes) -> None:
+    """Write a whole file, text as UTF-8, or leave what was there.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, keys in their order.
+
+    Raises:
+        ValueError: naming the field, if a number is NaN or infinite: JSON has no such numbers.
+        UserError: if the file cannot be written.
+    """
+    _refuse_non_finite(path, value)
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class JsonLines:
+    """A file of one JSON object a line, complete up to the last row at every moment.
+
+    Args:
+        path: the file.
+        append: go on after what is there, without the torn last line that a killed run may leave; else start anew.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, append: bool = False) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if append and self.path.exists():
+                os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            self._file = open(self.path, "a" if append else "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add one row and flush it.
+
+        Raises:
+            ValueError: naming the field, if a number is NaN or infinite.
+        """
+        _refuse_non_finite(self.path, row)
+        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _refuse_non_finite(path: str | Path, value: Any, field: str = "") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}: {field or 'value'} is {value}, expected a finite number")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_non_finite(path, item, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_non_finite(path, item, f"{field}[{index}]")

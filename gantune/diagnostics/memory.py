@@ -1,0 +1,260 @@
+"""Peak memory of a block of code, and a record of where it went.
+
+On CUDA the allocator counts exactly. On CPU the kernel's high-water mark of resident memory does, where it can be reset
+(Linux); elsewhere a thread samples the resident memory. Resident memory is the process's: measure one method in one
+process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from gantune.diagnostics.files import replacing, write_json
+
+SAMPLES_PER_SECOND = 20
+FALLBACK_SAMPLES_PER_SECOND = 100
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Memory that a block of code needed on top of what was in use at its entry.
+
+    Args:
+        kind: `cuda` (the allocator of one device) or `cpu-rss` (resident memory of the process).
+        peak_bytes: highest use above the entry; on CUDA of allocated tensors.
+        peak_reserved_bytes: on CUDA, highest reservation from the driver above the entry; None on CPU.
+        baseline_bytes: in use at the entry.
+        method: how it was measured, in words.
+    """
+
+    kind: Literal["cuda", "cpu-rss"]
+    peak_bytes: int
+    peak_reserved_bytes: int | None
+    baseline_bytes: int
+    method: str
+
+
+class MemoryMonitor:
+    """Filled by [`measure_memory`] when its block ends, with or without an error.
+
+    Args:
+        timeline: (seconds since the entry, bytes in use) samples, if they were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.timeline: list[tuple[float, int]] | None = None
+        self._report: MemoryReport | None = None
+
+    @property
+    def report(self) -> MemoryReport:
+        if self._report is None:
+            raise RuntimeError("the memory report is there once the measured block has ended")
+        return self._report
+
+    @property
+    def peak_bytes(self) -> int:
+        """Highest use above the entry."""
+        return self.report.peak_bytes
+
+
+@contextmanager
+def measure_memory(device: torch.device | str, timeline: bool = False) -> Iterator[MemoryMonitor]:
+    """Measure the peak memory of the block, above the state at its entry.
+
+    Garbage is collected first, and memory that is free but still held goes back: CUDA's cached blocks to the driver,
+    glibc's free heap to the kernel (`malloc_trim`). Otherwise the block could fill the pages that loading the model
+    has left behind, and its own need would not show. Blocks must not be nested: there is one high-water mark.
+
+    Args:
+        device: where the block computes; every device but CUDA's is measured as resident memory of the process.
+        timeline: also sample the use 20 times a second.
+
+    Returns:
+        A monitor whose `report`, `peak_bytes` and `timeline` are there after the block.
+    """
+    device = torch.device(device)
+    monitor = MemoryMonitor()
+    measure = _measure_cuda if device.type == "cuda" else _measure_process
+    read = (lambda: torch.cuda.memory_allocated(device)) if device.type == "cuda" else _resident_bytes
+    with measure(device, monitor):
+        if timeline:
+            with _Sampler(read, SAMPLES_PER_SECOND) as sampler:
+                monitor.timeline = sampler.samples
+                yield monitor
+        else:
+            yield monitor
+
+
+@contextmanager
+def _measure_cuda(device: torch.device, monitor: MemoryMonitor) -> Iterator[None]:
+    gc.collect()
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    try:
+        yield
+    finally:
+        torch.cuda.synchronize(device)
+        monitor._report = MemoryReport(
+            kind="cuda",
+            peak_bytes=torch.cuda.max_memory_allocated(device) - allocated,
+            peak_reserved_bytes=torch.cuda.max_memory_reserved(device) - reserved,
+            baseline_bytes=allocated,
+            method="peak of torch's CUDA allocator above the state at entry",
+        )
+
+
+@contextmanager
+def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[None]:
+    gc.collect()
+    trimmed = _trim_heap()
+    if _reset_high_water_mark():
+        method, sampler = "kernel's high-water mark of resident memory (VmHWM) above the state at entry", None
+    else:
+        method = f"resident memory above the state at entry, sampled {FALLBACK_SAMPLES_PER_SECOND} times a second"
+        sampler = _Sampler(_resident_bytes, FALLBACK_SAMPLES_PER_SECOND)
+    baseline = _high_water_mark() if sampler is None else _resident_bytes()
+    try:
+        if sampler is None:
+            yield
+        else:
+            with sampler:
+                yield
+    finally:
+        peak = _high_water_mark() if sampler is None else max(used for _, used in sampler.samples)
+        monitor._report = MemoryReport(
+            kind="cpu-rss",
+            peak_bytes=max(peak - baseline, 0),
+            peak_reserved_bytes=None,
+            baseline_bytes=baseline,
+            method=method if trimmed else f"{method}; the heap could not be trimmed at entry",
+        )
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """What [`record_memory_snapshot`] leaves.
+
+    Args:
+        kind: `cuda-snapshot` (a pickle for https://pytorch.org/memory_viz) or `process-timeline` (JSON).
+        path: the file.
+    """
+
+    kind: Literal["cuda-snapshot", "process-timeline"]
+    path: Path
+
+
+@contextmanager
+def record_memory_snapshot(path: str | Path, device: torch.device | str) -> Iterator[MemoryRecord]:
+    """Record where the block's memory goes; the file appears when the block ends, with or without an error.
+
+    Args:
+        path: on CUDA, the pickle: every allocation with its Python stack, the last 100,000 events. Other devices have
+            no such record; there `memory_timeline.json` in the same folder gets the process's resident memory, sampled
+            20 times a second.
+        device: where the block computes.
+
+    Returns:
+        Which of the two it is, and its path.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    path, device = Path(path), torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", device=device)
+        try:
+            yield MemoryRecord("cuda-snapshot", path)
+        finally:
+            try:
+                with replacing(path) as temporary:
+                    torch.cuda.memory._dump_snapshot(str(temporary))
+            finally:
+                torch.cuda.memory._record_memory_history(enabled=None, device=device)
+        return
+    path = path.with_name("memory_timeline.json")
+    sampler = _Sampler(_resident_bytes, SAMPLES_PER_SECOND)
+    try:
+        with sampler:
+            yield MemoryRecord("process-timeline", path)
+    finally:
+        write_json(
+            path,
+            {
+                "kind": "process-timeline",
+                "columns": ["seconds", "resident_bytes"],
+                "samples": [[round(seconds, 4), used] for seconds, used in sampler.samples],
+            },
+        )
+
+
+class _Sampler:
+    """Calls `read` in a thread, and once each at entry and exit; `samples` holds (seconds since entry, value)."""
+
+    def __init__(self, read: Callable[[], int], samples_per_second: int) -> None:
+        self.samples: list[tuple[float, int]] = []
+        self._read = read
+        self._interval = 1 / samples_per_second
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
+
+    def __enter__(self) -> _Sampler:
+        self._start = time.perf_counter()
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            self._sample()
+
+    def _sample(self) -> None:
+        self.samples.append((time.perf_counter() - self._start, self._read()))
+
+
+def _resident_bytes() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _high_water_mark() -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"{STATUS} has no VmHWM")
+
+
+def _reset_high_water_mark() -> bool:
+    """Set VmHWM to the resident memory of now; False where the kernel or a container forbids it."""
+    try:
+        CLEAR_REFS.write_text("5")
+        _high_water_mark()
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+def _trim_heap() -> bool:
+    """Give free heap back to the kernel; False without glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return True

@@ -1,0 +1,338 @@
+"""Plots of a run and of a comparison, as PNG files.
+
+matplotlib is imported when the first plot is drawn, and figures are built without its global state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gantune.diagnostics.files import replacing
+from gantune.diagnostics.weights import Trajectory
+from gantune.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MIB = 2**20
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
+GREY = "#8A8A8A"
+STYLE = {
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+}
+
+
+@contextmanager
+def _figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of that many inches which is saved to `path` when the block ends."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        yield figure
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png")
+
+
+# ---- Weights
+
+
+def plot_weight_trajectories(trajectory: Trajectory, path: str | Path) -> None:
+    """Norms and sampled entries of the trained weights over the epochs, beside the base's, which should stay flat.
+
+    Both panels show the change since the first record. Norms are in per cent of the largest norm that the parameter
+    reached: adapters begin with some norms at zero. Up to eight trained modules get a colour each, biases dashed.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    frozen = ~trajectory.trainable
+    largest = trajectory.norms.max(axis=0)
+    norms = 100 * (trajectory.norms - trajectory.norms[0]) / np.where(largest > 0, largest, 1)
+    entries = trajectory.samples - trajectory.samples[0]
+    with _figure(path, 10, 4.6) as figure:
+        left, right = figure.subplots(1, 2)
+        for columns, style in _trained_styles(trajectory):
+            _curves(left, trajectory.epochs, norms[:, columns], **style)
+            _curves(right, trajectory.epochs, entries[:, columns], **style | {"linewidth": 0.6, "alpha": 0.5})
+        base = {"color": "#555555", "linewidth": 2, "zorder": 3, "label": f"base, frozen ({frozen.sum()} parameters)"}
+        _curves(left, trajectory.epochs, norms[:, frozen], **base)
+        _curves(right, trajectory.epochs, entries[:, frozen], **base)
+        left.set(title="Norms", xlabel="epoch", ylabel="change of L2 norm (% of its largest)")
+        right.set(
+            title=f"Sampled entries (up to {entries.shape[2]} a parameter)",
+            xlabel="epoch",
+            ylabel="change of the entry",
+        )
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=4)
+
+
+def _trained_styles(trajectory: Trajectory) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Indices of trained parameters that are drawn alike, and how."""
+    trained = np.flatnonzero(trajectory.trainable)
+    names = _without_shared_parts(trajectory.names[trained])
+    modules = {name: name.rpartition(".")[0] for name in names}
+    colours = dict(zip(dict.fromkeys(modules.values()), COLOURS, strict=False))
+    if len(set(modules.values())) > len(colours):
+        yield trained, {"color": COLOURS[0], "alpha": 0.6, "label": f"trained ({len(trained)} parameters)"}
+        return
+    for index, name in zip(trained, names, strict=True):
+        bias = name.endswith("bias")
+        yield np.array([index]), {"color": colours[modules[name]], "linestyle": "--" if bias else "-", "label": name}
+
+
+def _curves(axes: Axes, x: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    """Draw every column of `values` as one path with gaps: thousands of separate lines would take seconds."""
+    columns = values.reshape(len(x), -1)
+    if columns.size:
+        gap = np.full((1, columns.shape[1]), np.nan)
+        axes.plot(np.tile([*x, np.nan], columns.shape[1]), np.concatenate([columns, gap]).T.ravel(), **style)
+
+
+def _without_shared_parts(names: Sequence[str]) -> list[str]:
+    """The names without the dotted parts that all of them begin with; the last part always stays."""
+    parts = [str(name).split(".") for name in names]
+    shared = 0
+    while len({tuple(name[: shared + 1]) for name in parts}) == 1 and all(len(name) > shared + 1 for name in parts):
+        shared += 1
+    return [".".join(name[shared:]) for name in parts]
+
+
+# ---- Training history
+
+PHASES = {"likelihood": COLOURS[5], "discriminator": COLOURS[4], "adversarial": COLOURS[3]}
+LABELS = {
+    "loss": ("Generator loss", ""),
+    "likelihood_loss": ("Likelihood loss", "nats a token"),
+    "reward": ("Reward", "mean of the batch"),
+    "discriminator_loss": ("Discriminator loss", "nats"),
+    "discriminator_accuracy": ("Discriminator accuracy", "share"),
+    "mean_length": ("Length of sampled answers", "tokens"),
+}
+NOT_DRAWN = {"step", "phase", "epoch"}
+
+
+def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
+    """Each quantity of a training history over the steps, the phases shaded.
+
+    Args:
+        rows: one a step, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may
+            lack a quantity.
+        path: the PNG.
+        title: above the figure.
+
+    Raises:
+        UserError: if there is nothing to draw, or the file cannot be written.
+    """
+    present = {key for row in rows for key, value in row.items() if _is_number(value)} - NOT_DRAWN
+    keys = [key for key in LABELS if key in present] + sorted(present - LABELS.keys())
+    if not keys:
+        raise UserError(f"{path}: the training history has no numbers to draw")
+    columns = min(len(keys), 2 if len(keys) <= 4 else 3)
+    lines = math.ceil(len(keys) / columns)
+    spans = _phase_spans(rows)
+    with _figure(path, 4.4 * columns, 0.7 + 2.4 * lines) as figure:
+        panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
+        for axes, key in zip(panels, keys, strict=False):
+            for phase, start, end in spans:
+                axes.axvspan(start, end, color=PHASES.get(phase, GREY), alpha=0.13, linewidth=0)
+            for _, span in groupby(rows, key=lambda row: row.get("phase")):
+                points = [(row["step"], row[key]) for row in span if _is_number(row.get(key))]
+                if points:
+                    _series(axes, *np.array(points, dtype=float).T)
+            name, unit = LABELS.get(key, (key.replace("_", " ").capitalize(), ""))
+            axes.set(title=name, ylabel=unit)
+            axes.set_xlim(spans[0][1], max(spans[-1][2], spans[0][1] + 1))
+            if key == "discriminator_accuracy":
+                axes.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
+                axes.set_ylim(-0.03, 1.03)
+        for axes in panels[len(keys) :]:
+            axes.remove()
+        for axes in panels[max(len(keys) - columns, 0) : len(keys)]:
+            axes.set_xlabel("step")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.tick_params(labelbottom=True)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        _phase_legend(figure, dict.fromkeys(phase for phase, _, _ in spans))
+
+
+def _series(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    """The values, behind their running mean if there are many."""
+    window = len(values) // 40
+    if window < 2:
+        marker = {"marker": "o", "markersize": 3} if len(values) <= 25 else {}
+        axes.plot(steps, values, color=COLOURS[0], **marker)
+        return
+    axes.plot(steps, values, color=COLOURS[0], alpha=0.3, linewidth=0.7)
+    axes.plot(steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), "valid"), color=COLOURS[0])
+
+
+def _phase_spans(rows: list[dict]) -> list[tuple[str, float, float]]:
+    """Phase, first step and end of each run of rows in one phase; a span ends where the next begins."""
+    starts = [(phase, next(iter(span))["step"]) for phase, span in groupby(rows, key=lambda row: row.get("phase"))]
+    ends = [start for _, start in starts[1:]] + [max(row["step"] for row in rows)]
+    return [(str(phase), start, end) for (phase, start), end in zip(starts, ends, strict=True)]
+
+
+def _phase_legend(figure: Figure, phases: Mapping[str, None]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=PHASES.get(phase, GREY), alpha=0.3, linewidth=0, label=phase) for phase in phases]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), title="phase", alignment="left")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# ---- Memory
+
+
+def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
+    """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU.
+
+    Raises:
+        UserError: if the timeline is missing or holds something else, or the plot cannot be written.
+    """
+    try:
+        samples = np.array(json.loads(Path(path_json).read_text(encoding="utf-8"))["samples"], dtype=float)
+        seconds, used = samples.T
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path_json}: no memory timeline ({error}), expected a memory_timeline.json") from error
+    used = used / MIB
+    peak = int(used.argmax())
+    with _figure(path_png, 7, 3) as figure:
+        axes = figure.subplots()
+        axes.fill_between(seconds, used[0], used, where=used >= used[0], color=COLOURS[0], alpha=0.15, linewidth=0)
+        axes.plot(seconds, used, color=COLOURS[0])
+        axes.axhline(used[0], color=GREY, linestyle="--", linewidth=1, label=f"at the start: {used[0]:,.0f} MiB")
+        axes.plot(
+            seconds[peak],
+            used[peak],
+            "o",
+            color=COLOURS[1],
+            markersize=5,
+            label=f"peak: {used[peak]:,.0f} MiB ({used[peak] - used[0]:+,.0f})",
+        )
+        axes.set(title="Process memory", xlabel="time (s)", ylabel="resident memory (MiB)")
+        axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 1e-3))
+        figure.legend(loc="outside lower right", ncols=2)
+
+
+# ---- Comparison
+
+
+def plot_comparison(rows: list[dict], path: str | Path) -> None:
+    """Quality of each method, and quality against cost.
+
+    Left, ROUGE-L as bars with 95 % intervals. Right, ROUGE-L against training time, the area of a bubble in proportion
+    to peak memory; methods without training are dashed lines.
+
+    Args:
+        rows: one a method, in the order of the bars, with `method`, `rougeL`, `half_width`,
+            `train_seconds` and `peak_memory_bytes`. The last three may be None or missing.
+        path: the PNG.
+
+    Raises:
+        UserError: if there are no rows, or the file cannot be written.
+    """
+    if not rows:
+        raise UserError(f"{path}: there are no methods to compare")
+    colours = {row["method"]: COLOURS[i % len(COLOURS)] for i, row in enumerate(rows)}
+    with _figure(path, 11, max(3.6, 1.2 + 0.38 * len(rows))) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+        _quality_bars(left, rows, colours)
+        _quality_against_time(right, rows, colours)
+
+
+def _quality_bars(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> None:
+    means = [row["rougeL"] for row in rows]
+    halves = [row.get("half_width") or 0 for row in rows]
+    places = range(len(rows))
+    axes.barh(places, means, height=0.62, color=[colours[row["method"]] for row in rows], alpha=0.85)
+    for place, mean, half in zip(places, means, halves, strict=True):
+        if half:
+            axes.errorbar(mean, place, xerr=half, color="#333333", capsize=3, linewidth=1)
+        axes.annotate(f"{mean:.3f}", (mean + half, place), xytext=(5, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, [row["method"] for row in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, 1.18 * max(mean + half for mean, half in zip(means, halves, strict=True)) or 1)
+    axes.set(title="Quality (bars: 95 % interval)", xlabel="ROUGE-L")
+
+
+def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    trained = [row for row in rows if row.get("train_seconds")]
+    largest = max((row.get("peak_memory_bytes") or 0 for row in trained), default=0)
+    for row in rows:
+        colour, quality, seconds = colours[row["method"]], row["rougeL"], row.get("train_seconds")
+        if not seconds:
+            axes.axhline(quality, color=colour, linestyle="--", linewidth=1.2)
+            axes.annotate(
+                row["method"],
+                (1, quality),
+                xycoords=axes.get_yaxis_transform(),
+                xytext=(-2, 2),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=8,
+                color=colour,
+            )
+            continue
+        memory = row.get("peak_memory_bytes")
+        area = 900 * memory / largest if memory else 20
+        axes.errorbar(seconds, quality, yerr=row.get("half_width") or 0, color=colour, linewidth=1, capsize=0)
+        axes.scatter(seconds, quality, s=area, color=colour, alpha=0.45, linewidths=0)
+        axes.scatter(seconds, quality, s=12, color=colour, zorder=3)
+        label = f"{row['method']}\n{memory / MIB:,.0f} MiB" if memory else row["method"]
+        axes.annotate(
+            label,
+            (seconds, quality),
+            xytext=(5 + math.sqrt(area) / 2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            linespacing=1.1,
+        )
+    axes.set(title="Quality against cost (area: peak memory above the loaded model)", xlabel="training time (s)")
+    axes.set_ylabel("ROUGE-L")
+    if trained:
+        seconds = [row["train_seconds"] for row in trained]
+        axes.set_xscale("log")
+        axes.set_xlim(min(seconds) / 2, max(seconds) * 4)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xticks([])
+    axes.margins(y=0.2)

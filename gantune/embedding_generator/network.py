@@ -1,0 +1,102 @@
+"""The network between the embedding layer and the transformer blocks: tensors in, tensors out."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gantune.errors import UserError
+from gantune.registry import Registry
+
+NETWORKS = Registry("generator network")
+
+
+class GeneratorNetwork(Protocol):
+    """What a generator network must be: an `nn.Module` with these two methods and at least one parameter.
+
+    The map is token-wise: one token's output depends on that token's embedding and on the noise, on nothing else. With
+    fresh weights it returns its input unchanged, so that adding an untrained adapter does not change the model.
+    """
+
+    def __init__(self, embedding_dim: int, noise_dim: int, **options: Any) -> None: ...
+
+    def forward(self, embeddings: Tensor, noise: Tensor) -> Tensor:
+        """Adapted embeddings, of the shape of `embeddings`.
+
+        Args:
+            embeddings: `[..., d]`, or `[B, ..., d]` if the noise has two dimensions.
+            noise: `[n]`, the same for all, or `[B, n]`, one vector a sequence.
+        """
+        ...
+
+
+@NETWORKS.register("mlp")
+class EmbeddingGenerator(nn.Module):
+    """Residual MLP on an embedding and a noise vector.
+
+        z + W4 s(W3 s(W2 s(W1 [norm(z); c x] + b1) + b2) + b3) + b4,    s = LeakyReLU(0.01)
+
+    z is the embedding, x the noise, c the noise scale. W4 and b4 start at zero, so the fresh network returns z. W1 is
+    kept as a token half and a noise half: the noise half is then computed once a sequence, not once a token.
+
+    The default normalises z and shrinks the noise, because noise of scale 1 drowns embeddings of scale 0.02 to 0.1.
+    `norm="none"` with `noise_scale=1.0` is the form of the source study.
+
+    Args:
+        embedding_dim: width d of the embeddings.
+        noise_dim: width n of the noise.
+        hidden_dims: widths of the hidden layers; d/2, d/4, d/2 if None.
+        norm: "layer" for a trainable LayerNorm on z, "none" for z as it is.
+        noise_scale: factor c on the noise.
+
+    Raises:
+        UserError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        noise_dim: int = 100,
+        *,
+        hidden_dims: list[int] | None = None,
+        norm: str = "layer",
+        noise_scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if hidden_dims is None:
+            half, quarter = max(embedding_dim // 2, 1), max(embedding_dim // 4, 1)
+            hidden_dims = [half, quarter, half]
+        if not hidden_dims or any(not isinstance(width, int) or width < 1 for width in hidden_dims):
+            raise UserError(f"hidden_dims must be a list of widths of at least 1, got {hidden_dims!r}")
+        if norm not in ("layer", "none"):
+            raise UserError(f"norm must be 'layer' or 'none', got {norm!r}")
+
+        self.noise_scale = noise_scale
+        self.norm = nn.LayerNorm(embedding_dim) if norm == "layer" else nn.Identity()
+        self.token_layer = nn.Linear(embedding_dim, hidden_dims[0])
+        self.noise_layer = nn.Linear(noise_dim, hidden_dims[0], bias=False)
+        self.hidden_layers = nn.ModuleList(nn.Linear(width, next_width) for width, next_width in pairwise(hidden_dims))
+        self.output_layer = nn.Linear(hidden_dims[-1], embedding_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the two halves of W1 as one `nn.Linear` of d + n inputs would; set W4 and b4 to zero."""
+        bound = 1 / math.sqrt(self.token_layer.in_features + self.noise_layer.in_features)
+        for parameter in (self.token_layer.weight, self.token_layer.bias, self.noise_layer.weight):
+            nn.init.uniform_(parameter, -bound, bound)
+        nn.init.zeros_(self.output_layer.weight)
+        nn.init.zeros_(self.output_layer.bias)
+
+    def forward(self, embeddings: Tensor, noise: Tensor) -> Tensor:
+        """See [`GeneratorNetwork.forward`]."""
+        from_noise = self.noise_layer(self.noise_scale * noise)
+        if noise.dim() == 2:
+            from_noise = from_noise.unflatten(0, (-1, *[1] * (embeddings.dim() - 2)))
+        hidden = F.leaky_relu(self.token_layer(self.norm(embeddings)) + from_noise, 0.01)
+        for layer in self.hidden_layers:
+            hidden = F.leaky_relu(layer(hidden), 0.01)
+        return embeddings + self.output_layer(hidden)

@@ -1,0 +1,92 @@
+"""Several PEFT methods on one model, each saved as an ordinary PEFT folder.
+
+peft lets one method wrap a model that another has wrapped, but both then share one table of configurations, where two
+adapters of the same name overwrite each other. Here each adapter is named after its method. The embedding generator is
+the outermost, so the returned model understands `noise=` and another method never adapts the generator's own layers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from gantune.errors import UserError
+
+
+def adapter_name(config: PeftConfig) -> str:
+    """Name of an adapter in a stack, and of its folder: its PEFT method in lower case, such as "lora"."""
+    return str(config.peft_type.value).lower()
+
+
+def stacking_order(names: Iterable[str]) -> list[str]:
+    """Innermost first; the embedding generator is outermost."""
+    return sorted(names, key=lambda name: (name == "embedding_generator", name))
+
+
+@contextmanager
+def expected_warnings_silenced() -> Iterator[None]:
+    """Silence peft's warnings about what a stack does on purpose: it wraps again, and names adapters after methods."""
+    with warnings.catch_warnings():
+        for message in (
+            "You are trying to modify a model with PEFT for a second time",
+            "Already found a `peft_config` attribute",
+            "Adapter name '.*' should not be contained in the prefix",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
+    """Add an adapter for each configuration; all are trainable and active.
+
+    Args:
+        model: the base model, changed in place.
+        configs: one or more configurations, each of another method; their order does not matter.
+
+    Raises:
+        UserError: if there is none, a method occurs twice, or prompt learning is to be combined with another method.
+    """
+    by_name = {adapter_name(config): config for config in configs}
+    if not configs or len(by_name) < len(configs):
+        raise UserError(
+            "a stack needs one or more adapters, each of another PEFT method; "
+            f"got {', '.join(adapter_name(config) for config in configs) or 'none'}"
+        )
+    if len(configs) > 1 and any(config.is_prompt_learning for config in configs):
+        raise UserError("a prompt learning method passes embeddings of its own to the model: it cannot be stacked")
+    with expected_warnings_silenced():
+        for name in stacking_order(by_name):
+            stacked = get_peft_model(model, by_name[name], adapter_name=name)
+            model = stacked.get_base_model()
+    return stacked
+
+
+def save_stack(model: PeftModel, directory: str | Path) -> None:
+    """Write each adapter of the stack to `directory/<method>`, such as `directory/lora`, as peft does."""
+    model.save_pretrained(str(directory))
+
+
+def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool = False) -> PeftModel:
+    """Add to `model` the adapters that [`save_stack`] wrote.
+
+    Args:
+        model: the base model, changed in place.
+        directory: where the stack was saved.
+        is_trainable: whether the adapters' weights get gradients.
+
+    Raises:
+        UserError: if there is no adapter in `directory`.
+    """
+    folders = {path.parent.name: path.parent for path in Path(directory).glob("*/adapter_config.json")}
+    if not folders:
+        raise UserError(f"{directory}: no adapter found; expected folders such as lora/ with an adapter_config.json")
+    with expected_warnings_silenced():
+        for name in stacking_order(folders):
+            stacked = PeftModel.from_pretrained(model, str(folders[name]), adapter_name=name, is_trainable=is_trainable)
+            model = stacked.get_base_model()
+    return stacked

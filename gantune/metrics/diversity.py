@@ -1,0 +1,66 @@
+"""Diversity of a set of generated answers: distinct n-grams (Li et al. 2016) and mean length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import evaluate
+from datasets import Features, Value
+
+from gantune.errors import UserError
+from gantune.metrics.base import InMemoryMetric, check_texts
+
+_CITATION = """Jiwei Li, Michel Galley, Chris Brockett, Jianfeng Gao and Bill Dolan. 2016. A Diversity-Promoting
+Objective Function for Neural Conversation Models. In NAACL-HLT, pages 110-119. https://aclanthology.org/N16-1014"""
+
+
+def distinct_n(texts: Sequence[str], n: int = 2) -> float:
+    """Share of distinct n-grams among all n-grams of a set of texts: 1 if none occurs twice.
+
+    Words are what stands between white space, lower-cased; no n-gram spans two texts. The measure is that of Li et al.
+    2016, except that they divide by the number of words: dividing by the number of n-grams makes 1 the largest value.
+
+    Args:
+        texts: the whole set of answers. The share falls as a set grows, so compare sets of equal size.
+        n: words in an n-gram.
+
+    Returns:
+        A share between 0 and 1; 0 if no text has `n` words.
+
+    Raises:
+        UserError: if `texts` is empty or holds something other than strings, or `n` is below 1.
+    """
+    check_texts(texts=texts)
+    if n < 1:
+        raise UserError(f"n: expected at least 1, got {n}")
+    total, distinct = 0, set()
+    for text in texts:
+        words = text.lower().split()
+        grams = list(zip(*(words[start:] for start in range(n)), strict=False))
+        total += len(grams)
+        distinct.update(grams)
+    return len(distinct) / total if total else 0.0
+
+
+def mean_length(texts: Sequence[str]) -> float:
+    """Mean number of words of a text, where words are what stands between white space.
+
+    Raises:
+        UserError: if `texts` is empty or holds something other than strings.
+    """
+    check_texts(texts=texts)
+    return sum(len(text.split()) for text in texts) / len(texts)
+
+
+class Diversity(InMemoryMetric):
+    """`Diversity().compute(predictions=[...])` gives `distinct2` and `mean_length` of the whole set of answers."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Share of distinct word bigrams over the whole set of answers, and mean length in words.",
+            citation=_CITATION,
+            features=Features({"predictions": Value("string")}),
+        )
+
+    def _compute(self, predictions: Sequence[str]) -> dict[str, float]:
+        return {"distinct2": distinct_n(predictions, n=2), "mean_length": mean_length(predictions)}

@@ -1,0 +1,63 @@
+"""ROUGE of generated answers against the true ones (Lin 2004), by the rouge-score package, with the Porter stemmer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import evaluate
+from datasets import Features, Value
+from rouge_score.rouge_scorer import RougeScorer
+
+from gantune.metrics.base import InMemoryMetric, check_texts
+
+_CITATION = """Chin-Yew Lin. 2004. ROUGE: A Package for Automatic Evaluation of Summaries.
+In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-1013"""
+
+_F1 = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+
+class Rouge(InMemoryMetric):
+    """ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum (F1), and ROUGE-L recall, the figure that TOFU reports.
+
+    Each score is between 0 and 1. Words are lower-cased runs of a-z and 0-9, so a text without any scores 0, an empty
+    answer too. ROUGE-Lsum takes each line of a text as one sentence.
+
+    `Rouge().compute(predictions=[...], references=[...])` gives the mean of each score over the pairs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scorer = RougeScorer(list(_F1), use_stemmer=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="ROUGE (F1, Porter stemmer) and ROUGE-L recall, means over the pairs.",
+            citation=_CITATION,
+            features=Features({"predictions": Value("string"), "references": Value("string")}),
+        )
+
+    def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
+        """Scores of each pair.
+
+        Args:
+            predictions: generated answers.
+            references: the true answers, one for each prediction.
+
+        Returns:
+            One dict a pair: `rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall`.
+
+        Raises:
+            UserError: if an argument is empty, of another length, or holds something other than strings.
+        """
+        check_texts(predictions=predictions, references=references)
+        rows = []
+        for prediction, reference in zip(predictions, references, strict=True):
+            scores = self._scorer.score(target=reference, prediction=prediction)
+            row = {name: float(scores[name].fmeasure) for name in _F1}
+            row["rougeL_recall"] = float(scores["rougeL"].recall)
+            rows.append(row)
+        return rows
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        rows = self.score_pairs(predictions, references)
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

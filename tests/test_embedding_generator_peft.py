@@ -1,0 +1,578 @@
+"""The PEFT method on seven model families: one table of models, one list of behaviours."""
+
+import copy
+import hashlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+
+from gantune.embedding_generator import (
+    EmbeddingGeneratorConfig,
+    EmbeddingGeneratorLayer,
+    draw_noise,
+    hold_noise,
+    load_stack,
+    noise_dim,
+    save_stack,
+    stack_adapters,
+)
+from gantune.errors import UserError
+from tests.test_embedding_generator_network import Shift
+from tests.tiny_models import HIDDEN_SIZE, PAD_ID, TINY_MODELS, VOCAB_SIZE
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Could not find a config file",
+    "ignore:Input and output embeddings are no longer tied",
+    "ignore:`gradient_checkpointing_enable` is deprecated",
+    "ignore:`is_gradient_checkpointing` is deprecated",
+    "ignore:You are trying to modify a model with PEFT for a second time",
+    "ignore:Already found a `peft_config` attribute",
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+NOISE = 4
+IDS = torch.randint(3, VOCAB_SIZE, (2, 9), generator=torch.Generator().manual_seed(0))
+LORA_TARGETS = {"gpt2": "c_attn", "gpt_neox": "query_key_value"}
+
+
+@pytest.fixture(params=TINY_MODELS)
+def family(request) -> str:
+    return request.param
+
+
+def perturb(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Move every trainable weight, so that a reload that leaves fresh weights in place is noticed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter) * 0.2)
+    return model
+
+
+def config(**arguments) -> EmbeddingGeneratorConfig:
+    """A configuration under which noise matters, so that a mix-up of noise rows is noticed."""
+    return EmbeddingGeneratorConfig(**{"noise_dim": NOISE, "network_options": {"noise_scale": 1.0}, **arguments})
+
+
+def adapted(family: str, **arguments) -> PeftModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return perturb(get_peft_model(TINY_MODELS[family](), config(**arguments)))
+
+
+def lora_config(family: str) -> LoraConfig:
+    target = LORA_TARGETS.get(family, "q_proj")
+    return LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=[target], fan_in_fan_out=family == "gpt2")
+
+
+def stacked(family: str) -> PeftModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return perturb(stack_adapters(TINY_MODELS[family](), [config(), lora_config(family)]))
+
+
+def logits(model: nn.Module, **arguments) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS, **arguments).logits
+
+
+def logits_under(model: nn.Module, noise: torch.Tensor) -> torch.Tensor:
+    with hold_noise(model, noise):
+        return logits(model)
+
+
+def draw(*shape: int, seed: int = 7) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def generate(model: nn.Module, ids: torch.Tensor = IDS, **arguments) -> torch.Tensor:
+    defaults = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": PAD_ID, "attention_mask": torch.ones_like(ids)}
+    return model.generate(input_ids=ids, **{**defaults, **arguments})
+
+
+def hashes_of_base_weights(model: nn.Module) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(parameter.detach().numpy().tobytes()).hexdigest()
+        for name, parameter in model.named_parameters()
+        if "embedding_generator_network" not in name
+    }
+
+
+# Training
+
+
+def test_fresh_adapter_leaves_the_model_bit_equal(family):
+    model = get_peft_model(TINY_MODELS[family](), config())
+    assert torch.equal(logits(model, noise=draw(2, NOISE)), logits(TINY_MODELS[family]()))
+
+
+def test_only_the_adapter_trains(family):
+    torch.manual_seed(0)
+    model = get_peft_model(TINY_MODELS[family](), config()).eval()  # the frozen model's dropout is always off
+    before = hashes_of_base_weights(model)
+    trainable = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    assert all("embedding_generator_network.default" in name for name in trainable)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
+    losses = []
+    for _ in range(4):
+        loss = model(input_ids=IDS, labels=IDS, noise=draw(2, NOISE)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert hashes_of_base_weights(model) == before
+    assert losses[-1] < losses[0]
+    assert all(not torch.equal(p, trainable[n]) for n, p in model.named_parameters() if n in trainable)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(family, use_reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        model = adapted(family)
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+        model.train()
+        torch.manual_seed(0)  # the same dropout in both
+        model(input_ids=IDS, labels=IDS, noise=draw(2, NOISE), use_cache=False).loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_base_with_fp32_adapter(family):
+    base = TINY_MODELS[family]().to(torch.bfloat16)
+    reference = logits(base)
+    model = get_peft_model(base, config())
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert torch.equal(logits(model), reference)
+    perturb(model)
+    model(input_ids=IDS, labels=IDS, noise=draw(2, NOISE)).loss.backward()
+    adapted_logits = logits(model)
+    assert adapted_logits.dtype == torch.bfloat16
+    assert not torch.equal(adapted_logits, reference)
+
+
+# Noise
+
+
+def test_noise_changes_the_output_and_reproduces_it(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    first = logits(model, noise=noise)
+    assert torch.equal(logits(model, noise=noise), first)
+    assert not torch.allclose(logits(model, noise=draw(2, NOISE, seed=8)), first, atol=1e-3)
+    assert torch.equal(logits(model), logits(model, noise=torch.zeros(NOISE)))
+
+
+def test_noise_per_sequence_is_the_noise_of_each_row(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    together = logits(model, noise=noise)
+    for row in range(2):
+        with torch.no_grad():
+            alone = model(input_ids=IDS[row : row + 1], noise=noise[row]).logits
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_hold_noise_nests_and_restores(family):
+    model, outer, inner = adapted(family), draw(NOISE), draw(NOISE, seed=8)
+    with hold_noise(model, outer):
+        held = logits(model)
+        assert torch.equal(logits(model, noise=inner), logits_under(model, inner))
+        with pytest.raises(RuntimeError), hold_noise(model, inner):
+            raise RuntimeError
+        assert torch.equal(logits(model), held)
+    assert torch.equal(held, logits(model, noise=outer))
+    assert torch.equal(logits(model), logits(model, noise=torch.zeros(NOISE)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((3, NOISE), "3 sequences"), ((NOISE + 1,), "shape"), ((2, 1, NOISE), "shape")]
+)
+def test_noise_of_another_shape_is_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        logits(adapted("gpt2"), noise=draw(*shape))
+
+
+def test_drawn_noise_is_standard_normal_and_seeded():
+    model = adapted("gpt2")
+    noise = draw_noise(model, 5000, torch.Generator().manual_seed(3))
+    assert (noise.shape, noise.dtype) == ((5000, NOISE), torch.float32)
+    assert torch.equal(noise, torch.randn(5000, NOISE, generator=torch.Generator().manual_seed(3)))
+    assert draw_noise(model, 3).shape == (3, NOISE)
+
+
+def test_models_without_an_embedding_generator_have_no_noise():
+    base = TINY_MODELS["gpt2"]()
+    assert noise_dim(base) is None
+    assert draw_noise(base, 2) is None
+    with hold_noise(base, None):
+        pass
+    with pytest.raises(ValueError, match="no embedding generator"), hold_noise(base, draw(NOISE)):
+        pass
+
+
+# Generation
+
+
+def test_generate_with_and_without_cache_agrees_with_scoring(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    cached = generate(model, noise=noise, use_cache=True, output_logits=True, return_dict_in_generate=True)
+    assert torch.equal(generate(model, noise=noise, use_cache=False), cached.sequences)
+    with torch.no_grad():
+        scored = model(input_ids=cached.sequences, noise=noise).logits[:, IDS.shape[1] - 1 : -1]
+    steps = torch.stack(cached.logits, dim=1)
+    ended = (cached.sequences[:, IDS.shape[1] :] == PAD_ID).unsqueeze(-1)
+    torch.testing.assert_close(steps.masked_fill(ended, 0), scored.masked_fill(ended, 0), rtol=1e-3, atol=1e-3)
+
+
+def test_several_return_sequences_repeat_the_noise(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    sampling = {"do_sample": True, "max_new_tokens": 5}
+    torch.manual_seed(0)
+    sampled = generate(model, noise=noise, num_return_sequences=3, **sampling)
+    torch.manual_seed(0)
+    repeated = generate(model, IDS.repeat_interleave(3, 0), noise=noise.repeat_interleave(3, 0), **sampling)
+    assert torch.equal(sampled, repeated)
+
+
+def test_beams_repeat_the_noise(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    together = generate(model, noise=noise, num_beams=3, max_new_tokens=4, eos_token_id=None)
+    for row in range(2):
+        alone = generate(model, IDS[row : row + 1], noise=noise[row], num_beams=3, max_new_tokens=4, eos_token_id=None)
+        assert torch.equal(together[row : row + 1], alone)
+
+
+def test_inputs_embeds_are_refused_while_the_adapter_is_active(family):
+    model = adapted(family)
+    embeds = draw(2, 9, HIDDEN_SIZE)
+    refused = pytest.raises(ValueError, match="inputs_embeds bypasses")
+    with refused:
+        model(inputs_embeds=embeds)
+    with refused:
+        model.get_base_model().base_model(inputs_embeds=embeds)
+    with refused:
+        model.generate(inputs_embeds=embeds, max_new_tokens=2)
+    with refused:
+        get_peft_model(model.get_base_model(), lora_config(family), "outer")(inputs_embeds=embeds)
+    with refused:
+        stacked(family).generate(inputs_embeds=embeds, max_new_tokens=2)
+    with torch.no_grad():
+        reference = TINY_MODELS[family]()(inputs_embeds=embeds).logits
+        with model.disable_adapter():
+            assert torch.equal(model(inputs_embeds=embeds).logits, reference)
+        assert torch.equal(model.unload()(inputs_embeds=embeds).logits, reference)
+
+
+def test_inputs_embeds_are_refused_by_position():
+    transformer = adapted("llama").get_base_model().base_model
+    position = list(inspect.signature(transformer.forward).parameters).index("inputs_embeds")
+    with pytest.raises(ValueError, match="inputs_embeds bypasses"):
+        transformer(*[None] * position, draw(2, 9, HIDDEN_SIZE))
+
+
+def test_noise_that_would_be_dropped_is_refused(family):
+    model = adapted(family)
+    with pytest.raises(ValueError, match="hold_noise"):
+        logits(model.get_base_model(), noise=draw(NOISE))
+
+
+# Adapters
+
+
+def test_disable_adapter_gives_the_base_model(family):
+    model, reference = adapted(family), logits(TINY_MODELS[family]())
+    active = logits(model)
+    with model.disable_adapter():
+        assert torch.equal(logits(model, noise=draw(2, NOISE)), reference)
+    assert torch.equal(logits(model), active)
+    assert not torch.allclose(active, reference, atol=1e-2)
+
+
+def test_two_adapters(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    first = logits(model, noise=noise)
+    torch.manual_seed(5)
+    model.add_adapter("other", config(network_options={"hidden_dims": [6], "norm": "none", "noise_scale": 1.0}))
+    assert torch.equal(logits(model, noise=noise), first)
+    model.set_adapter("other")
+    perturb(model, seed=2)
+    second = logits(model, noise=noise)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert all(".other." in name for name, p in model.named_parameters() if p.requires_grad)
+
+    layer = model.get_input_embeddings()
+    model.base_model.set_adapter(["default", "other"])
+    one, two = (layer.embedding_generator_network[name] for name in ("default", "other"))
+    expected = two(one(layer.base_layer(IDS), noise), noise)
+    with hold_noise(model, noise):
+        torch.testing.assert_close(layer(IDS), expected)
+
+    model.set_adapter("other")
+    model.delete_adapter("default")
+    assert torch.equal(logits(model, noise=noise), second)
+    assert layer.noise_dims == {"other": NOISE}
+
+
+def test_adapters_of_different_noise_width_have_no_common_noise():
+    model = adapted("gpt2")
+    model.add_adapter("wide", config(noise_dim=NOISE + 1))
+    assert noise_dim(model) == NOISE
+    model.base_model.set_adapter(["default", "wide"])
+    with pytest.raises(ValueError, match="differ in noise width"):
+        noise_dim(model)
+
+
+# Saving and loading
+
+
+def test_save_and_load_into_a_fresh_model(family, tmp_path):
+    model, noise = adapted(family), draw(2, NOISE)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    names = dict(model.get_input_embeddings().embedding_generator_network["default"].named_parameters())
+    assert {key.rpartition("embedding_generator_network.")[2] for key in saved} == set(names)  # no embedding matrix
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "EMBEDDING_GENERATOR"
+
+    torch.manual_seed(99)
+    for adapter_name in ("default", "renamed"):
+        loaded = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path, adapter_name=adapter_name)
+        assert torch.equal(logits(loaded, noise=noise), logits(model, noise=noise))
+        assert not any(p.requires_grad for p in loaded.parameters())
+    other_base = PeftModel.from_pretrained(TINY_MODELS[family](seed=3), tmp_path)
+    for key, parameter in other_base.get_input_embeddings().embedding_generator_network["default"].named_parameters():
+        assert torch.equal(parameter, names[key])
+    trainable = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path, is_trainable=True)
+    assert sum(p.requires_grad for p in trainable.parameters()) == len(names)
+
+
+def test_low_memory_load(family, tmp_path):
+    model = adapted(family)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path, low_cpu_mem_usage=True)
+    assert torch.equal(logits(loaded), logits(model))
+
+
+def test_auto_class_and_transformers_own_loader(family, tmp_path):
+    TINY_MODELS[family]().save_pretrained(tmp_path / "base")
+    base_class = type(TINY_MODELS[family]())
+    model = perturb(get_peft_model(base_class.from_pretrained(tmp_path / "base").eval(), config()))
+    model.save_pretrained(tmp_path / "adapter")
+    reference = logits(model)
+    automatic = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    torch.testing.assert_close(logits(automatic), reference)
+    native = base_class.from_pretrained(tmp_path / "base").eval()
+    native.load_adapter(str(tmp_path / "adapter"))
+    torch.testing.assert_close(logits(native), reference)
+
+
+def test_load_in_a_fresh_process(tmp_path):
+    model, noise = stacked("llama"), draw(NOISE)
+    save_stack(model, tmp_path)
+    torch.save(logits_under(model, noise), tmp_path / "logits.pt")
+    code = f"""
+import torch
+from gantune.embedding_generator import hold_noise, load_stack
+from tests.test_embedding_generator_peft import NOISE, draw, logits
+from tests.test_embedding_generator_network import Shift
+from tests.tiny_models import TINY_MODELS
+model = load_stack(TINY_MODELS["llama"](), {str(tmp_path)!r})
+with hold_noise(model, draw(NOISE)):
+    assert torch.equal(logits(model), torch.load({str(tmp_path / "logits.pt")!r}, weights_only=True))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("network", ["trap.Network", "os.system", ["mlp"]])
+def test_a_checkpoint_cannot_name_code_to_import(network, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    adapted("gpt2").save_pretrained(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "network": network}))
+    with pytest.raises(UserError, match="unknown generator network"):
+        PeftModel.from_pretrained(TINY_MODELS["gpt2"](), tmp_path / "adapter")
+    assert "trap" not in sys.modules
+
+
+def test_a_network_of_the_users_own_saves_and_loads(family, tmp_path):
+    model, noise = adapted(family, network=Shift, network_options={"gain": 2.0}), draw(2, NOISE)
+    layer = model.get_input_embeddings()
+    shift = 2.0 * noise @ layer.embedding_generator_network["default"].shift.weight.T
+    with hold_noise(model, noise):
+        torch.testing.assert_close(layer(IDS), layer.base_layer(IDS) + shift.unsqueeze(1))
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path)
+    assert torch.equal(logits(loaded, noise=noise), logits(model, noise=noise))
+
+
+# Merging
+
+
+def test_merge_and_unload_is_exact_under_a_held_noise(family, tmp_path):
+    model, noise = adapted(family), draw(NOISE)
+    head = model.get_output_embeddings().weight.detach().clone()
+    with hold_noise(model, noise):
+        expected = logits(model)
+        merged = model.merge_and_unload(safe_merge=True)
+    assert not any(isinstance(module, EmbeddingGeneratorLayer) for module in merged.modules())
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(merged.get_output_embeddings().weight, head)
+
+    merged.save_pretrained(tmp_path)
+    reloaded = type(merged).from_pretrained(tmp_path).eval()
+    assert reloaded.config.tie_word_embeddings is False
+    torch.testing.assert_close(logits(reloaded), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_merge_and_unmerge_is_bit_exact(family):
+    model = adapted(family)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    table, before = embedding.weight, logits(model)
+    tied = table is head.weight
+    model.merge_adapter()
+    torch.testing.assert_close(logits(model), before, rtol=1e-5, atol=1e-5)
+    assert embedding.weight is not table
+    assert embedding.merged_adapters == ["default"]
+    model.unmerge_adapter()
+    assert embedding.weight is table
+    assert (embedding.weight is head.weight) == tied
+    assert torch.equal(logits(model), before)
+
+
+def test_disabling_a_merged_adapter_unmerges_it(family):
+    model = adapted(family)
+    model.merge_adapter()
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(TINY_MODELS[family]()))
+
+
+def test_merge_is_refused_under_noise_per_sequence(family):
+    model = adapted(family)
+    before = logits(model)
+    with hold_noise(model, draw(2, NOISE)), pytest.raises(ValueError, match="per-sequence noise"):
+        model.merge_and_unload()
+    assert torch.equal(logits(model), before)
+
+
+def test_safe_merge_refuses_values_that_are_not_finite():
+    model = adapted("gpt2")
+    with torch.no_grad():
+        model.get_input_embeddings().embedding_generator_network["default"].output_layer.bias[0] = float("inf")
+    with pytest.raises(ValueError, match="not finite"):
+        model.merge_adapter(safe_merge=True)
+
+
+def test_merges_are_counted_by_each_model_alone():
+    merged, other = adapted("gpt2"), adapted("gpt2")
+    merged.merge_adapter()
+    assert not other.get_input_embeddings().merged
+
+
+def test_unload_gives_the_base_model_back(family):
+    model = adapted(family).unload()
+    assert torch.equal(logits(model), logits(TINY_MODELS[family]()))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_copy_is_independent(family):
+    model = adapted(family)
+    before, duplicate = logits(model), copy.deepcopy(model)
+    perturb(duplicate)
+    assert torch.equal(logits(model), before)
+    assert not torch.equal(logits(duplicate), before)
+
+
+# Stacking with other methods
+
+
+def test_stack_trains_both_adapters_and_nothing_else(family):
+    model = stack_adapters(TINY_MODELS[family](), [config(), lora_config(family)])
+    assert torch.equal(logits(model), logits(TINY_MODELS[family]()))
+    perturb(model)
+    model(input_ids=IDS, labels=IDS, noise=draw(2, NOISE)).loss.backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {"lora" if "lora_" in name else "generator" for name in trained} == {"lora", "generator"}
+    assert all("lora_" in name or "embedding_generator_network" in name for name in trained)
+    assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_stack_saves_ordinary_adapters_and_loads(family, tmp_path):
+    model, noise = stacked(family), draw(2, NOISE)
+    save_stack(model, tmp_path)
+    for method, part in (("lora", "lora_"), ("embedding_generator", "embedding_generator_network")):
+        saved = load_file(tmp_path / method / "adapter_model.safetensors")
+        assert saved
+        assert all(part in key for key in saved)
+    reference = logits(model, noise=noise)
+    loaded = load_stack(TINY_MODELS[family](), tmp_path)
+    assert torch.equal(logits(loaded, noise=noise), reference)
+    assert torch.equal(generate(loaded, noise=noise), generate(model, noise=noise))
+    assert not any(p.requires_grad for p in loaded.parameters())
+    trainable = load_stack(TINY_MODELS[family](), tmp_path, is_trainable=True)
+    names = {name for name, p in trainable.named_parameters() if p.requires_grad}
+    assert names == {name for name, p in model.named_parameters() if p.requires_grad}
+
+    only_lora = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path / "lora")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embedding_generator_network" in name and ".output_layer." in name:
+                parameter.zero_()
+    assert torch.equal(logits(only_lora), logits(model))
+
+
+def test_stack_disables_and_merges_as_one(family):
+    model, noise = stacked(family), draw(NOISE)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(TINY_MODELS[family]()))
+    with hold_noise(model, noise):
+        expected = logits(model)
+        merged = model.merge_and_unload()
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["embedding", "lora", "prompt"])
+def test_stack_of_one_has_the_same_layout(method, tmp_path):
+    configs = {
+        "embedding": config(),
+        "lora": lora_config("gpt2"),
+        "prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    }
+    model = perturb(stack_adapters(TINY_MODELS["gpt2"](), [configs[method]]))
+    save_stack(model, tmp_path)
+    assert len(list(tmp_path.glob("*/adapter_config.json"))) == 1
+    assert torch.equal(logits(load_stack(TINY_MODELS["gpt2"](), tmp_path)), logits(model))
+
+
+def test_impossible_stacks_are_user_errors(tmp_path):
+    prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    for configs in ([], [config(), config()], [config(), prompt]):
+        with pytest.raises(UserError):
+            stack_adapters(TINY_MODELS["gpt2"](), configs)
+    with pytest.raises(UserError, match="no adapter found"):
+        load_stack(TINY_MODELS["gpt2"](), tmp_path)
+
+
+# Limits
+
+
+def test_resizing_the_embeddings_after_wrapping_is_refused(family):
+    with pytest.raises(ValueError, match="before adding an embedding generator"):
+        adapted(family).resize_token_embeddings(VOCAB_SIZE + 4)
+
+
+def test_only_embeddings_can_be_adapted():
+    with pytest.raises(UserError, match="expected a torch"):
+        get_peft_model(TINY_MODELS["llama"](), config(target_modules=["lm_head"]))
+    with pytest.raises(UserError, match="target_modules"):
+        get_peft_model(nn.Sequential(nn.Embedding(5, 4)), config(task_type=None))
+    assert get_peft_model(nn.Sequential(nn.Embedding(5, 4)), config(task_type=None, target_modules=["0"]))
