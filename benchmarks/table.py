@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.intervals import mean_and_half_width
 from benchmarks.run import METRICS
-from benchmarks.statistics import mean_and_half_width
 
 REFERENCE = "lora"
 NOT_RUN = "-"

@@ -51,9 +51,13 @@ def _one(component: PeftConfig | type | Callable[[], PeftConfig], name: str) -> 
         return [EmbeddingGeneratorConfig(network=component)]
     if isinstance(component, type) and issubclass(component, PeftConfig):
         return [component(task_type="CAUSAL_LM")]
-    made = component() if not isinstance(component, PeftConfig) and callable(component) else component
+    made = component
+    if callable(component) and not isinstance(component, PeftConfig):
+        try:
+            made = component()
+        except TypeError as error:
+            raise UserError(f"generator {name!r}: cannot be called without arguments: {error}") from error
     if not isinstance(made, PeftConfig):
-        raise UserError(
-            f"generator {name!r}: expected a network class or a PEFT configuration, got {type(made).__name__}"
-        )
+        kind = type(made).__name__
+        raise UserError(f"generator {name!r}: expected a network class or a PEFT configuration, got {kind}")
     return [made]

@@ -6,10 +6,11 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class LanguageGAN:
         made = DISCRIMINATORS.resolve(discriminator)
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
-        self.discriminator: Discriminator = made.to(model.device)
+        self.discriminator: Discriminator = made.to(model.device).eval()  # it judges without dropout
         self.reward: Reward = build_reward(reward, self.discriminator, config.reward_transform)
         self.advantage = ADVANTAGES.resolve(config.advantage)()
         if config.samples_per_question < self.advantage.min_samples:
@@ -175,9 +176,8 @@ class LanguageGAN:
         Returns:
             `loss`, in nats a token.
         """
-        loss = self._likelihood(batch)
-        self._update(self.optimizer, loss, "likelihood loss")
-        return {"loss": loss.item()}
+        (loss,) = self._update(self.optimizer, [self._likelihood(batch)], "likelihood loss")
+        return {"loss": loss}
 
     def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
         """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
@@ -189,7 +189,7 @@ class LanguageGAN:
             rollout: sampled answers to these questions from the *current* policy; drawn if None.
 
         Returns:
-            `loss` and its parts `likelihood` and `policy_gradient`; `reward` and `reward_std` over answers;
+            `loss` and its weighted parts `likelihood` and `policy_gradient`; `reward` and `reward_std` over answers;
             `answer_length` in tokens; `ended`, the share of answers with an end-of-sequence.
         """
         config = self.config
@@ -198,18 +198,14 @@ class LanguageGAN:
         rewards = self._rewards(rollout)
         dense = returns(rewards, mask, config.discount, config.length_normalised)
         advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
-        log_probs = self.policy.score(rollout, noise=rollout.noise, temperature=rollout.temperature)
-        policy_gradient = policy_gradient_loss(log_probs, advantages, mask) / config.max_new_tokens
-        likelihood = self._likelihood(batch)
-        loss = config.adversarial_weight * policy_gradient + config.likelihood_weight * likelihood
-        self._update(self.optimizer, loss, "generator loss")
+        losses = self._update(self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss")
 
         per_answer = rewards if rewards.dim() == 1 else (rewards * mask).sum(1) / mask.sum(1)
         last = rollout.answer_ids.gather(1, mask.sum(1, keepdim=True) - 1)
         return {
-            "loss": loss.item(),
-            "likelihood": likelihood.item(),
-            "policy_gradient": policy_gradient.item(),
+            "loss": sum(losses),
+            "likelihood": losses[-1],
+            "policy_gradient": sum(losses[:-1]),
             "reward": per_answer.mean().item(),
             "reward_std": per_answer.std(correction=0).item(),
             "answer_length": mask.sum(1).float().mean().item(),
@@ -250,7 +246,7 @@ class LanguageGAN:
         right_on_sampled = ((sampled < 0) * sampled_mask).sum() / sampled_mask.sum()
         accuracy = 0.5 * (right_on_real + right_on_sampled).item()
         if accuracy <= config.max_discriminator_accuracy:
-            self._update(self.discriminator_optimizer, loss, "discriminator loss")
+            self._update(self.discriminator_optimizer, [loss], "discriminator loss")
         return {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy}
 
     def sample(self, batch: Batch) -> Rollout:
@@ -303,7 +299,7 @@ class LanguageGAN:
         gan.config = LanguageGANConfig(**json.loads((directory / CONFIG_FILE).read_text()))
         gan._set_up(
             model,
-            load_stack(model, directory),
+            load_stack(model, directory, is_trainable=True),
             tokenizer,
             discriminator or DISCRIMINATORS.get(gan.config.discriminator),
             reward or REWARDS.get(gan.config.reward),
@@ -357,15 +353,30 @@ class LanguageGAN:
         for batch, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
             yield self.discriminator_step(batch, rollout)
 
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, name: str) -> None:
-        """One clipped optimiser step down `loss`."""
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{name} is {loss.item()}: lower the learning rate")
+    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[Tensor]:
+        """The policy-gradient loss in parts of a batch's rows, so that one part's graph lives at a time; the anchor."""
+        config, rows = self.config, len(batch)
+        weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
+        for start in range(0, len(rollout), rows):
+            part = rollout.rows(start, start + rows)
+            log_probs = self.policy.score(part, noise=part.noise, temperature=part.temperature)
+            loss = policy_gradient_loss(log_probs, advantages[start : start + rows], part.answer_mask)
+            yield weight * len(part) * loss
+        yield config.likelihood_weight * self._likelihood(batch)
+
+    def _update(self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str) -> list[float]:
+        """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time; their values."""
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        values = []
+        for loss in losses:
+            values.append(loss.item())
+            if not math.isfinite(values[-1]):
+                raise FloatingPointError(f"{name} is {values[-1]}: lower the learning rate")
+            loss.backward()
         for group in optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
         optimizer.step()
+        return values
 
     @torch.no_grad()
     def _validation_loss(self, validation: list[EncodedPair]) -> float:

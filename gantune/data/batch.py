@@ -16,6 +16,11 @@ class Pair(NamedTuple):
     answer: str
 
 
+def position_ids(attention_mask: Tensor) -> Tensor:
+    """Positions that count tokens and not padding, `[B, L]`; left padding gets 0, which the mask hides."""
+    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
 @dataclass
 class Batch:
     """Questions and answers as token ids, one row a sequence.
@@ -49,9 +54,18 @@ class Batch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows from `start` up to, not including, `stop`."""
+        part = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[start:stop] for k, v in part.items() if isinstance(v, Tensor | tuple)})
+
     def input_ids(self) -> Tensor:
         """Prompt and answer ids side by side, `[B, P + T]`."""
         return torch.cat([self.prompt_ids, self.answer_ids], dim=1)
+
+    def position_ids(self) -> Tensor:
+        """See [`position_ids`], `[B, P + T]`."""
+        return position_ids(self.attention_mask())
 
     def attention_mask(self) -> Tensor:
         """Prompt and answer masks side by side, `[B, P + T]`."""

@@ -166,12 +166,11 @@ def likelihood_inputs(batch: Batch) -> dict[str, Tensor]:
         `input_ids`, `attention_mask`, `position_ids` (tokens counted, padding not) and `labels` (the ids at answer
         positions, -100 at prompt and padding), each `[B, P + T]` int64. The model shifts the labels.
     """
-    attention_mask = batch.attention_mask()
     answers = batch.answer_ids.masked_fill(batch.answer_mask == 0, IGNORE_INDEX)
     return {
         "input_ids": batch.input_ids(),
-        "attention_mask": attention_mask,
-        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0),
+        "attention_mask": batch.attention_mask(),
+        "position_ids": batch.position_ids(),
         "labels": torch.cat([torch.full_like(batch.prompt_ids, IGNORE_INDEX), answers], dim=1),
     }
 

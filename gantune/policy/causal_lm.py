@@ -7,14 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
-from gantune.data.batch import Batch
+from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.policy.rollout import Rollout
-
-
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """Positions that count tokens and not padding, `[B, L]`; left padding gets 0, which the mask hides."""
-    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 class CausalLMPolicy:
@@ -110,13 +105,12 @@ class CausalLMPolicy:
         Returns:
             `[B, T]` float32, 0 where the answer mask is 0.
         """
-        attention_mask = batch.attention_mask()
         answer_length = batch.answer_ids.shape[1]
         with hold_noise(self.model, noise):
             logits = self.model(
                 input_ids=batch.input_ids(),
-                attention_mask=attention_mask,
-                position_ids=position_ids(attention_mask),
+                attention_mask=batch.attention_mask(),
+                position_ids=batch.position_ids(),
                 use_cache=False,
                 logits_to_keep=answer_length + 1,
             ).logits

@@ -1,0 +1,319 @@
+"""LanguageGAN: what it changes, what it must not, what can be swapped, what comes back from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+from torch import nn
+
+from gantune.data import Pair, collate, encode_pairs
+from gantune.discriminators import CausalCNN, Discriminator
+from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.errors import UserError
+from gantune.language_gan import LanguageGAN
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.seqgan import policy_gradient_loss
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+PAIRS = [Pair(f"who is {name}?", f"{name} is {what}.") for name in ("ann", "bob", "eve") for what in ("cook", "old")]
+SMALL = {
+    "epochs": 4,
+    "batch_size": 3,
+    "max_prompt_tokens": 32,
+    "max_new_tokens": 12,
+    "samples_per_question": 2,
+    "warmup_share": 0.5,
+    "adversarial_every": 1,
+    "discriminator_warmup_steps": 3,
+    "validation_share": 0.0,
+}
+
+
+def build(family="gpt2", **settings) -> LanguageGAN:
+    components = {key: settings.pop(key) for key in ("generator", "discriminator", "reward") if key in settings}
+    config = LanguageGANConfig(**SMALL | {k: v for k, v in components.items() if isinstance(v, str)} | settings)
+    given = {k: v for k, v in components.items() if not isinstance(v, str)}
+    return LanguageGAN(TINY_MODELS[family](), tiny_tokenizer(), config, **given)
+
+
+def batch_of(gan: LanguageGAN):
+    config = gan.config
+    encoded, _ = encode_pairs(
+        PAIRS, gan.tokenizer, "plain", config.max_prompt_tokens, config.max_new_tokens, config.too_long
+    )
+    return collate(encoded, gan.pad_token_id)
+
+
+def hashes(parameters) -> dict[str, str]:
+    return {name: hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for name, p in parameters}
+
+
+def frozen(gan):
+    return [(n, p) for n, p in gan.model.named_parameters() if not p.requires_grad]
+
+
+def trainable(gan):
+    return [(n, p) for n, p in gan.model.named_parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_training_moves_the_adapter_and_the_discriminator_and_nothing_else(family):
+    gan = build(family)
+    before, tuned = hashes(frozen(gan)), hashes(trainable(gan))
+    judge = hashes(gan.discriminator.named_parameters())
+    history = gan.train(PAIRS)
+    assert hashes(frozen(gan)) == before
+    assert all(tuned[name] != now for name, now in hashes(trainable(gan)).items())
+    assert hashes(gan.discriminator.named_parameters()) != judge
+    assert [row["phase"] for row in history] == ["likelihood"] * 4 + ["discriminator"] * 3 + ["adversarial"] * 4
+    assert [row["step"] for row in history] == list(range(1, 12))
+    assert all(0 <= row["ended"] <= 1 and row["answer_length"] <= 12 for row in history[-4:])
+
+
+def test_every_fifth_step_after_the_warm_up_is_adversarial():
+    phases = [row["phase"] for row in build(epochs=6, adversarial_every=5, discriminator_warmup_steps=0).train(PAIRS)]
+    assert phases == ["likelihood"] * 6 + ["adversarial"] + ["likelihood"] * 4 + ["adversarial"]
+
+
+def test_likelihood_falls():
+    gan = build(warmup_share=1.0, epochs=30, learning_rate=1e-2)
+    history = gan.train(PAIRS)
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another():
+    first, second, other = (build(seed=seed).train(PAIRS) for seed in (0, 0, 1))
+    without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in run] for run in (first, second, other)]
+    assert without_time[0] == without_time[1] != without_time[2]
+
+
+def test_generator_step_follows_the_gradient_of_its_loss():
+    """The step in parts of a batch's rows equals one loss over all rows, computed here in one piece."""
+    gan = build(advantage="none", reward="sequence", max_grad_norm=1e9)
+    batch = batch_of(gan)
+    rollout = gan.sample(batch)
+    noise = torch.zeros(len(batch), 100)
+    gan.policy.draw_noise = lambda rows: noise  # of the anchor
+    rewards = 2 * gan.discriminator.sequence_logits(rollout).sigmoid() - 1
+    log_probs = gan.policy.score(rollout, noise=rollout.noise)
+    loss = policy_gradient_loss(log_probs, rewards[:, None].expand_as(log_probs), rollout.answer_mask) / 12
+    true = gan.policy.score(batch, noise=noise)
+    loss = loss - (true * batch.answer_mask).sum() / batch.answer_mask.sum()
+    expected = torch.autograd.grad(loss, gan.parameters)
+
+    seen = {}
+    gan.optimizer.step = lambda: seen.update(gradients=[p.grad.clone() for p in gan.parameters])
+    figures = gan.generator_step(batch, rollout)
+    assert figures["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for gradient, exact in zip(seen["gradients"], expected, strict=True):
+        assert torch.allclose(gradient, exact, rtol=1e-4, atol=1e-7)
+    assert any(exact.abs().max() > 1e-4 for exact in expected)
+
+
+def test_policy_gradient_raises_the_rewarded_answers():
+    """With a reward for one letter and no anchor, that letter is written more often: the sign is right."""
+
+    def share_of_e(questions, answers, rollout):
+        return [answer.count("e") / max(len(answer), 1) for answer in answers]
+
+    gan = build(reward=share_of_e, likelihood_weight=0.0, samples_per_question=16, learning_rate=3e-2)
+    batch = batch_of(gan)
+    rewards = [gan.generator_step(batch)["reward"] for _ in range(30)]
+    assert sum(rewards[-5:]) > 3 * sum(rewards[:5])
+
+
+def test_a_constant_reward_with_leave_one_out_does_nothing():
+    gan = build(reward="constant", likelihood_weight=0.0)
+    figures = gan.generator_step(batch_of(gan))
+    assert figures["policy_gradient"] == 0 and figures["reward"] == 1 and figures["reward_std"] == 0
+
+
+def test_rewards_see_the_question_the_answer_and_the_true_answer():
+    seen = {}
+
+    def spy(questions, answers, rollout):
+        seen.update(questions=questions, answers=answers, rollout=rollout)
+        return torch.zeros(len(answers))
+
+    gan = build(reward=spy)
+    gan.generator_step(batch_of(gan))
+    assert seen["questions"] == [pair.question for pair in PAIRS for _ in range(2)]
+    assert [pair.answer for pair in seen["rollout"].pairs] == [pair.answer for pair in PAIRS for _ in range(2)]
+    assert all("<eos>" not in answer and "<pad>" not in answer for answer in seen["answers"])
+
+
+def test_the_discriminator_is_left_alone_while_it_is_too_good():
+    gan = build(max_discriminator_accuracy=0.0)
+    before = hashes(gan.discriminator.named_parameters())
+    gan.discriminator_step(batch_of(gan))
+    assert hashes(gan.discriminator.named_parameters()) == before
+
+
+def test_one_rollout_serves_both_networks():
+    gan = build()
+    batch = batch_of(gan)
+    drawn = []
+    rollout_of = gan.policy.rollout
+    gan.policy.rollout = lambda *args, **kwargs: drawn.append(1) or rollout_of(*args, **kwargs)
+    rollout = gan.sample(batch)
+    gan.discriminator_step(batch, rollout)
+    gan.generator_step(batch, rollout)
+    assert len(drawn) == 1
+
+
+class OwnNetwork(nn.Module):
+    """A generator network of a user: a learned shift."""
+
+    def __init__(self, embedding_dim, noise_dim):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(embedding_dim))
+
+    def forward(self, embeddings, noise):
+        return embeddings + self.shift
+
+
+class OwnDiscriminator(Discriminator):
+    """A discriminator of a user: a logit a token, summed."""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.scores = nn.Embedding(vocab_size, 1)
+
+    def prefix_logits(self, batch):
+        return (self.scores(batch.answer_ids).squeeze(2) * batch.answer_mask).cumsum(1)
+
+
+class OwnReward:
+    """A reward of a user that asks the discriminator."""
+
+    def __init__(self, discriminator, transform):
+        self.discriminator = discriminator
+
+    def __call__(self, questions, answers, rollout):
+        return self.discriminator.sequence_logits(rollout).detach()
+
+
+@pytest.mark.parametrize("how", ["class", "dotted path"])
+def test_every_component_can_be_swapped(how):
+    own = {"generator": OwnNetwork, "discriminator": OwnDiscriminator, "reward": OwnReward}
+    if how == "dotted path":
+        own = {key: f"{__name__}.{value.__name__}" for key, value in own.items()}
+    gan = build(**own)
+    assert isinstance(gan.discriminator, OwnDiscriminator) and isinstance(gan.reward, OwnReward)
+    assert [p.shape for p in gan.parameters] == [(32,)]
+    history = gan.train(PAIRS)
+    assert gan.parameters[0].abs().sum() > 0
+    assert len(history) == 11
+
+
+@pytest.mark.parametrize(
+    ("generator", "parts"),
+    [
+        ("embedding", {"embedding_generator"}),
+        ("lora", {"lora"}),
+        ("embedding+lora", {"embedding_generator", "lora"}),
+        ([EmbeddingGeneratorConfig(noise_dim=3), LoraConfig(task_type="CAUSAL_LM", r=2)],
+         {"embedding_generator", "lora"}),
+    ],
+)  # fmt: skip
+def test_what_is_tuned_is_any_peft_method_or_a_stack(generator, parts, tmp_path):
+    gan = build(generator=generator)
+    before = hashes(frozen(gan))
+    gan.train(PAIRS)
+    assert hashes(frozen(gan)) == before
+    assert {part for part in parts for name, _ in trainable(gan) if part in name} == parts
+    gan.save_pretrained(tmp_path)
+    assert {path.parent.name for path in tmp_path.glob("*/adapter_model.safetensors")} == parts
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("reward", ["sequence", "token", "constant"])
+@pytest.mark.parametrize("advantage", ["none", "moving-average", "leave-one-out", "group-norm"])
+def test_every_combination_trains(name, reward, advantage):
+    gan = build(discriminator=name, reward=reward, advantage=advantage, epochs=1, warmup_share=0.0)
+    assert {row["phase"] for row in gan.train(PAIRS)} == {"discriminator", "adversarial"}
+
+
+def test_the_best_checkpoint_on_validation_is_kept():
+    gan = build(validation_share=0.34, epochs=6)
+    losses = []
+    measure = gan._validation_loss
+    gan._validation_loss = lambda rows: losses.append(measure(rows)) or losses[-1]
+    gan.train(PAIRS)
+    held_out = gan._encode(PAIRS)[1]
+    assert len(held_out) == 2
+    assert measure(held_out) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_saved_and_loaded_it_answers_alike(tmp_path):
+    gan = build(generator="embedding+lora")
+    gan.train(PAIRS)
+    gan.save_pretrained(tmp_path)
+    torch.manual_seed(99)
+    again = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    batch = batch_of(gan)
+    assert torch.equal(gan.policy.score(batch), again.policy.score(batch))
+    assert torch.equal(gan.discriminator.prefix_logits(batch), again.discriminator.prefix_logits(batch))
+    questions = [pair.question for pair in PAIRS]
+    assert gan.generate(questions) == again.generate(questions)
+    assert again.config == gan.config
+    again.train(PAIRS[:3])  # and it can be trained on
+
+
+def test_loading_imports_nothing_that_a_file_names(tmp_path):
+    gan = build()
+    gan.save_pretrained(tmp_path)
+    file = tmp_path / "language_gan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"discriminator": "os.system"}))
+    with pytest.raises(UserError, match=r"unknown discriminator 'os.system'"):
+        LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    with pytest.raises(UserError, match=r"language_gan.json"):
+        LanguageGAN.from_pretrained(tmp_path / "elsewhere", TINY_MODELS["gpt2"](), tiny_tokenizer())
+
+
+def test_generate_is_greedy_repeatable_and_ordered():
+    gan = build()
+    gan.train(PAIRS)
+    questions = [pair.question for pair in PAIRS] + ["a question of quite another length?"]
+    together = gan.generate(questions, batch_size=3)
+    assert together == gan.generate(questions, batch_size=1)
+    assert together[::-1] == gan.generate(questions[::-1])
+    noisy = gan.generate(questions, noise=torch.randn(len(questions), 100) * 30)
+    assert len(noisy) == len(questions)
+
+
+def test_a_diverging_run_says_so():
+    gan = build(reward=lambda questions, answers, rollout: [float("nan")] * len(answers), advantage="none")
+    with pytest.raises(FloatingPointError, match="generator loss is nan"):
+        gan.train(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, mlp"),
+        ({"generator": "prefix"}, "unknown generator 'prefix': expected one of embedding, lora"),
+        ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
+        ({"generator": "os.path.join"}, "generator 'os.path.join'"),
+        ({"reward": "bleu"}, "unknown reward 'bleu'"),
+        ({"advantage": "critic"}, "unknown advantage 'critic'"),
+        ({"samples_per_question": 1}, "--samples-per-question 1: advantage 'leave-one-out'"),
+        ({"warmup_share": 1.5}, "--warmup-share 1.5: expected between 0 and 1"),
+        ({"epochs": 0}, "--epochs 0: expected at least 1"),
+        ({"temperature": 0.0}, "--temperature 0.0: expected above 0"),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(settings, message):
+    with pytest.raises(UserError) as caught:
+        build(**settings)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_instances_are_taken_as_they_are():
+    judge = CausalCNN(97, embedding_dim=4, widths=(1,), filters=2)
+    assert build(discriminator=judge).discriminator is judge
