@@ -159,7 +159,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     )
     if first.preset:
         parser.set_defaults(**PRESETS[first.preset])
-    comparison, model, data, *tuning = parser.parse_args_into_dataclasses(arguments)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    comparison, model, data, *tuning = parsed
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
     for name in ("train_size", "test_size"):
         if getattr(data, name) < 1:

@@ -190,7 +190,9 @@ def compare(settings: Settings) -> int:
     write_json(directory / "comparison.json", {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary})
     said = [*warnings, *notes(rows)]
     write_atomically(directory / "comparison.md", "\n\n".join([header, as_markdown(summary), *said]) + "\n")
-    plot_comparison([plot_row(method, figures) for method, figures in summary.items()], directory / "comparison.png")
+    drawn = [plot_row(method, figures) for method, figures in summary.items() if figures["seeds"]]
+    if drawn:
+        plot_comparison(drawn, directory / "comparison.png")
     print("", as_text(summary), "", *said, f"results: {directory}", sep="\n")
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 

@@ -269,15 +269,11 @@ def test_free_heap_goes_back_before_the_block():
 
 
 def test_the_report_is_there_after_an_error():
-    with pytest.raises(KeyError), measure_memory("cpu", timeline=True) as monitor:
+    with pytest.raises(KeyError), measure_memory("cpu") as monitor:
         block = fill(50)
-        time.sleep(0.15)
         del block
         raise KeyError
     assert monitor.peak_bytes >= 45 * MB
-    seconds, used = zip(*monitor.timeline, strict=True)
-    assert list(seconds) == sorted(seconds) and len(seconds) >= 3
-    assert max(used) - used[0] >= 40 * MB
 
 
 class FakeCuda:

@@ -47,14 +47,9 @@ class MemoryReport:
 
 
 class MemoryMonitor:
-    """Filled by [`measure_memory`] when its block ends, with or without an error.
-
-    Args:
-        timeline: (seconds since the entry, bytes in use) samples, if they were asked for.
-    """
+    """Filled by [`measure_memory`] when its block ends, with or without an error."""
 
     def __init__(self) -> None:
-        self.timeline: list[tuple[float, int]] | None = None
         self._report: MemoryReport | None = None
 
     @property
@@ -70,7 +65,7 @@ class MemoryMonitor:
 
 
 @contextmanager
-def measure_memory(device: torch.device | str, timeline: bool = False) -> Iterator[MemoryMonitor]:
+def measure_memory(device: torch.device | str) -> Iterator[MemoryMonitor]:
     """Measure the peak memory of the block, above the state at its entry.
 
     Garbage is collected first, and memory that is free but still held goes back: CUDA's cached blocks to the driver,
@@ -79,22 +74,15 @@ def measure_memory(device: torch.device | str, timeline: bool = False) -> Iterat
 
     Args:
         device: where the block computes; every device but CUDA's is measured as resident memory of the process.
-        timeline: also sample the use 20 times a second.
 
     Returns:
-        A monitor whose `report`, `peak_bytes` and `timeline` are there after the block.
+        A monitor whose `report` and `peak_bytes` are there after the block.
     """
     device = torch.device(device)
     monitor = MemoryMonitor()
     measure = _measure_cuda if device.type == "cuda" else _measure_process
-    read = (lambda: torch.cuda.memory_allocated(device)) if device.type == "cuda" else _resident_bytes
     with measure(device, monitor):
-        if timeline:
-            with _Sampler(read, SAMPLES_PER_SECOND) as sampler:
-                monitor.timeline = sampler.samples
-                yield monitor
-        else:
-            yield monitor
+        yield monitor
 
 
 @contextmanager

@@ -1,0 +1,39 @@
+"""Methods that a user might bring: `--methods tests.methods_of_a_user.broken`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+
+from baselines import TunedModel, method
+from gantune.tuning import TuningConfig
+
+
+@dataclass
+class OwnConfig(TuningConfig):
+    """Settings with an option of their own."""
+
+    _argument_group_name = "own: a method of a user"
+
+    greeting: str = field(default="hello", metadata={"help": "what every answer is"})
+
+
+@method("tests.methods_of_a_user.own", OwnConfig)
+def own(model, tokenizer, pairs, config, observer=None):
+    """Answers every question alike."""
+    tuned = TunedModel(model, tokenizer, config)
+    tuned.answer = lambda questions: [config.greeting] * len(questions)
+    return tuned
+
+
+@method("tests.methods_of_a_user.broken")
+def broken(model, tokenizer, pairs, config, observer=None):
+    """Fails in the middle."""
+    raise RuntimeError("it broke\nin the middle")
+
+
+@method("tests.methods_of_a_user.killed")
+def killed(model, tokenizer, pairs, config, observer=None):
+    """Is killed, as by the kernel when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,287 @@
+"""The comparison as a command: what it writes, what it refuses, what survives a failure."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from benchmarks import compare
+from benchmarks.arguments import parse
+from benchmarks.intervals import mean_and_half_width
+from benchmarks.run import METRICS
+from benchmarks.table import as_markdown, as_text, notes, summarise
+from gantune.metrics import Rouge
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+ROWS = 24
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A Hugging Face folder of a tiny model with its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-gpt2")
+    TINY_MODELS["gpt2"]().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """A file of questions and answers under column names of its own."""
+    file = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = [{"q": f"who is n{i}?", "a": f"n{i} is a cook." if i % 2 else f"n{i} is old."} for i in range(ROWS)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def command(model, dataset):
+    """Options of a comparison that takes seconds."""
+    options = {
+        "--model": model, "--dataset": dataset, "--question-column": "q", "--answer-column": "a",
+        "--train-size": 8, "--test-size": 6, "--epochs": 2, "--batch-size": 4, "--device": "cpu",
+        "--max-prompt-tokens": 40, "--max-new-tokens": 10, "--samples-per-question": 2,
+        "--discriminator-warmup-steps": 2, "--adversarial-every": 1, "--warmup-share": 0.5,
+    }  # fmt: skip
+    return [str(part) for option in options.items() for part in option]
+
+
+def only(monkeypatch, *always):
+    """Fewer rows than always, to save time."""
+    monkeypatch.setattr(compare, "ALWAYS", always)
+
+
+@pytest.fixture(scope="module")
+def comparison(command, tmp_path_factory):
+    """The directory of one whole comparison, two seeds, with memory recorded and components given by dotted path."""
+    directory = tmp_path_factory.mktemp("out") / "comparison"
+    own = ["--discriminator", "tests.test_language_gan.OwnDiscriminator", "--reward", "sequence"]
+    arguments = ["--methods", "gan", "lora", "--seeds", "0", "1", "--output", str(directory), "--memory-snapshot"]
+    assert compare.main([*arguments, *command, *own]) == 0
+    return directory
+
+
+def test_comparison_json_has_its_schema(comparison):
+    result = json.loads((comparison / "comparison.json").read_text())
+    assert set(result) == {"schema", "settings", "rows", "summary"} and result["schema"] == 1
+    assert [(row["method"], row["seed"]) for row in result["rows"]] == [
+        (method, seed) for seed in (0, 1) for method in ("copy-question", "random-answer", "base", "gan", "lora")
+    ]
+    for row in result["rows"]:
+        assert {"method", "seed", "status", "error", "trainable_parameters", "train_seconds", "peak_memory_bytes",
+                "metrics", "directory"} <= set(row)  # fmt: skip
+        assert (row["status"], row["error"]) == ("success", None)
+        assert set(row["metrics"]) == set(METRICS)
+        assert row["metrics"]["bleurt"] is None and "--bleurt" in row["not_run"]["bleurt"]
+        assert all(value is not None for name, value in row["metrics"].items() if name not in ("bleurt", "nll"))
+        assert (comparison / row["directory"] / "metrics.json").is_file()
+    trained = [row for row in result["rows"] if row["method"] in ("gan", "lora")]
+    assert all(row["train_seconds"] > 0 and row["trainable_parameters"] > 0 for row in trained)
+    assert all(row["peak_memory_bytes"] >= 0 and row["memory"]["kind"] == "cpu-rss" for row in trained)
+    without_model = [row for row in result["rows"] if row["method"] in ("copy-question", "random-answer")]
+    assert all(row["metrics"]["nll"] is None and row["not_run"]["nll"] for row in without_model)
+
+
+def test_a_run_directory_is_complete(comparison):
+    run = comparison / "runs" / "gan-seed0"
+    names = {path.name for path in run.iterdir()}
+    assert {"config.json", "environment.json", "metrics.json", "history.jsonl", "history.png", "samples.jsonl",
+            "adapter", "weights.npz", "weights.png"} <= names  # fmt: skip
+    assert {"memory_timeline.json", "memory_timeline.png"} <= names
+    adapter = load_file(run / "adapter" / "embedding_generator" / "adapter_model.safetensors")
+    assert adapter and all("embedding_generator" in name for name in adapter)
+    assert json.loads((run / "environment.json").read_text())["versions"]["torch"]
+    phases = [json.loads(line)["phase"] for line in (run / "history.jsonl").read_text().splitlines()]
+    assert phases == ["likelihood"] * 2 + ["discriminator"] * 2 + ["adversarial"] * 2
+
+
+def test_weight_trajectories_move_for_the_adapter_and_stay_for_the_base(comparison):
+    for method in ("gan", "lora"):
+        with np.load(comparison / "runs" / f"{method}-seed0" / "weights.npz", allow_pickle=False) as weights:
+            norms, trainable, epochs = weights["norms"], weights["trainable"], weights["epochs"]
+        assert epochs.tolist() == [0, 1, 2]
+        moved = np.abs(norms - norms[0]).max(axis=0) > 0
+        assert trainable.any() and moved[trainable].all()
+        assert not moved[~trainable].any()
+
+
+def test_samples_carry_the_scores_that_the_table_means(comparison):
+    result = json.loads((comparison / "comparison.json").read_text())
+    base = (comparison / "runs/base-seed1/samples.jsonl").read_text().splitlines()
+    for row in result["rows"]:
+        samples = [json.loads(line) for line in (comparison / row["directory"] / "samples.jsonl").open()]
+        assert len(samples) == 6
+        answers, references = [s["answer"] for s in samples], [s["reference"] for s in samples]
+        expected = Rouge().compute(predictions=answers, references=references)
+        assert row["metrics"]["rougeL"] == pytest.approx(expected["rougeL"])
+        if row["method"] == "copy-question":
+            assert answers == [s["question"] for s in samples]
+        if row["metrics"]["nll"] is not None:
+            tokens = sum(s["scores"]["tokens"] for s in samples)
+            nats = sum(s["scores"]["nll"] * s["scores"]["tokens"] for s in samples)
+            assert row["metrics"]["nll"] == pytest.approx(nats / tokens)
+        if (row["method"], row["seed"]) == ("lora", 1):
+            assert [s["base_answer"] for s in samples] == [json.loads(line)["answer"] for line in base]
+
+
+def test_all_methods_of_a_seed_see_the_same_split_and_seeds_differ(comparison):
+    def questions(run):
+        return [json.loads(line)["question"] for line in (comparison / "runs" / run / "samples.jsonl").open()]
+
+    assert questions("gan-seed0") == questions("lora-seed0") == questions("base-seed0")
+    assert questions("gan-seed0") != questions("gan-seed1")
+
+
+def test_the_same_command_again_runs_nothing_again(comparison, command, capfd):
+    before = {path: path.stat().st_mtime_ns for path in comparison.glob("runs/*/metrics.json")}
+    own = ["--discriminator", "tests.test_language_gan.OwnDiscriminator", "--reward", "sequence"]
+    assert compare.main(["--methods", "lora", "--output", str(comparison), *command, *own]) == 0
+    assert {path: path.stat().st_mtime_ns for path in comparison.glob("runs/*/metrics.json")} == before
+    table = capfd.readouterr().out
+    assert all(name in table for name in ("copy-question", "random-answer", "base", "gan", "lora", "gan / lora"))
+    assert "BLEURT not run: no checkpoint (--bleurt PATH or Hub id)" in table
+
+
+def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
+    assert compare.main(["--methods", "lora", "--output", str(comparison), *command, "--epochs", "3"]) == 2
+    assert "holds a comparison with another tuning" in capsys.readouterr().err
+
+
+def test_a_failing_method_leaves_the_others(command, tmp_path, monkeypatch, capfd):
+    only(monkeypatch, "random-answer")
+    methods = [f"tests.methods_of_a_user.{name}" for name in ("broken", "killed", "own")]
+    arguments = ["--methods", *methods, "--output", str(tmp_path / "out"), *command, "--greeting", "n1 is old."]
+    assert compare.main(arguments) == 1
+    rows = {row["method"]: row for row in json.loads((tmp_path / "out/comparison.json").read_text())["rows"]}
+    assert rows["random-answer"]["status"] == rows[methods[2]]["status"] == "success"
+    assert rows[methods[2]]["metrics"]["rouge1"] > 0.3
+    assert (rows[methods[0]]["status"], rows[methods[0]]["error"]) == (
+        "failed", "RuntimeError: it broke in the middle")  # fmt: skip
+    assert (rows[methods[1]]["status"], rows[methods[1]]["error"]) == ("failed", "killed by SIGKILL")
+    printed = capfd.readouterr().out
+    assert f"{methods[0]}, seed 0: failed: RuntimeError: it broke in the middle" in printed
+
+
+@pytest.fixture
+def refused(command, capsys):
+    """Runs the command with bad options; checks status 2 and one line; returns the line."""
+
+    def run(*options):
+        capsys.readouterr()
+        assert compare.main([*command, *options]) == 2
+        captured = capsys.readouterr()
+        lines = captured.err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: ") and "Traceback" not in captured.err
+        return lines[0]
+
+    return run
+
+
+def test_bad_data_is_told_in_one_line(refused, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    assert "nowhere.jsonl" in refused("--dataset", str(tmp_path / "nowhere.jsonl"))
+    file.write_text("")
+    assert "bad.jsonl" in refused("--dataset", str(file))
+    file.write_text('{"q": "who?", "a": "me"}\n{"q": "what?", "a": ""}\n')
+    line = refused("--dataset", str(file))
+    assert "bad.jsonl" in line and "line 2" in line and "a" in line
+    line = refused("--question-column", "frage")
+    assert "'frage'" in line and "q" in line and "a" in line
+    assert "100" in refused("--train-size", "100") and str(ROWS) in refused("--train-size", "100")
+
+
+def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
+    assert "no such model folder" in refused("--model", str(tmp_path / "nowhere"))
+    assert "no config.json" in refused("--model", str(tmp_path))
+    TINY_MODELS["gpt2"]().config.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert "no weights" in refused("--model", str(tmp_path))
+    TINY_MODELS["gpt2"]().save_pretrained(tmp_path)
+    tiny_tokenizer(eos=False).save_pretrained(tmp_path)
+    assert "no end-of-sequence token" in refused("--model", str(tmp_path))
+
+
+def test_unknown_names_are_told_with_the_known_ones(refused):
+    assert "base, copy-question, gan, lora, mle, random-answer" in refused("--methods", "lorra")
+    assert "embedding, lora" in refused("--generator", "soft")
+    assert "cnn, mlp" in refused("--discriminator", "rnn")
+    assert "constant, sequence, token" in refused("--reward", "rouge")
+    assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
+    assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
+    assert "BLEURT" in refused("--bleurt", "/nowhere/bleurt")
+
+
+def test_a_directory_of_something_else_is_refused(refused, tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not lose me")
+    assert "holds files that are no comparison" in refused("--output", str(tmp_path))
+    (tmp_path / "comparison.json").write_text("{}")
+    assert "is no comparison that this version of gantune wrote" in refused("--output", str(tmp_path))
+    assert "is a file" in refused("--output", str(tmp_path / "thesis.txt"))
+    assert (tmp_path / "thesis.txt").read_text() == "do not lose me"
+
+
+@pytest.mark.parametrize("options", [["--epoks", "3"], ["--epochs", "many"], ["--preset", "none"]])
+def test_a_command_line_that_cannot_be_read_ends_with_status_2(options, capsys):
+    with pytest.raises(SystemExit) as ended:
+        compare.main(options)
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_help_is_grouped_and_complete(capsys):
+    with pytest.raises(SystemExit) as ended:
+        compare.main(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    for group in ("comparison:", "model:", "data:", "training, the same for every method:", "gan: LanguageGAN:",
+                  "lora: the baseline:"):  # fmt: skip
+        assert group in text
+    for option in ("--methods", "--generator", "--discriminator", "--reward", "--lora-rank", "--preset", "--bleurt"):
+        assert option in text
+
+
+def test_list_names_every_component(capsys):
+    assert compare.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert "method: base, copy-question, gan, lora, mle, random-answer" in text
+    assert "discriminator: cnn, mlp" in text
+
+
+def test_a_preset_gives_way_to_the_command_line():
+    settings = parse(["--preset", "tofu-gpt2", "--train-size", "70"])
+    assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
+    assert (settings.data.train_size, settings.data.test_size, settings.tuning["batch_size"]) == (70, 50, 1)
+
+
+def row_of(method, seed, rougeL, seconds=2.0, status="success"):
+    metrics = dict.fromkeys(METRICS) | {"rougeL": rougeL}
+    return {"method": method, "seed": seed, "status": status, "error": "why" if status == "failed" else None,
+            "trainable_parameters": 10, "train_seconds": seconds, "peak_memory_bytes": 3_000_000, "metrics": metrics,
+            "not_run": {"bleurt": "no checkpoint"}}  # fmt: skip
+
+
+def test_summary_by_hand():
+    rows = [row_of("gan", 0, 0.2, 6.0), row_of("gan", 1, 0.4, 2.0), row_of("lora", 0, 0.4), row_of("lora", 1, 0.6)]
+    rows.append(row_of("gan", 2, None, None, status="failed"))
+    summary = summarise(rows)
+    assert (summary["gan"]["seeds"], summary["gan"]["failed"]) == (2, 1)
+    figure = summary["gan"]["rougeL"]
+    assert figure["mean"] == pytest.approx(0.3) and figure["ratio_to_lora"] == pytest.approx(0.6)
+    # Student's t for one degree of freedom at 97.5 % is 12.706; the standard error of (0.2, 0.4) is 0.1
+    assert figure["half_width"] == pytest.approx(12.7062 * 0.1, rel=1e-4)
+    assert summary["gan"]["train_seconds"]["ratio_to_lora"] == pytest.approx(2)
+    assert summary["gan"]["bleurt"]["mean"] is None
+    assert any("gan, seed 2: failed: why" in line for line in notes(rows))
+    assert "2.00 x" in as_text(summary) and "| gan / lora |" in as_markdown(summary)
+
+
+def test_one_seed_has_no_interval():
+    assert mean_and_half_width([0.25]) == (0.25, None)
+    mean, half_width = mean_and_half_width([1.0, 2.0, 3.0])
+    assert mean == 2 and half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert any("One seed" in line for line in notes([row_of("lora", 0, 0.5)]))

@@ -1,0 +1,83 @@
+"""Names to components, and models from folders: what is found, what is refused and how."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gantune.errors import UserError
+from gantune.loading import load_model, load_tokenizer
+from gantune.registry import Registry
+from tests.shared import SHARED, needs_shared
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+
+@pytest.fixture
+def registry():
+    registry = Registry("widget")
+    registry.register("round")(int)
+    return registry
+
+
+def test_names_dotted_paths_and_components(registry):
+    assert registry.resolve("round") is int and registry.resolve(str) is str
+    with pytest.raises(UserError, match=r"unknown widget 'collections.OrderedDict': expected one of round"):
+        registry.get("collections.OrderedDict")  # a name from a file imports nothing
+    assert registry.resolve("collections.OrderedDict") is collections.OrderedDict
+    assert registry.get("collections.OrderedDict") is collections.OrderedDict  # the user has named it since
+
+
+@pytest.mark.parametrize("spec", ["square", "no.such.module", "collections.NoSuchThing", ".", "a..b", ""])
+def test_what_cannot_be_found_is_told_in_one_line(registry, spec):
+    with pytest.raises(UserError, match="round") as caught:
+        registry.resolve(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    TINY_MODELS["llama"]().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_model_is_loaded_frozen_in_evaluation_mode_and_the_dtype_asked_for(folder):
+    model = load_model(str(folder), dtype=torch.bfloat16)
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert load_tokenizer(str(folder)).eos_token == "<eos>"
+
+
+def test_weights_that_are_missing_are_not_made_up(folder):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weights missing from the files: model.layers.1.mlp.up_proj.weight"):
+        load_model(str(folder))
+
+
+def test_weights_that_are_cut_off_are_told_in_one_line(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot load a causal language model") as caught:
+        load_model(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="cannot load a causal language model"):
+        load_model(str(tmp_path))
+
+
+@needs_shared
+def test_a_real_pretrained_model_is_loaded():
+    name = str(SHARED / "data" / "tinystories-gpt2-3m")
+    assert sum(p.numel() for p in load_model(name).parameters()) == 3_413_632
+    assert load_tokenizer(name).eos_token == "<|endoftext|>"
