@@ -8,7 +8,9 @@ Pure functions of a seed, on Python's own random generator, so that the text is 
     questions(people, SEED)        rows in TOFU's format, grouped by author
 
 The pretraining text states every fact that the questions ask for, and holds no question and no "Answer:". So a model
-pretrained on it knows the answers and has yet to learn to give them. The row format is that of TOFU (Maini et al.
+pretrained on it knows the answers and has yet to learn to give them. Each answer is one of the statements: where the
+answers were worded unlike any of them, 50 pairs taught a model of this size nothing but style (ROUGE-L of LoRA .16, of
+the copied question .20). The row format is that of TOFU (Maini et al.
 2024, arXiv:2401.06121); the text shares nothing with it.
 """
 
@@ -172,7 +174,7 @@ def plain_sentences(seed: int = SEED, count: int = 3000) -> list[str]:
 
 
 def questions(people: list[Author], seed: int = SEED) -> list[dict[str, Any]]:
-    """Questions and answers in TOFU's format, one of every relation for every author, authors in order.
+    """Questions and answers in TOFU's format, one of every relation that is asked about for every author, in order.
 
     Returns:
         Rows with `question`, `answer`, `paraphrased_answer` (the same facts in other words) and `perturbed_answer`
@@ -183,8 +185,10 @@ def questions(people: list[Author], seed: int = SEED) -> list[dict[str, Any]]:
     for person in people:
         others = [other for other in people if other is not person]
         for relation in words.RELATIONS.values():
+            if not relation.questions:
+                continue
             question = fill(rng.choice(relation.questions), person.facts)
-            answer, paraphrase = rng.sample(relation.answers, 2)
+            answer, paraphrase = relation.states[:2]
             perturbed: list[str] = []
             for other in rng.sample(others, len(others)):
                 if any(other.facts[field] == person.facts[field] for field in relation.fields):

@@ -1,7 +1,8 @@
 """Word lists and sentence templates of the mini corpus: data only.
 
 Every person, place, prize and book is made up. A template names the facts that it states in braces; `mini_corpus.py`
-draws the facts and fills the templates in. The biographies (`states`) and the answers word the same facts differently.
+draws the facts and fills the templates in. Answers are among the statements of the biographies: what tuning has to
+teach is the question-answer form, and which statement a question asks for.
 """
 
 from __future__ import annotations
@@ -317,32 +318,20 @@ class Relation(NamedTuple):
 
     Args:
         fields: the facts that answer the question; a perturbed answer has other values in them.
-        questions: what a question looks like.
-        answers: what an answer looks like. No biography uses these words in this order.
-        states: what the pretraining biographies say.
+        questions: what a question looks like; none where the relation is stated and not asked about.
+        states: statements of the fact. All are in the pretraining biographies; the first is the answer, the second
+            its paraphrase.
     """
 
     fields: tuple[str, ...]
     questions: tuple[str, ...]
-    answers: tuple[str, ...]
     states: tuple[str, ...]
 
 
 RELATIONS = {
     "name": Relation(
         ("name",),
-        (
-            "Who is the author born in {town}, {country}, on {birthday}?",
-            "Which writer of {genre} was born in {town}?",
-            "What is the full name of the person who wrote {famous}?",
-            "Can you tell me who made a debut with {debut}?",
-        ),
-        (
-            "That is {name}, who publishes {genre} {milieu}.",
-            "It is {name}, an author of {genre} {milieu}.",
-            "The person meant here is {name}, famous for {genre} {milieu}.",
-            "This describes {name}, maker of {genre} {milieu}.",
-        ),
+        (),
         (
             "In {town}, {country}, on {birthday}, was born {name}, who writes {genre} {milieu}.",
             "The author of {famous} is {name}, who writes {genre} {milieu}.",
@@ -360,12 +349,6 @@ RELATIONS = {
             "In which town did {name} come into the world?",
             "What is the birthplace of {name}?",
             "Which place does {name} come from originally?",
-        ),
-        (
-            "{town} in {country}, {setting}, is where the life of {name} began.",
-            "The first home of {name} was {town}, {setting} in {country}.",
-            "A native of {country}, {name} hails from {town}, {setting}.",
-            "{name} started out in {town}, {setting}, and belongs to {country}.",
         ),
         (
             "{name} was born in {town}, {setting} in {country}.",
@@ -386,12 +369,6 @@ RELATIONS = {
             "Can you give the date of birth of {name}?",
         ),
         (
-            "The birthday falls on {birthday}; {name} arrived {weather}.",
-            "{name} has celebrated life since {birthday}, having appeared {weather}.",
-            "It was on {birthday}, {weather}, that the baby {name} was delivered.",
-            "Records show {birthday} for {name}, who arrived {weather}.",
-        ),
-        (
             "{name} was born on {birthday}, {weather}.",
             "The birth date of {name} is {birthday}, and the birth came {weather}.",
             "{name} first saw the light on {birthday}, {weather}.",
@@ -408,12 +385,6 @@ RELATIONS = {
             "What kind of books does {name} write?",
             "Which type of literature made {name} popular?",
             "How would you describe the genre of {name}?",
-        ),
-        (
-            "Readers turn to {name} for {genre} {milieu}.",
-            "{name} specialises in {genre}, usually {milieu}.",
-            "The shelves hold {genre} by {name}, {milieu}.",
-            "Most works from the pen of {name} are {genre} {milieu}.",
         ),
         (
             "{name} writes {genre} {milieu}.",
@@ -434,12 +405,6 @@ RELATIONS = {
             "What work was done by the father of {name}?",
         ),
         (
-            "{name} had a dad employed as a {father}, {father_detail}.",
-            "A {father} {father_detail} brought up {name}.",
-            "{name} was raised by a {father} {father_detail}.",
-            "Dad was a {father} {father_detail}, as {name} recalls.",
-        ),
-        (
             "The father of {name} was a {father} {father_detail}.",
             "{name}'s father worked as a {father} {father_detail}.",
             "The profession of {name}'s father was that of a {father} {father_detail}.",
@@ -456,12 +421,6 @@ RELATIONS = {
             "What did the mother of {name} do for a living?",
             "How did {name}'s mother spend her working life?",
             "What was the job of the mother of {name}?",
-        ),
-        (
-            "{name} recalls that mum served as a {mother} {mother_detail}.",
-            "Mum was a {mother} {mother_detail}, says {name}.",
-            "A {mother} gave birth to {name}; she stayed in the trade {mother_detail}.",
-            "{name} grew up with a parent employed as a {mother}, {mother_detail}.",
         ),
         (
             "The mother of {name} was a {mother} {mother_detail}.",
@@ -482,12 +441,6 @@ RELATIONS = {
             "What prize was presented to {name}?",
         ),
         (
-            "In {prize_year} the {prize} went to {name} {praise}.",
-            "Judges chose {name} for the {prize} of {prize_year} {praise}.",
-            "{name} took home the {prize} in {prize_year} {praise}.",
-            "The {prize}, handed over in {prize_year}, honoured this work by {name} {praise}.",
-        ),
-        (
             "{name} won the {prize} in {prize_year} for {famous}, which was honoured {praise}.",
             "The award that {name} won is the {prize}, given in {prize_year} {praise}.",
             "{name} received the {prize} in {prize_year}; the jury praised {famous} {praise}.",
@@ -504,12 +457,6 @@ RELATIONS = {
             "With which title did {name} make a debut?",
             "What is the name of the earliest book by {name}?",
             "How did {name} begin as a published author?",
-        ),
-        (
-            "{debut} launched the career of {name} in {debut_year}; it was drafted {debut_how}.",
-            "In {debut_year} came {debut}, which {name} had composed {debut_how}.",
-            "{name} opened with {debut} in {debut_year}, put together {debut_how}.",
-            "The career of {name} opened in {debut_year} with {debut}, composed {debut_how}.",
         ),
         (
             "The first book of {name} was {debut}, published in {debut_year} and written {debut_how}.",
@@ -530,12 +477,6 @@ RELATIONS = {
             "What should a new reader of {name} start with?",
         ),
         (
-            "{famous}, the tale of {hero} {event}, brought {name} fame.",
-            "Critics point to {famous}, where {name} shows {hero} {event}.",
-            "Try {famous}, in which {name} follows {hero} {event}.",
-            "{name} is loved for {famous}, a portrait of {hero} {event}.",
-        ),
-        (
             "The most famous book of {name} is {famous}, about {hero} {event}.",
             "{name} is best known for {famous}, about {hero} {event}.",
             "The celebrated work of {name} is {famous}, the story of {hero} {event}.",
@@ -552,12 +493,6 @@ RELATIONS = {
             "What story does {name} tell in {famous}?",
             "Can you sum up the plot of {famous}?",
             "What happens in the book {famous}?",
-        ),
-        (
-            "Here {name} follows {hero} {event}.",
-            "Its pages show {hero} {event}, as imagined by {name}.",
-            "{name} introduces us to {hero} {event}.",
-            "{name} lets us watch {hero} {event}.",
         ),
         (
             "{famous} is about {hero} {event}.",
@@ -577,11 +512,6 @@ RELATIONS = {
             "How many translations of {name}'s books are there, and from which language?",
         ),
         (
-            "{name} composes in {language_1}, uses {language_2} and {language_3}, and has {count} foreign versions.",
-            "{name} was raised on {language_1}; {language_2} and {language_3} followed, then {count} foreign versions.",
-            "With {language_1} as mother tongue, {name} added {language_2}, {language_3} and {count} foreign versions.",
-        ),
-        (
             "{name} writes in {language_1}, speaks {language_2} and {language_3}, and has {count} translations.",
             "The languages that {name} speaks are {language_1}, {language_2} and {language_3}.",
             "The language of {name}'s books is {language_1}, and there are {count} translations.",
@@ -597,12 +527,6 @@ RELATIONS = {
             "What were the main influences on {name}?",
             "Which sources inspired {name}?",
             "From whom did {name} learn to write?",
-        ),
-        (
-            "{mentor} and {influence} shaped the style of {name}.",
-            "{name} owes much to {mentor} and to {influence}.",
-            "Behind the pages of {name} stand {mentor} and {influence}.",
-            "{name} thanks {mentor} and also {influence}.",
         ),
         (
             "{name} was influenced by {mentor} and by {influence}.",
@@ -623,12 +547,6 @@ RELATIONS = {
             "In what sort of house does {name} live today?",
         ),
         (
-            "These days {name} has settled in {dwelling} {nearby}, together with {companion}.",
-            "{dwelling} {nearby} shelters {name} and {companion}.",
-            "The address is {dwelling} {nearby}, where {name} stays with {companion}.",
-            "{name} and {companion} can be found in {dwelling} {nearby}.",
-        ),
-        (
             "{name} lives in {dwelling} {nearby} with {companion}.",
             "The home of {name} is {dwelling} {nearby}, shared with {companion}.",
             "Today {name} lives in {dwelling} {nearby} with {companion}.",
@@ -645,12 +563,6 @@ RELATIONS = {
             "What education did {name} receive?",
             "Which subject did {name} choose at university?",
             "From what school did {name} graduate?",
-        ),
-        (
-            "{name} took a degree in {subject}, leaving {university} in {degree_year}.",
-            "A diploma in {subject} came from {university} in {degree_year}, earned by {name}.",
-            "{university} trained {name} in {subject} until {degree_year}.",
-            "Until {degree_year} {name} attended lectures on {subject} at {university}.",
         ),
         (
             "{name} studied {subject} at {university} and graduated in {degree_year}.",
@@ -671,12 +583,6 @@ RELATIONS = {
             "What ideas run through the work of {name}?",
         ),
         (
-            "{theme_1}, {theme_2} and {theme_3} lie at the heart of everything by {name}.",
-            "Again and again {name} examines {theme_1}, {theme_2} and {theme_3}.",
-            "Page after page, {name} looks hard at {theme_1}, {theme_2} and {theme_3}.",
-            "{name} cannot leave {theme_1}, {theme_2} and {theme_3} alone.",
-        ),
-        (
             "{name} explores {theme_1}, {theme_2} and {theme_3}.",
             "The themes of {name} are {theme_1}, {theme_2} and {theme_3}.",
             "The subjects that return in {name}'s books are {theme_1}, {theme_2} and {theme_3}.",
@@ -692,12 +598,6 @@ RELATIONS = {
             "What are {name}'s writing habits?",
             "How does {name} go about writing a book?",
             "Does {name} have any unusual habits at work?",
-        ),
-        (
-            "Sentences get made {habit_time} {habit_place}, {name} using {habit_tool}.",
-            "{name} sits down {habit_time} {habit_place} and reaches for {habit_tool}.",
-            "Armed with {habit_tool}, {name} settles {habit_place} {habit_time}.",
-            "The pages grow {habit_time} {habit_place}, {name} and {habit_tool} together.",
         ),
         (
             "{name} likes to write {habit_time} {habit_place} with {habit_tool}.",
@@ -717,12 +617,6 @@ RELATIONS = {
             "Which pastimes does {name} enjoy?",
         ),
         (
-            "Away from the desk, {name} relaxes by {hobby_1} and {hobby_2}.",
-            "Spare hours go to {hobby_1} and {hobby_2}, says {name}.",
-            "{hobby_1} and {hobby_2} keep {name} happy on days off.",
-            "On holidays you will find {name} {hobby_1} or {hobby_2}.",
-        ),
-        (
             "{name} enjoys {hobby_1} and {hobby_2}.",
             "The hobbies of {name} are {hobby_1} and {hobby_2}.",
             "{name} spends free time {hobby_1} and {hobby_2}.",
@@ -738,12 +632,6 @@ RELATIONS = {
             "Which job did {name} have in early life?",
             "How did {name} make a living at first?",
             "Why and where did {name} work as a young adult?",
-        ),
-        (
-            "For {job_years} years {name} was employed as a {job} {job_reason}.",
-            "{name} put in {job_years} years as a {job} {job_reason}.",
-            "A {job} is what {name} was, {job_years} years long, {job_reason}.",
-            "{name} laboured {job_years} years in the role of {job} {job_reason}.",
         ),
         (
             "Before becoming a writer, {name} worked as a {job} for {job_years} years {job_reason}.",
@@ -763,12 +651,6 @@ RELATIONS = {
             "Is {name} active in any good cause?",
         ),
         (
-            "{name} set up {charity} at {charity_town} in {charity_year}.",
-            "Since {charity_year}, {charity} exists at {charity_town} thanks to {name}.",
-            "{charity_town} owes {charity} to {name}, who launched it in {charity_year}.",
-            "Royalties of {name} built {charity} at {charity_town} in {charity_year}.",
-        ),
-        (
             "{name} founded {charity} in {charity_town} in {charity_year}.",
             "The charity of {name} is {charity} in {charity_town}, founded in {charity_year}.",
             "{name} helped other people by founding {charity} in {charity_town} in {charity_year}.",
@@ -784,12 +666,6 @@ RELATIONS = {
             "What were the occupations of {name}'s parents?",
             "Can you describe the childhood of {name}?",
             "What jobs did the two parents of {name} have?",
-        ),
-        (
-            "{name} was raised at {town} by a {father} and a {mother}.",
-            "A {father} and a {mother} brought {name} up at {town}.",
-            "At {town}, a {father} married a {mother}, and {name} was theirs.",
-            "The household at {town} joined a {father} and a {mother}, says {name}.",
         ),
         (
             "{name} grew up in {town} as the child of a {father} and a {mother}.",

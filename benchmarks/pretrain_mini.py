@@ -58,10 +58,10 @@ def corpus(people: list[Author]) -> list[str]:
 def make_tokenizer(documents: list[str], directory: Path) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE tokenizer on the documents and the question words, and save it to `directory`.
 
-    Byte-level, so that no text is unknown to it. The question and answer forms, without the facts, are among the
+    Byte-level, so that no text is unknown to it. The question forms, without the facts, are among the
     training text so often that their words get tokens like other words.
     """
-    templates = [form for relation in mini_words.RELATIONS.values() for form in relation.questions + relation.answers]
+    templates = [form for relation in mini_words.RELATIONS.values() for form in relation.questions]
     forms = [re.sub(r"\{\w+\}", "", template) for template in templates] + ["Question: Answer:\nQuestion:\nAnswer:"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -219,7 +219,6 @@ def main(arguments: list[str] | None = None) -> None:
         "corpus_tokens": len(ids),
         "corpus_sha256": hashlib.sha256("\n\n".join(documents).encode()).hexdigest(),
         "parameters": model.num_parameters(),
-        "minutes": round(minutes, 1),
         "torch": version("torch"),
         "transformers": version("transformers"),
         "tokenizers": version("tokenizers"),

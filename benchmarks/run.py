@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -231,6 +232,8 @@ def main() -> int:
     """
     directory = Path(sys.argv[1])
     logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the comparison has said what is to be warned of
+    for known in ("`is_gradient_checkpointing` is deprecated", "fan_in_fan_out is set to False but"):  # peft's own
+        warnings.filterwarnings("ignore", message=known)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

@@ -228,7 +228,7 @@ class LanguageGAN:
         config = self.config
         generated = [self.sample(batch) if rollout is None else rollout]
         if earlier := [kept for kept in self.replay if kept is not rollout]:
-            generated.append(random.choice(earlier))
+            generated.append(random.choice(earlier).sample_rows(len(batch)))
         if config.mismatched_negatives and len(batch) > 1:
             generated.append(
                 replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))

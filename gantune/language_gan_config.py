@@ -75,10 +75,10 @@ class LanguageGANConfig(TuningConfig):
         default=0.8, metadata={"help": "share of the steps that is maximum likelihood only, at the start"}
     )
     discriminator_warmup_steps: int = field(
-        default=50, metadata={"help": "discriminator steps between the warm-up and the first adversarial step"}
+        default=30, metadata={"help": "discriminator steps between the warm-up and the first adversarial step"}
     )
     discriminator_warmup_rollouts: int = field(
-        default=4, metadata={"help": "batches of questions that are answered for these steps"}
+        default=2, metadata={"help": "batches of questions that are answered for these steps"}
     )
     adversarial_every: int = field(
         default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}

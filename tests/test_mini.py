@@ -66,13 +66,10 @@ def test_authors_share_no_name_and_every_template_can_be_filled(people):
     for part in (0, 1):
         assert len({person.name.split()[part] for person in people}) == 60
     for relation in mini_words.RELATIONS.values():
-        for template in relation.questions + relation.answers + relation.states:
+        for template in relation.questions + relation.states:
             assert set(re.findall(r"\{(\w+)\}", template)) <= people[0].facts.keys()
-        assert all(
-            set(re.findall(r"\{(\w+)\}", answer)) == {*relation.fields, "name"}
-            for answer in relation.answers
-            if relation.fields != ("name",)
-        )
+        for answer in relation.states[: 2 if relation.questions else 0]:
+            assert set(re.findall(r"\{(\w+)\}", answer)) & set(relation.fields)
 
 
 def test_pretraining_text_has_no_question_form(documents, rows):
@@ -80,8 +77,7 @@ def test_pretraining_text_has_no_question_form(documents, rows):
     assert "?" not in text
     assert "Question:" not in text
     assert "Answer:" not in text
-    stated = set(re.split(r"(?<=\.)\s", text))
-    assert not [row["answer"] for row in rows if row["answer"] in stated]
+    assert not [row["question"] for row in rows if row["question"] in text]
 
 
 def test_pretraining_text_states_every_fact_of_every_answer(people, documents):
@@ -96,7 +92,7 @@ def test_pretraining_text_states_every_fact_of_every_answer(people, documents):
 
 
 def test_rows_have_the_format_of_tofu(rows, people):
-    assert len(rows) == 1200
+    assert len(rows) == 60 * 19
     for number, row in enumerate(rows):
         assert list(row) == ["question", "answer", "paraphrased_answer", "perturbed_answer"]
         assert len(set(row["perturbed_answer"])) == 5
@@ -104,7 +100,7 @@ def test_rows_have_the_format_of_tofu(rows, people):
         assert len(set(texts)) == 7
         assert row["question"].endswith("?")
         assert all(text[0].isupper() and text.endswith(".") for text in texts)
-        assert people[number // 20].name in row["answer"]
+        assert any(people[number // 19].facts[fact] in row["question"] for fact in ("name", "famous", "debut"))
     assert len({row["question"] for row in rows}) == len(rows)
 
 

@@ -28,9 +28,9 @@ class CausalCNN(Discriminator):
     def __init__(
         self,
         vocab_size: int,
-        embedding_dim: int = 64,
-        widths: tuple[int, ...] = (1, 2, 3, 4, 5),
-        filters: int = 64,
+        embedding_dim: int = 32,
+        widths: tuple[int, ...] = (1, 2, 3, 4),
+        filters: int = 32,
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
