@@ -28,6 +28,7 @@ from gantune.errors import UserError
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
 from gantune.language_gan_config import LanguageGANConfig
+from gantune.loading import load_model, load_tokenizer
 from gantune.observer import Observer, Silent
 from gantune.policy import CausalLMPolicy, Rollout
 from gantune.seqgan import (
@@ -228,7 +229,9 @@ class LanguageGAN:
         config = self.config
         generated = [self.sample(batch) if rollout is None else rollout]
         if earlier := [kept for kept in self.replay if kept is not rollout]:
-            generated.append(random.choice(earlier).sample_rows(len(batch)))
+            replayed = random.choice(earlier)
+            start = random.randrange(max(1, len(replayed) - len(batch) + 1))
+            generated.append(replayed.rows(start, start + len(batch)))
         if config.mismatched_negatives and len(batch) > 1:
             generated.append(
                 replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
@@ -278,13 +281,13 @@ class LanguageGAN:
     def from_pretrained(
         cls,
         directory: str | Path,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         discriminator: str | type[Discriminator] | None = None,
         reward: str | type | Callable[..., Any] | None = None,
     ) -> LanguageGAN:
-        """What [`save_pretrained`] wrote, on the same frozen model.
+        """What [`save_pretrained`] wrote, on the same frozen model: `model`, or the one that the adapter names.
 
         Component names in the files must be registered: a file never makes gantune import anything. Give a class of
         your own as `discriminator` or `reward`, or register it first.
@@ -295,6 +298,10 @@ class LanguageGAN:
         directory = Path(directory)
         if not (directory / CONFIG_FILE).is_file():
             raise UserError(f"{directory}: no {CONFIG_FILE}, expected a folder that LanguageGAN.save_pretrained wrote")
+        if model is None or tokenizer is None:
+            base = next(directory.glob("*/adapter_config.json"))
+            name = json.loads(base.read_text(encoding="utf-8"))["base_model_name_or_path"]
+            model, tokenizer = model or load_model(name), tokenizer or load_tokenizer(name)
         gan = cls.__new__(cls)
         gan.config = LanguageGANConfig(**json.loads((directory / CONFIG_FILE).read_text()))
         gan._set_up(

@@ -43,7 +43,7 @@ class LanguageGANConfig(TuningConfig):
     Args:
         real_label: target for true answers.
         mismatched_negatives: also show true answers to other questions as not real.
-        replay_rollouts: earlier rollouts kept; one of them is shown again in each step.
+        replay_rollouts: earlier rollouts kept; a batch of rows of one is shown again in each step.
         max_discriminator_accuracy: a step that finds it better than this trains it no further.
 
     > Parameters that control the optimisers

@@ -16,6 +16,7 @@ from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
+from gantune.loading import load_model, load_tokenizer
 from gantune.seqgan import policy_gradient_loss
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -263,6 +264,16 @@ def test_saved_and_loaded_it_answers_alike(tmp_path):
     assert gan.generate(questions) == again.generate(questions)
     assert again.config == gan.config
     again.train(PAIRS[:3])  # and it can be trained on
+
+
+def test_it_finds_its_base_model_again(tmp_path):
+    base, saved = tmp_path / "base", tmp_path / "saved"
+    TINY_MODELS["gpt2"]().save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    gan = LanguageGAN(load_model(str(base)), load_tokenizer(str(base)), LanguageGANConfig(**SMALL))
+    gan.train(PAIRS)
+    gan.save_pretrained(saved)
+    assert LanguageGAN.from_pretrained(saved).generate(["who is ann?"]) == gan.generate(["who is ann?"])
 
 
 def test_loading_imports_nothing_that_a_file_names(tmp_path):

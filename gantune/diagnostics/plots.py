@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MIB = 2**20
+MB = 1e6
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
@@ -226,22 +226,22 @@ def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
         seconds, used = samples.T
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path_json}: no memory timeline ({error}), expected a memory_timeline.json") from error
-    used = used / MIB
+    used = used / MB
     peak = int(used.argmax())
     with _figure(path_png, 7, 3) as figure:
         axes = figure.subplots()
         axes.fill_between(seconds, used[0], used, where=used >= used[0], color=COLOURS[0], alpha=0.15, linewidth=0)
         axes.plot(seconds, used, color=COLOURS[0])
-        axes.axhline(used[0], color=GREY, linestyle="--", linewidth=1, label=f"at the start: {used[0]:,.0f} MiB")
+        axes.axhline(used[0], color=GREY, linestyle="--", linewidth=1, label=f"at the start: {used[0]:,.0f} MB")
         axes.plot(
             seconds[peak],
             used[peak],
             "o",
             color=COLOURS[1],
             markersize=5,
-            label=f"peak: {used[peak]:,.0f} MiB ({used[peak] - used[0]:+,.0f})",
+            label=f"peak: {used[peak]:,.0f} MB ({used[peak] - used[0]:+,.0f})",
         )
-        axes.set(title="Process memory", xlabel="time (s)", ylabel="resident memory (MiB)")
+        axes.set(title="Process memory", xlabel="time (s)", ylabel="resident memory (MB)")
         axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 1e-3))
         figure.legend(loc="outside lower right", ncols=2)
 
@@ -314,7 +314,7 @@ def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, st
         axes.errorbar(seconds, quality, yerr=row.get("half_width") or 0, color=colour, linewidth=1, capsize=0)
         axes.scatter(seconds, quality, s=area, color=colour, alpha=0.45, linewidths=0)
         axes.scatter(seconds, quality, s=12, color=colour, zorder=3)
-        label = f"{row['method']}\n{memory / MIB:,.0f} MiB" if memory else row["method"]
+        label = f"{row['method']}\n{memory / MB:,.0f} MB" if memory else row["method"]
         axes.annotate(
             label,
             (seconds, quality),
