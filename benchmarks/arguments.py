@@ -153,7 +153,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         METHODS.resolve(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
         [ComparisonArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
-        prog="python -m benchmarks.compare",
+        usage="python -m benchmarks.compare [options]",
         description="Tune a frozen language model by several methods and compare them in one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )

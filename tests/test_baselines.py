@@ -1,0 +1,106 @@
+"""The baselines: what they train on, and that they leave the frozen model alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from baselines import METHODS, LoraTuningConfig, lora
+from baselines.lora import EpochOrder
+from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.observer import Silent
+from gantune.tuning import TuningConfig
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(10)]
+LIMITS = {"epochs": 3, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 16}
+
+
+class Spy(Silent):
+    """Keeps what an observer is told."""
+
+    def __init__(self):
+        self.steps, self.epochs, self.total = [], [], None
+
+    def on_begin(self, total_steps, model):
+        self.total = total_steps
+
+    def on_step(self, row):
+        self.steps.append(row)
+
+    def on_epoch(self, epoch, model):
+        self.epochs.append(epoch)
+
+
+def test_lora_learns_and_leaves_the_base_alone():
+    model, spy = TINY_MODELS["gpt2"](), Spy()
+    base = {name: hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for name, p in model.named_parameters()}
+    config = LoraTuningConfig(**LIMITS, lora_learning_rate=2e-2)
+    tuned = lora(model, tiny_tokenizer(), PAIRS, config, spy).model
+    after = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): hashlib.sha256(
+            p.detach().numpy()
+        ).hexdigest()
+        for name, p in tuned.named_parameters()
+        if "lora" not in name
+    }
+    assert after == base
+    assert spy.total == len(spy.steps) == 9 and spy.epochs == [1, 2, 3]
+    assert [row["epoch"] for row in spy.steps] == [1] * 3 + [2] * 3 + [3] * 3
+    assert spy.steps[-1]["loss"] < spy.steps[0]["loss"]
+
+
+def test_lora_and_language_gan_see_the_same_batches_in_the_same_order():
+    tokenizer = tiny_tokenizer()
+    encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
+    sampler = EpochOrder(len(encoded), seed=5)
+    for epoch in (1, 2):
+        order = list(sampler)
+        ours = list(batches(encoded, 4, tokenizer.pad_token_id, 5, epoch))
+        theirs = [collate([encoded[i] for i in order[start : start + 4]], 0) for start in (0, 4, 8)]
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(likelihood_inputs(a)["labels"], likelihood_inputs(b)["labels"])
+
+
+def test_lora_takes_its_first_loss_over_answer_tokens_only():
+    model, tokenizer, spy = TINY_MODELS["gpt2"](), tiny_tokenizer(), Spy()
+    encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
+    batch = next(batches(encoded, 4, tokenizer.pad_token_id, 0, 1))
+    log_probs = model(
+        batch.input_ids(), attention_mask=batch.attention_mask(), position_ids=batch.position_ids()
+    ).logits
+    log_probs = log_probs.log_softmax(-1)[:, batch.prompt_ids.shape[1] - 1 : -1]
+    chosen = log_probs.gather(2, batch.answer_ids[..., None]).squeeze(2)
+    expected = -(chosen * batch.answer_mask).sum() / batch.answer_mask.sum()
+    lora(model, tokenizer, PAIRS, LoraTuningConfig(**LIMITS), spy)
+    assert spy.steps[0]["loss"] == pytest.approx(expected.item(), abs=1e-3)
+
+
+def test_a_lora_run_that_diverges_says_so():
+    model = TINY_MODELS["gpt2"]()
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="likelihood loss is nan"):
+        lora(model, tiny_tokenizer(), PAIRS, LoraTuningConfig(**LIMITS))
+
+
+def test_trivial_rows():
+    config = TuningConfig(seed=3)
+    copy, draw = METHODS.get("copy-question"), METHODS.get("random-answer")
+    assert not copy.needs_model and not draw.needs_model
+    assert copy.tune(None, None, PAIRS, config).answer(["a?", "b?"]) == ["a?", "b?"]
+    answers = draw.tune(None, None, PAIRS, config).answer(["a?"] * 50)
+    assert answers == draw.tune(None, None, PAIRS, config).answer(["a?"] * 50)
+    assert set(answers) <= {pair.answer for pair in PAIRS} and len(set(answers)) > 3
+    assert draw.tune(None, None, PAIRS, config).losses(PAIRS) is None
+
+
+def test_mle_is_gan_without_its_adversarial_steps():
+    spy = Spy()
+    config = LanguageGANConfig(**LIMITS, warmup_share=0.1, validation_share=0.0)
+    METHODS.get("mle").tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, spy)
+    assert {row["phase"] for row in spy.steps} == {"likelihood"} and len(spy.steps) == spy.total == 9

@@ -1,0 +1,83 @@
+"""Answers and losses of a model, against a loop that a reader can follow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from gantune.data import Pair
+from gantune.data.templates import PlainTemplate
+from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
+from gantune.evaluation import answer_losses
+from gantune.generation import generate_answers
+from gantune.tuning import TuningConfig
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+CONFIG = TuningConfig(max_prompt_tokens=48, max_new_tokens=12)
+QUESTIONS = ["who?", "what is the name of bob?", "why not?"]
+
+
+def greedy_by_hand(model, tokenizer, question):
+    """One token at a time, the whole sequence each time, without cache and padding."""
+    prompt = PlainTemplate().prompt_ids(question, tokenizer)
+    ids = list(prompt)
+    for _ in range(CONFIG.max_new_tokens):
+        token = model(torch.tensor([ids])).logits[0, -1].argmax().item()
+        if token == tokenizer.eos_token_id:
+            break
+        ids.append(token)
+    return tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
+def test_greedy_answers_are_the_most_probable_tokens(family):
+    model, tokenizer = TINY_MODELS[family](), tiny_tokenizer()
+    expected = [greedy_by_hand(model, tokenizer, question) for question in QUESTIONS]
+    assert generate_answers(model, tokenizer, QUESTIONS, CONFIG) == expected
+    assert any(expected)
+
+
+def test_the_models_own_generation_settings_change_nothing():
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    expected = generate_answers(model, tokenizer, QUESTIONS, CONFIG)
+    model.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1, num_beams=3, top_k=1)
+    assert generate_answers(model, tokenizer, QUESTIONS, CONFIG) == expected
+
+
+def test_sampled_answers_differ_and_repeat_with_the_seed():
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+
+    def sample(seed):
+        torch.manual_seed(seed)
+        return generate_answers(model, tokenizer, QUESTIONS, CONFIG, temperature=1.0)
+
+    assert sample(0) == sample(0) != sample(1)
+
+
+def test_each_question_keeps_its_own_noise_when_batches_are_sorted():
+    torch.manual_seed(0)
+    model = get_peft_model(TINY_MODELS["llama"](), EmbeddingGeneratorConfig(noise_dim=4))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    tokenizer, noise = tiny_tokenizer(), torch.randn(3, 4) * 50
+    together = generate_answers(model, tokenizer, QUESTIONS, CONFIG, noise=noise)
+    for question, row, answer in zip(QUESTIONS, noise, together, strict=True):
+        with hold_noise(model, row):
+            assert answer == greedy_by_hand(model, tokenizer, question)
+    assert together != generate_answers(model, tokenizer, QUESTIONS, CONFIG)
+
+
+def test_losses_by_hand():
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    pairs = [Pair("who?", "bob."), Pair("what is the name of bob?", "a name longer than the limit")]
+    template = PlainTemplate()
+    for pair, (nats, tokens) in zip(pairs, answer_losses(model, tokenizer, pairs, CONFIG), strict=True):
+        prompt = template.prompt_ids(pair.question, tokenizer)
+        answer = template.answer_ids(pair.answer, tokenizer)[: CONFIG.max_new_tokens]
+        log_probs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+        expected = -sum(log_probs[len(prompt) + t - 1, token].item() for t, token in enumerate(answer))
+        assert tokens == len(answer) and nats == pytest.approx(expected, abs=1e-4)
