@@ -1,8 +1,8 @@
 """Methods to compare, one file a family. Importing this package registers them in `METHODS`."""
 
-from baselines.base import base
-from baselines.gan import gan, mle
-from baselines.lora import LoraTuningConfig, lora
+from baselines.base import untuned
+from baselines.gan import tune_gan, tune_mle
+from baselines.lora import LoraTuningConfig, tune_lora
 from baselines.method import METHODS, Method, Tuned, TunedModel, method
 from baselines.trivial import copy_question, random_answer
 
@@ -12,11 +12,11 @@ __all__ = [
     "Method",
     "Tuned",
     "TunedModel",
-    "base",
     "copy_question",
-    "gan",
-    "lora",
     "method",
-    "mle",
     "random_answer",
+    "tune_gan",
+    "tune_lora",
+    "tune_mle",
+    "untuned",
 ]

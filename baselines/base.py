@@ -13,7 +13,7 @@ from gantune.tuning import TuningConfig
 
 
 @method("base")
-def base(
+def untuned(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],

@@ -15,7 +15,7 @@ from gantune.observer import Observer
 
 
 @method("gan", LanguageGANConfig)
-def gan(
+def tune_gan(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
@@ -29,7 +29,7 @@ def gan(
 
 
 @method("mle", LanguageGANConfig)
-def mle(
+def tune_mle(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
@@ -37,4 +37,4 @@ def mle(
     observer: Observer | None = None,
 ) -> TunedModel:
     """The control of `gan`: the same generator and the same number of steps, every one of them likelihood."""
-    return gan(model, tokenizer, pairs, replace(config, warmup_share=1.0), observer)
+    return tune_gan(model, tokenizer, pairs, replace(config, warmup_share=1.0), observer)

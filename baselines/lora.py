@@ -98,7 +98,7 @@ class Report(TrainerCallback):
 
 
 @method("lora", LoraTuningConfig)
-def lora(
+def tune_lora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
