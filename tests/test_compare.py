@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.arguments import parse
 from benchmarks.intervals import mean_and_half_width
 from benchmarks.run import METRICS
 from benchmarks.table import as_markdown, as_text, notes, summarise
-from gantune.metrics import Rouge
+from gantune.metrics import Bleurt, Rouge
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -165,6 +166,21 @@ def test_a_failing_method_leaves_the_others(command, tmp_path, monkeypatch, capf
     assert (rows[methods[1]]["status"], rows[methods[1]]["error"]) == ("failed", "killed by SIGKILL")
     printed = capfd.readouterr().out
     assert f"{methods[0]}, seed 0: failed: RuntimeError: it broke in the middle" in printed
+
+
+def test_bleurt_scores_every_answer_when_a_checkpoint_is_given(command, tmp_path, monkeypatch):
+    """With the random weights of the fixture, whose scores mean nothing: the way they take is what is tested."""
+    only(monkeypatch)
+    checkpoint = str(Path(__file__).parent / "fixtures" / "bleurt" / "bert")
+    out = tmp_path / "out"
+    arguments = ["--methods", "random-answer", "--output", str(out), *command, "--bleurt", checkpoint]
+    assert compare.main(arguments) == 0
+    (row,) = json.loads((out / "comparison.json").read_text())["rows"]
+    samples = [json.loads(line) for line in (out / row["directory"] / "samples.jsonl").open()]
+    expected = Bleurt(checkpoint).score_pairs([s["answer"] for s in samples], [s["reference"] for s in samples])
+    assert [s["scores"]["bleurt"] for s in samples] == pytest.approx(expected, abs=1e-5)
+    assert row["metrics"]["bleurt"] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert "bleurt" not in row["not_run"]
 
 
 @pytest.fixture

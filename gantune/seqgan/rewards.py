@@ -58,20 +58,26 @@ def logit(logits: Tensor) -> Tensor:
     return logits
 
 
-@REWARDS.register("sequence")
-class SequenceReward:
-    """R_i = r(D(q, Y)): one number an answer, from the whole answer (SOURCE_STUDY eq. 2.2).
+class JudgedReward:
+    """A reward that a discriminator gives.
 
     Args:
         discriminator: gives the logits; not trained here.
-        transform: r, a name in `TRANSFORMS`.
+        transform: r in R = r(D), a name in `TRANSFORMS`.
     """
 
-    per_token = False
+    per_token: bool
 
     def __init__(self, discriminator: Judge, transform: str = "centred") -> None:
         self.discriminator = discriminator
         self.transform = TRANSFORMS.resolve(transform)
+
+
+@REWARDS.register("sequence")
+class SequenceReward(JudgedReward):
+    """R_i = r(D(q, Y)): one number an answer, from the whole answer (SOURCE_STUDY eq. 2.2)."""
+
+    per_token = False
 
     @torch.no_grad()
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
@@ -80,19 +86,10 @@ class SequenceReward:
 
 
 @REWARDS.register("token")
-class TokenReward:
-    """R_it = r(D(q, Y_<=t)): one number a token, from a discriminator that reads prefixes (ScratchGAN, eq. 3).
-
-    Args:
-        discriminator: gives the logits of every prefix in one pass; not trained here.
-        transform: r, a name in `TRANSFORMS`.
-    """
+class TokenReward(JudgedReward):
+    """R_it = r(D(q, Y_<=t)): one number a token, from all prefixes in one pass (ScratchGAN, arXiv:1905.09922, eq. 3)."""
 
     per_token = True
-
-    def __init__(self, discriminator: Judge, transform: str = "centred") -> None:
-        self.discriminator = discriminator
-        self.transform = TRANSFORMS.resolve(transform)
 
     @torch.no_grad()
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
