@@ -12,7 +12,7 @@ from gantune.discriminators.base import DISCRIMINATORS, Discriminator
 
 @DISCRIMINATORS.register("cnn")
 class CausalCNN(Discriminator):
-    """SeqGAN's convolutions of several widths, max over time and highway layer (Yu et al. 2017, appendix A.2), causal.
+    """SeqGAN's convolutions of several widths, max over time and highway layer (Yu et al. 2017), causal.
 
     Every convolution sees the past only, and the maximum runs from the answer's first token to the present one, so that
     one pass gives each prefix its own logit. The question's features, pooled over the whole question, are read beside.

@@ -42,7 +42,7 @@ def probability(logits: Tensor) -> Tensor:
 
 @TRANSFORMS.register("centred")
 def centred(logits: Tensor) -> Tensor:
-    """2 D - 1, in (-1, 1), zero where D is undecided (ScratchGAN, arXiv:1905.09922, section 3)."""
+    """2 D - 1, in (-1, 1), zero where D is undecided (ScratchGAN, arXiv:1905.09922)."""
     return 2 * logits.sigmoid() - 1
 
 
@@ -87,7 +87,7 @@ class SequenceReward(JudgedReward):
 
 @REWARDS.register("token")
 class TokenReward(JudgedReward):
-    """R_it = r(D(q, Y_<=t)): one number a token, from all prefixes in one pass (ScratchGAN, arXiv:1905.09922, eq. 3)."""
+    """R_it = r(D(q, Y_<=t)): one number a token, from all prefixes in one pass (ScratchGAN, arXiv:1905.09922)."""
 
     per_token = True
 
