@@ -47,7 +47,7 @@ class LoraTuningConfig(TuningConfig):
     lora_target_modules: list[str] = field(
         default_factory=list, metadata={"help": "adapted modules; peft's choice for the architecture if not given"}
     )
-    lora_learning_rate: float = field(default=5e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    lora_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
 class EpochOrder(Sampler[int]):

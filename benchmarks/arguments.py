@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 
 from baselines import METHODS
 from benchmarks.presets import PRESETS
+from benchmarks.tuned import tuned_for
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
 
@@ -141,14 +142,15 @@ class OneLineParser(HfArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line; a preset's values stand where no option says otherwise.
+    """Read the command line; a preset's values, and tuned learning rates, stand where no option says otherwise.
 
     Raises:
         SystemExit: with status 2 if it cannot be read.
         UserError: if a method is not known, or a size makes no sense.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    first = OneLineParser([ComparisonArguments], add_help=False).parse_known_args(arguments)[0]
+    first = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
+    first = first.parse_known_args(arguments)[0]
     for name in first.methods:
         METHODS.resolve(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
@@ -157,6 +159,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         description="Tune a frozen language model by several methods and compare them in one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
+    parser.set_defaults(**tuned_for(first.model, first.dataset))
     if first.preset:
         parser.set_defaults(**PRESETS[first.preset])
     *parsed, unknown = parser.parse_args_into_dataclasses(

@@ -25,6 +25,7 @@ from benchmarks.arguments import Settings, parse
 from benchmarks.environment import describe_device, resolve_device
 from benchmarks.run import SCHEMA, failed_row
 from benchmarks.table import as_markdown, as_text, notes, summarise
+from benchmarks.tuned import tuned_for
 from gantune.data import TEMPLATES, encode_pairs, load_pairs, split_pairs
 from gantune.diagnostics import plot_comparison, write_atomically, write_json
 from gantune.discriminators import DISCRIMINATORS
@@ -166,6 +167,7 @@ def compare(settings: Settings) -> int:
         f"model {settings.model.model} | data {data.dataset} ({data.train_size} to train, {data.test_size} to test) | "
         f"device {describe_device(device)} | dtype {settings.model.dtype}"
     )
+    warnings.insert(0, learning_rates(settings))
     print(header, *warnings, sep="\n", flush=True)
     rows: list[dict[str, Any]] = []
     for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
@@ -195,6 +197,14 @@ def compare(settings: Settings) -> int:
         plot_comparison(drawn, directory / "comparison.png")
     print("", as_text(summary), "", *said, f"results: {directory}", sep="\n")
     return 1 if any(row["status"] == "failed" for row in rows) else 0
+
+
+def learning_rates(settings: Settings) -> str:
+    """A line that names the learning rates and where they come from."""
+    found = tuned_for(settings.model.model, settings.data.dataset)
+    rates = {name: value for name, value in settings.tuning.items() if name.endswith("learning_rate")}
+    told = (f"{name} {rate:g}{' (tuned)' if found.get(name) == rate else ''}" for name, rate in rates.items())
+    return f"learning rates: {', '.join(told)}"
 
 
 def plot_row(method: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class LanguageGANConfig(TuningConfig):
     max_discriminator_accuracy: float = field(
         default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
     )
-    learning_rate: float = field(default=5e-3, metadata={"help": "of the generator; AdamW, falling linearly to 0"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW, falling linearly to 0"})
     discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})
 

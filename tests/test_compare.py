@@ -274,6 +274,15 @@ def test_a_preset_gives_way_to_the_command_line():
     assert (settings.data.train_size, settings.data.test_size, settings.tuning["batch_size"]) == (70, 50, 1)
 
 
+def test_tuned_learning_rates_are_defaults_and_named():
+    settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--learning-rate", "1"])
+    assert (settings.tuning["learning_rate"], settings.tuning["lora_learning_rate"]) == (1.0, 1e-3)
+    assert "learning_rate 1, " in compare.learning_rates(settings)
+    assert "lora_learning_rate 0.001 (tuned)" in compare.learning_rates(settings)
+    other = parse(["--model", "other/model", "--dataset", "full.jsonl"])
+    assert "(tuned)" not in compare.learning_rates(other)
+
+
 def row_of(method, seed, rougeL, seconds=2.0, status="success"):
     metrics = dict.fromkeys(METRICS) | {"rougeL": rougeL}
     return {"method": method, "seed": seed, "status": status, "error": "why" if status == "failed" else None,
