@@ -77,7 +77,7 @@ def check(settings: Settings) -> list[str]:
     limits = (tokenizer, tuning["template"], tuning["max_prompt_tokens"], tuning["max_new_tokens"])
     said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
     said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    return [f"{part}: {report}" for part, report in said if str(report)]
+    return [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
 
 
 def describe(settings: Settings, device: str) -> dict[str, Any]:

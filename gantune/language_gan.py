@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup, set_seed
 
-from gantune.data import Batch, EncodedPair, Pair, batches, collate, encode_pairs, pad_token_id
+from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, encode_pairs, pad_token_id
 from gantune.diagnostics.files import write_json
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
@@ -34,6 +35,7 @@ from gantune.policy import CausalLMPolicy, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
     REWARDS,
+    TRANSFORMS,
     Reward,
     build_reward,
     discriminator_loss,
@@ -82,8 +84,8 @@ class LanguageGAN:
         self.config = config = config or LanguageGANConfig()
         with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
             torch.manual_seed(config.seed)
-            self._set_up(model, stack_adapters(model, build_generator(generator or config.generator)), tokenizer,
-                         discriminator or config.discriminator, reward or config.reward)  # fmt: skip
+            tuned = stack_adapters(model, build_generator(generator or config.generator))
+            self._set_up(model, tuned, tokenizer, discriminator or config.discriminator, reward or config.reward)
 
     def _set_up(
         self,
@@ -93,11 +95,12 @@ class LanguageGAN:
         discriminator: str | type[Discriminator] | Discriminator,
         reward: str | type | Callable[..., Any],
     ) -> None:
-        config = self.config
+        made, reward = DISCRIMINATORS.resolve(discriminator), REWARDS.resolve(reward)
+        names = {"discriminator": DISCRIMINATORS.name_of(made), "reward": REWARDS.name_of(reward)}
+        self.config = config = replace(self.config, **names)
         self.model, self.tokenizer = tuned, tokenizer
         self.pad_token_id = pad_token_id(tokenizer)
         self.policy = CausalLMPolicy(tuned, tokenizer.eos_token_id, self.pad_token_id)
-        made = DISCRIMINATORS.resolve(discriminator)
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
         self.discriminator: Discriminator = made.to(model.device).eval()  # it judges without dropout
@@ -227,7 +230,8 @@ class LanguageGAN:
             `discriminator_loss`, and `discriminator_accuracy` on real and generated answers in equal parts.
         """
         config = self.config
-        generated = [self.sample(batch) if rollout is None else rollout]
+        rollout = self.sample(batch) if rollout is None else rollout
+        generated = [rollout]
         if earlier := [kept for kept in self.replay if kept is not rollout]:
             replayed = random.choice(earlier)
             start = random.randrange(max(1, len(replayed) - len(batch) + 1))
@@ -284,7 +288,7 @@ class LanguageGAN:
         model: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
-        discriminator: str | type[Discriminator] | None = None,
+        discriminator: str | type[Discriminator] | Discriminator | None = None,
         reward: str | type | Callable[..., Any] | None = None,
     ) -> LanguageGAN:
         """What [`save_pretrained`] wrote, on the same frozen model: `model`, or the one that the adapter names.
@@ -293,25 +297,38 @@ class LanguageGAN:
         your own as `discriminator` or `reward`, or register it first.
 
         Raises:
-            UserError: if a file is missing, or names a component that is not registered.
+            UserError: if a file is missing or not what was written, or names a component that is not registered.
         """
         directory = Path(directory)
-        if not (directory / CONFIG_FILE).is_file():
+        file = directory / CONFIG_FILE
+        if not file.is_file():
             raise UserError(f"{directory}: no {CONFIG_FILE}, expected a folder that LanguageGAN.save_pretrained wrote")
+        try:
+            config = LanguageGANConfig(**json.loads(file.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
+        for registry, name in (
+            (ADVANTAGES, config.advantage),
+            (TRANSFORMS, config.reward_transform),
+            (TEMPLATES, config.template),
+        ):
+            registry.get(name)
+        discriminator = discriminator or DISCRIMINATORS.get(config.discriminator)
+        reward = reward or REWARDS.get(config.reward)
         if model is None or tokenizer is None:
-            base = next(directory.glob("*/adapter_config.json"))
-            name = json.loads(base.read_text(encoding="utf-8"))["base_model_name_or_path"]
+            adapter = next(directory.glob("*/adapter_config.json"))
+            name = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
             model, tokenizer = model or load_model(name), tokenizer or load_tokenizer(name)
         gan = cls.__new__(cls)
-        gan.config = LanguageGANConfig(**json.loads((directory / CONFIG_FILE).read_text()))
-        gan._set_up(
-            model,
-            load_stack(model, directory, is_trainable=True),
-            tokenizer,
-            discriminator or DISCRIMINATORS.get(gan.config.discriminator),
-            reward or REWARDS.get(gan.config.reward),
-        )
-        gan.discriminator.load_state_dict(load_file(directory / DISCRIMINATOR_FILE))
+        gan.config = config
+        gan._set_up(model, load_stack(model, directory, is_trainable=True), tokenizer, discriminator, reward)
+        try:
+            gan.discriminator.load_state_dict(load_file(directory / DISCRIMINATOR_FILE))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{directory / DISCRIMINATOR_FILE}: not the weights of discriminator {config.discriminator!r}; "
+                "one that was given as an instance has to be given again"
+            ) from error
         return gan
 
     # ------------------------------------------------------------------------------------------------------ parts

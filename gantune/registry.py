@@ -49,6 +49,14 @@ class Registry:
             )
         return self._components[name]
 
+    def name_of(self, component: Any) -> str:
+        """The name that finds `component` again: its registered name, else the dotted path of it or of its class."""
+        for name, registered in self._components.items():
+            if component is registered or type(component) is registered:
+                return name
+        named = component if hasattr(component, "__qualname__") else type(component)
+        return f"{named.__module__}.{named.__qualname__}"
+
     def resolve(self, spec: str | Any) -> Any:
         """The component that `spec` names: a registered name, a dotted path, or the component itself.
 

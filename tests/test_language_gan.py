@@ -266,6 +266,20 @@ def test_saved_and_loaded_it_answers_alike(tmp_path):
     again.train(PAIRS[:3])  # and it can be trained on
 
 
+def test_components_of_a_user_are_named_in_the_files_and_given_again(tmp_path):
+    gan = build(discriminator=OwnDiscriminator, reward=OwnReward)
+    assert gan.config.discriminator == f"{__name__}.OwnDiscriminator"
+    gan.save_pretrained(tmp_path)
+    again = LanguageGAN.from_pretrained(
+        tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer(), discriminator=OwnDiscriminator, reward=OwnReward
+    )
+    assert torch.equal(again.discriminator.scores.weight, gan.discriminator.scores.weight)
+    with pytest.raises(UserError, match="not the weights of discriminator"):
+        LanguageGAN.from_pretrained(
+            tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer(), discriminator=CausalCNN, reward=OwnReward
+        )
+
+
 def test_it_finds_its_base_model_again(tmp_path):
     base, saved = tmp_path / "base", tmp_path / "saved"
     TINY_MODELS["gpt2"]().save_pretrained(base)
@@ -280,9 +294,15 @@ def test_loading_imports_nothing_that_a_file_names(tmp_path):
     gan = build()
     gan.save_pretrained(tmp_path)
     file = tmp_path / "language_gan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"discriminator": "os.system"}))
-    with pytest.raises(UserError, match=r"unknown discriminator 'os.system'"):
-        LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    saved = json.loads(file.read_text())
+    for field in ("discriminator", "reward", "reward_transform", "advantage", "template"):
+        file.write_text(json.dumps(saved | {field: "os.system"}))
+        with pytest.raises(UserError, match=r"unknown .* 'os.system'"):
+            LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    for broken in ("[]", "{", json.dumps(saved | {"colour": "red"})):
+        file.write_text(broken)
+        with pytest.raises(UserError, match=r"language_gan.json: not the settings"):
+            LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
     with pytest.raises(UserError, match=r"language_gan.json"):
         LanguageGAN.from_pretrained(tmp_path / "elsewhere", TINY_MODELS["gpt2"](), tiny_tokenizer())
 
