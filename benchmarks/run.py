@@ -54,8 +54,8 @@ class RunObserver:
     """
 
     def __init__(self, directory: Path, title: str) -> None:
-        self.title = title
-        self.history = JsonLines(directory / "history.jsonl")
+        self.directory, self.title = directory, title
+        self.history: JsonLines | None = None
         self.rows: list[dict[str, Any]] = []
         self.weights: WeightTrajectory | None = None
         self.bar: tqdm | None = None
@@ -63,6 +63,7 @@ class RunObserver:
 
     def on_begin(self, total_steps: int, model: nn.Module) -> None:
         """See [`gantune.observer.Observer`]; epoch 0 of the trajectories is the model before training."""
+        self.history = JsonLines(self.directory / "history.jsonl")
         self.bar = tqdm(total=total_steps, desc=self.title, unit="step", dynamic_ncols=True, file=sys.stderr)
         self.weights = WeightTrajectory(model)
         self.weights.record(0)
@@ -81,17 +82,17 @@ class RunObserver:
 
     def close(self) -> None:
         """Ends the bar and the file; safe to call whatever happened before."""
-        self.history.close()
         if self.bar is not None:
+            self.history.close()
             self.bar.close()
 
-    def write_plots(self, directory: Path) -> None:
+    def write_plots(self) -> None:
         """The history, and the weights with their plot; nothing for a method that does not train."""
         if self.rows:
-            plot_history(self.rows, directory / "history.png", self.title)
+            plot_history(self.rows, self.directory / "history.png", self.title)
         if self.weights is not None:
-            self.weights.save(directory / "weights.npz")
-            plot_weight_trajectories(self.weights.trajectory(), directory / "weights.png")
+            self.weights.save(self.directory / "weights.npz")
+            plot_weight_trajectories(self.weights.trajectory(), self.directory / "weights.png")
 
 
 @contextlib.contextmanager
@@ -186,7 +187,7 @@ def run(directory: Path) -> dict[str, Any]:
             seconds = time.perf_counter() - started
     finally:
         observer.close()
-    observer.write_plots(directory)
+    observer.write_plots()
     tuned.save(directory / "adapter")
 
     trained = observer.weights is not None

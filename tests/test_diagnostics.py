@@ -469,7 +469,7 @@ def test_plot_comparison(tmp_path, drawn):
     bars, cost = drawn
     assert [bar.get_width() for bar in bars.patches] == [0.1, 0.3, 0.2]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["base", "lora", "gan"]
-    assert {text.get_text() for text in cost.texts} == {"base", "lora", "gan\n300 MB"}
+    assert {text.get_text() for text in cost.texts} == {"base", "lora", "gan, 300 MB"}
     assert cost.lines[0].get_linestyle() == "--" and cost.lines[0].get_ydata()[0] == 0.1
 
 

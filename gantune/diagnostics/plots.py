@@ -314,15 +314,15 @@ def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, st
         axes.errorbar(seconds, quality, yerr=row.get("half_width") or 0, color=colour, linewidth=1, capsize=0)
         axes.scatter(seconds, quality, s=area, color=colour, alpha=0.45, linewidths=0)
         axes.scatter(seconds, quality, s=12, color=colour, zorder=3)
-        label = f"{row['method']}\n{memory / MB:,.0f} MB" if memory else row["method"]
+        side = 1 if sum(other["train_seconds"] < seconds for other in trained) % 2 else -1
         axes.annotate(
-            label,
+            f"{row['method']}, {memory / MB:,.0f} MB" if memory else row["method"],
             (seconds, quality),
-            xytext=(5 + math.sqrt(area) / 2, 0),
+            xytext=(0, side * (3 + math.sqrt(area) / 2)),  # neighbours in time have theirs above and below
             textcoords="offset points",
-            va="center",
+            ha="center",
+            va="bottom" if side > 0 else "top",
             fontsize=8,
-            linespacing=1.1,
         )
     axes.set(title="Quality against cost (area: peak memory above the loaded model)", xlabel="training time (s)")
     axes.set_ylabel("ROUGE-L")
