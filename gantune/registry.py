@@ -22,6 +22,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._components: dict[str, Any] = {}
+        self._imported: dict[str, Any] = {}  # by dotted path, as the user typed it
 
     def register(self, name: str) -> Callable[[Any], Any]:
         """Decorator that files a class or function under `name`."""
@@ -37,17 +38,18 @@ class Registry:
         return sorted(self._components)
 
     def get(self, name: str) -> Any:
-        """The component registered as `name`.
+        """The component registered as `name`, or that a dotted path has brought in before.
 
         Raises:
             UserError: if there is none; the message lists the known names.
         """
-        if name not in self._components:
+        known = self._imported | self._components
+        if not isinstance(name, str) or name not in known:
             raise UserError(
                 f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
                 "or a dotted path such as my_package.MyClass"
             )
-        return self._components[name]
+        return known[name]
 
     def name_of(self, component: Any) -> str:
         """The name that finds `component` again: its registered name, else the dotted path of it or of its class."""
@@ -60,7 +62,7 @@ class Registry:
     def resolve(self, spec: str | Any) -> Any:
         """The component that `spec` names: a registered name, a dotted path, or the component itself.
 
-        What a dotted path names is registered under that path, so that [`get`] finds it from then on.
+        What a dotted path names is remembered under that path, so that [`get`] finds it from then on.
 
         Raises:
             UserError: if the name is not known or the dotted path cannot be imported.
@@ -76,5 +78,5 @@ class Registry:
             raise UserError(
                 f"cannot import {self.kind} {spec!r}: {error} (registered names: {', '.join(self.names())})"
             ) from error
-        self._components[spec] = component
+        self._imported[spec] = component
         return component

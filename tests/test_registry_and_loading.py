@@ -29,6 +29,9 @@ def test_names_dotted_paths_and_components(registry):
         registry.get("collections.OrderedDict")  # a name from a file imports nothing
     assert registry.resolve("collections.OrderedDict") is collections.OrderedDict
     assert registry.get("collections.OrderedDict") is collections.OrderedDict  # the user has named it since
+    assert registry.names() == ["round"]  # and the list of what is built in does not grow
+    assert registry.name_of(int) == registry.name_of(5) == "round"
+    assert registry.name_of(collections.OrderedDict) == "collections.OrderedDict"
 
 
 @pytest.mark.parametrize("spec", ["square", "no.such.module", "collections.NoSuchThing", ".", "a..b", ""])

@@ -62,12 +62,11 @@ class EmbeddingGeneratorConfig(PeftConfig):
         self._check_network_options()
 
     def _check_network_options(self) -> None:
-        if self.network not in NETWORKS.names():
-            raise UserError(
-                f"unknown generator network {self.network!r}: expected one of {', '.join(NETWORKS.names())}; "
-                "a network of your own must be registered before its adapter is loaded"
-            )
-        signature = inspect.signature(NETWORKS.get(self.network))
+        try:
+            network_class = NETWORKS.get(self.network)
+        except UserError as error:
+            raise UserError(f"{error}; one of your own has to be registered before its adapter is loaded") from None
+        signature = inspect.signature(network_class)
         try:
             signature.bind(embedding_dim=1, noise_dim=self.noise_dim, **self.network_options)
         except TypeError as error:
