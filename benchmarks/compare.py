@@ -65,9 +65,11 @@ def check(settings: Settings) -> list[str]:
     if model.dtype not in DTYPES:
         raise UserError(f"--dtype {model.dtype}: expected one of {', '.join(DTYPES)}")
     try:
-        torch.empty(0, device=resolve_device(model.device))
-    except (RuntimeError, AssertionError) as error:
+        device = torch.device(resolve_device(model.device))
+    except RuntimeError as error:
         raise UserError(f"--device {model.device}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {model.device}: torch finds no CUDA device here")
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
     pairs = load_pairs(data.dataset, data.question_column, data.answer_column)

@@ -96,13 +96,15 @@ class RunObserver:
 
 
 @contextlib.contextmanager
-def memory_snapshot(wanted: bool, directory: Path, device: str) -> Iterator[None]:
-    """Record the memory of the block if wanted, and draw it where the record is a timeline."""
+def memory_snapshot(wanted: bool, directory: Path, device: str) -> Iterator[dict[str, str]]:
+    """Record the memory of the block if wanted; which record it is, and its file, is told after the block."""
+    told: dict[str, str] = {}
     if not wanted:
-        yield
+        yield told
         return
     with record_memory_snapshot(directory / "memory_snapshot.pickle", device) as record:
-        yield
+        yield told
+    told |= {"kind": record.kind, "file": record.path.name}
     if record.kind == "process-timeline":
         plot_memory_timeline(record.path, directory / "memory_timeline.png")
 
@@ -179,7 +181,8 @@ def run(directory: Path) -> dict[str, Any]:
 
     observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
     try:
-        with memory_snapshot(config["memory_snapshot"], directory, device), measure_memory(device) as memory:
+        snapshot = memory_snapshot(config["memory_snapshot"], directory, device)
+        with snapshot as memory_record, measure_memory(device) as memory:
             started = time.perf_counter()
             tuned = method.tune(model, tokenizer, train, settings, observer)
             if device.startswith("cuda"):
@@ -204,6 +207,7 @@ def run(directory: Path) -> dict[str, Any]:
         "metrics": metrics,
         "not_run": not_run,
         "memory": asdict(memory.report) if trained else None,
+        "memory_record": memory_record or None,
         "schema": SCHEMA,
     }
 
@@ -221,6 +225,7 @@ def failed_row(method: str, seed: int, error: str) -> dict[str, Any]:
         "metrics": dict.fromkeys(METRICS),
         "not_run": {},
         "memory": None,
+        "memory_record": None,
         "schema": SCHEMA,
     }
 

@@ -112,6 +112,9 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         everywhere = len(methods) == sum(row["status"] == "success" for row in rows)
         where = "" if everywhere else f" for {', '.join(dict.fromkeys(methods))}"
         lines.append(f"{metric.upper()} not run{where}: {reason}")
+    for kind, file in {tuple(row["memory_record"].values()): None for row in rows if row.get("memory_record")}:
+        what = "a timeline of the process's memory" if kind == "process-timeline" else "PyTorch's CUDA memory snapshot"
+        lines.append(f"Memory recorded in each run's {file}: {what}")
     seeds = {row["seed"] for row in rows}
     if len(seeds) > 1:
         lines.append(f"Means over {len(seeds)} seeds, ± half of the 95 % confidence interval (Student's t over seeds).")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from benchmarks import compare
@@ -146,6 +147,7 @@ def test_the_same_command_again_runs_nothing_again(comparison, command, capfd):
     table = capfd.readouterr().out
     assert all(name in table for name in ("copy-question", "random-answer", "base", "gan", "lora", "gan / lora"))
     assert "BLEURT not run: no checkpoint (--bleurt PATH or Hub id)" in table
+    assert "Memory recorded in each run's memory_timeline.json: a timeline of the process's memory" in table
 
 
 def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
@@ -230,6 +232,9 @@ def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
     assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
     assert "BLEURT" in refused("--bleurt", "/nowhere/bleurt")
+    assert "--device quantum" in refused("--device", "quantum")
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in refused("--device", "cuda")
 
 
 def test_a_directory_of_something_else_is_refused(refused, tmp_path):
