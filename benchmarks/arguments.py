@@ -74,7 +74,8 @@ class ComparisonArguments:
         },
     )
     bleurt: str | None = field(
-        default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id"}
+        default=None,
+        metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id; 'none' for none"},
     )
     memory_snapshot: bool = field(
         default=False,
@@ -168,6 +169,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
     comparison, model, data, *tuning = parsed
+    if comparison.bleurt == "none":
+        comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
     for name in ("train_size", "test_size"):
         if getattr(data, name) < 1:

@@ -105,15 +105,18 @@ class CausalLMPolicy:
         Returns:
             `[B, T]` float32, 0 where the answer mask is 0.
         """
-        answer_length = batch.answer_ids.shape[1]
+        prompt_length, answer_length = batch.prompt_ids.shape[1], batch.answer_ids.shape[1]
+        first = prompt_length - 1  # the last position of the question predicts the answer's first token
         with hold_noise(self.model, noise):
             logits = self.model(
                 input_ids=batch.input_ids(),
                 attention_mask=batch.attention_mask(),
                 position_ids=batch.position_ids(),
                 use_cache=False,
-                logits_to_keep=answer_length + 1,
+                logits_to_keep=torch.arange(first, first + answer_length, device=batch.device),
             ).logits
-        logits = logits[:, -answer_length - 1 : -1].float() / temperature
+        logits = logits.float()
+        if temperature != 1:
+            logits = logits / temperature
         log_probs = -F.cross_entropy(logits.flatten(0, 1), batch.answer_ids.flatten(), reduction="none")
         return log_probs.view_as(batch.answer_ids) * batch.answer_mask
