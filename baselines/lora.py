@@ -18,6 +18,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback
 
 from baselines.method import TunedModel, method
 from gantune.data import Pair, collate, encode_pairs, epoch_order, likelihood_inputs, pad_token_id
@@ -144,6 +145,6 @@ def tune_lora(
             data_collator=lambda rows: likelihood_inputs(collate(rows, pad)),
             callbacks=[Report(observer or Silent())],
         )
-        trainer.remove_callback(next(c for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__))
+        trainer.remove_callback(PrinterCallback)  # the observer shows what it would print
         trainer.train()
     return TunedModel(tuned, tokenizer, config, save=tuned.save_pretrained)

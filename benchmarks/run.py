@@ -193,8 +193,8 @@ def run(directory: Path) -> dict[str, Any]:
     observer.write_plots()
     tuned.save(directory / "adapter")
 
-    trained = observer.weights is not None
-    trainable = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) if trained else 0
+    trainable = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) if tuned.model else 0
+    trained = trainable > 0
     metrics, not_run = evaluate(tuned, test, directory, base_answers(config["base_samples"]), config["bleurt"], device)
     return {
         "method": method.name,
