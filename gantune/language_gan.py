@@ -342,6 +342,11 @@ class LanguageGAN:
         if str(lengths):
             logger.warning("%s", lengths)
         held_out = round(config.validation_share * len(encoded))
+        if held_out == len(encoded):
+            raise UserError(
+                f"no pair to train on: {len(encoded)} given, {held_out} of them held out "
+                f"by --validation-share {config.validation_share}"
+            )
         shuffled = random.Random(config.seed).sample(encoded, len(encoded))
         return shuffled[held_out:], shuffled[:held_out]
 

@@ -70,8 +70,6 @@ def test_other_columns_and_surrounding_white_space(tmp_path):
 
 def test_mini_tofu_is_shipped():
     path = importlib.resources.files("gantune.assets") / "mini-tofu.jsonl"
-    if not path.is_file():
-        pytest.skip("gantune/assets/mini-tofu.jsonl is not made yet")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert load_pairs("mini-tofu") == [Pair(row["question"], row["answer"]) for row in rows]
     assert load_pairs("mini-tofu", answer_column="paraphrased_answer")[0].answer == rows[0]["paraphrased_answer"]

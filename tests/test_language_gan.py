@@ -345,6 +345,12 @@ def test_bad_settings_are_told_in_one_line(settings, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("pairs", "share"), [([], 0.0), (PAIRS, 1.0)])
+def test_nothing_to_train_on_is_told(pairs, share):
+    with pytest.raises(UserError, match=f"no pair to train on: {len(pairs)} given"):
+        build(validation_share=share).train(pairs)
+
+
 def test_instances_are_taken_as_they_are():
     judge = CausalCNN(97, embedding_dim=4, widths=(1,), filters=2)
     assert build(discriminator=judge).discriminator is judge
