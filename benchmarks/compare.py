@@ -172,6 +172,12 @@ def compare(settings: Settings) -> int:
     warnings.insert(0, learning_rates(settings))
     print(header, *warnings, sep="\n", flush=True)
     rows: list[dict[str, Any]] = []
+
+    def write(summary: dict[str, Any]) -> None:
+        content = {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary}
+        write_json(directory / "comparison.json", content)
+
+    write({})  # before the first run, so that a directory that was cut off is known again
     for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
         print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
         name = f"runs/{method}-seed{seed}"
@@ -188,10 +194,9 @@ def compare(settings: Settings) -> int:
             "base_samples": None if method in ALWAYS else str(directory / f"runs/base-seed{seed}/samples.jsonl"),
         }
         rows.append(run_in_process(directory / name, config) | {"directory": name})
-        write_json(directory / "comparison.json", {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": {}})
+        write(summarise(rows))
 
     summary = summarise(rows)
-    write_json(directory / "comparison.json", {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary})
     said = [*warnings, *notes(rows)]
     write_atomically(directory / "comparison.md", "\n\n".join([header, as_markdown(summary), *said]) + "\n")
     drawn = [plot_row(method, figures) for method, figures in summary.items() if figures["seeds"]]

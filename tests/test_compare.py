@@ -150,6 +150,23 @@ def test_the_same_command_again_runs_nothing_again(comparison, command, capfd):
     assert "Memory recorded in each run's memory_timeline.json: a timeline of the process's memory" in table
 
 
+def test_a_comparison_cut_off_in_its_first_run_goes_on(command, tmp_path, monkeypatch, capsys):
+    only(monkeypatch)
+    out = tmp_path / "out"
+
+    def interrupted(directory, config):
+        (directory / "half").parent.mkdir(parents=True)
+        (directory / "half").write_text("a run")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "run_in_process", interrupted)
+        assert compare.main(["--methods", "random-answer", "--output", str(out), *command]) == 130
+    assert "goes on from here" in capsys.readouterr().err
+    assert compare.main(["--methods", "random-answer", "--output", str(out), *command]) == 0
+    assert json.loads((out / "comparison.json").read_text())["rows"][0]["status"] == "success"
+
+
 def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
     assert compare.main(["--methods", "lora", "--output", str(comparison), *command, "--epochs", "3"]) == 2
     assert "holds a comparison with another tuning" in capsys.readouterr().err
