@@ -177,7 +177,8 @@ def compare(settings: Settings) -> int:
         content = {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary}
         write_json(directory / "comparison.json", content)
 
-    write({})  # before the first run, so that a directory that was cut off is known again
+    if not earlier:
+        write({})  # before the first run, so that a directory that was cut off in it is known again
     for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
         print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
         name = f"runs/{method}-seed{seed}"
