@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,9 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from baselines.method import TunedModel, method
-from gantune.data import Pair, collate, encode_pairs, epoch_order, likelihood_inputs, pad_token_id
+from gantune.data import Pair, collate, epoch_order, likelihood_inputs, pad_token_id
 from gantune.observer import Observer, Silent
-from gantune.tuning import TuningConfig
-
-logger = logging.getLogger(__name__)
+from gantune.tuning import TuningConfig, encode_training_pairs
 
 
 @dataclass
@@ -107,11 +104,7 @@ def tune_lora(
     observer: Observer | None = None,
 ) -> TunedModel:
     """peft's LoRA, trained by `transformers.Trainer` on the answers' tokens."""
-    encoded, lengths = encode_pairs(
-        pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, config.too_long
-    )
-    if str(lengths):
-        logger.warning("%s", lengths)
+    encoded = encode_training_pairs(pairs, tokenizer, config)
     tuned = get_peft_model(
         model,
         LoraConfig(

@@ -150,8 +150,11 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         UserError: if a method is not known, or a size makes no sense.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    first = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
-    first = first.parse_known_args(arguments)[0]
+    first_parser = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
+    first = first_parser.parse_known_args(arguments)[0]
+    if first.preset:
+        first_parser.set_defaults(**PRESETS[first.preset])
+        first = first_parser.parse_known_args(arguments)[0]
     for name in first.methods:
         METHODS.resolve(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.data import Pair, collate, encode_pairs, pad_token_id
+from gantune.data import EncodedPair, Pair, collate, encode_pairs, pad_token_id
 from gantune.policy import CausalLMPolicy
 from gantune.tuning import TuningConfig
 
@@ -43,9 +43,27 @@ def answer_losses(
     encoded, _ = encode_pairs(
         pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, "truncate"
     )
+    return encoded_losses(policy, encoded, batch_size, noise)
+
+
+@torch.inference_mode()
+def encoded_losses(
+    policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int, noise: Tensor | None = None
+) -> list[tuple[float, int]]:
+    """[`answer_losses`] of pairs that are token ids already.
+
+    Args:
+        policy: the language model's.
+        encoded: questions and true answers.
+        batch_size: pairs scored together.
+        noise: one vector for all, `[noise_dim]`; zero if None.
+
+    Returns:
+        One (nats, tokens) a pair, in order.
+    """
     losses: list[tuple[float, int]] = []
     for start in range(0, len(encoded), batch_size):
-        batch = collate(encoded[start : start + batch_size], policy.pad_token_id).to(model.device)
+        batch = collate(encoded[start : start + batch_size], policy.pad_token_id).to(policy.model.device)
         nats = -policy.score(batch, noise=noise).sum(dim=1)
         losses += zip(nats.tolist(), batch.answer_mask.sum(dim=1).tolist(), strict=True)
     return losses

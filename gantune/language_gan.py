@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup, set_seed
 
-from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, encode_pairs, pad_token_id
+from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, pad_token_id
 from gantune.diagnostics.files import write_json
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
 from gantune.errors import UserError
+from gantune.evaluation import encoded_losses
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
 from gantune.language_gan_config import LanguageGANConfig
@@ -43,6 +44,7 @@ from gantune.seqgan import (
     policy_gradient_loss,
     returns,
 )
+from gantune.tuning import encode_training_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -336,11 +338,7 @@ class LanguageGAN:
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
         """Tokens of the pairs to train on and of those held out."""
         config = self.config
-        encoded, lengths = encode_pairs(
-            pairs, self.tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, config.too_long
-        )
-        if str(lengths):
-            logger.warning("%s", lengths)
+        encoded = encode_training_pairs(pairs, self.tokenizer, config)
         held_out = round(config.validation_share * len(encoded))
         if held_out == len(encoded):
             raise UserError(
@@ -407,13 +405,10 @@ class LanguageGAN:
         optimizer.step()
         return values
 
-    @torch.no_grad()
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
-        """Negative log-likelihood of the held-out answers at zero noise, in nats a token."""
-        if not validation:
-            return float("inf")
-        batch = collate(validation, self.pad_token_id).to(self.model.device)
-        return likelihood_loss(self.policy.score(batch), batch.answer_mask).item()
+        """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
+        losses = encoded_losses(self.policy, validation, self.config.batch_size)
+        return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
 
 
 class _Best:

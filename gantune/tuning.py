@@ -1,7 +1,15 @@
 """What every way of tuning needs to be told, whatever it tunes and however it does it."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from gantune.data import EncodedPair, Pair, encode_pairs
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,3 +50,19 @@ class TuningConfig:
             "their number is always printed"
         },
     )
+
+
+def encode_training_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
+) -> list[EncodedPair]:
+    """The pairs as token ids under the limits of `config`; how many were over them is logged as a warning.
+
+    Raises:
+        UserError: as [`gantune.data.encode_pairs`].
+    """
+    encoded, lengths = encode_pairs(
+        pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, config.too_long
+    )
+    if str(lengths):
+        logger.warning("%s", lengths)
+    return encoded

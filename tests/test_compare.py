@@ -293,6 +293,8 @@ def test_list_names_every_component(capsys):
 def test_a_preset_gives_way_to_the_command_line():
     settings = parse(["--preset", "tofu-gpt2", "--train-size", "70", "--bleurt", "none"])
     assert settings.comparison.bleurt is None
+    # the rates tuned for mini, the model without a preset, are not those of the preset's model
+    assert (settings.tuning["learning_rate"], settings.tuning["lora_learning_rate"]) == (2e-3, 1e-3)
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
     assert (settings.data.train_size, settings.data.test_size, settings.tuning["batch_size"]) == (70, 50, 1)
 

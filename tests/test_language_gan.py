@@ -251,6 +251,15 @@ def test_the_best_checkpoint_on_validation_is_kept():
     assert measure(held_out) == pytest.approx(min(losses), rel=1e-6)
 
 
+def test_validation_scores_no_more_rows_at_once_than_training():
+    gan = build(validation_share=0.67, batch_size=2)
+    seen, score = [], gan.policy.score
+    gan.policy.score = lambda batch, **options: seen.append(len(batch)) or score(batch, **options)
+    held_out = gan._encode(PAIRS)[1]
+    gan._validation_loss(held_out)
+    assert len(held_out) == 4 and seen == [2, 2]
+
+
 def test_saved_and_loaded_it_answers_alike(tmp_path):
     gan = build(generator="embedding+lora")
     gan.train(PAIRS)
