@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PromptTuningConfig, get_peft_model
 
 from gantune.data.batch import Batch, Pair
 from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy
 from tests.tiny_models import TINY_MODELS
 
@@ -147,3 +148,11 @@ def test_padding_of_an_answer_is_worth_nothing():
     kept = policy.score(rollout, noise=rollout.noise)[:, :3]
     assert (policy.score(junk, noise=rollout.noise)[:, :3] - kept).abs().max() < 1e-5
     assert policy.score(junk, noise=rollout.noise)[:, 3:].eq(0).all()
+
+
+def test_prompt_learning_is_refused():
+    """peft puts the virtual tokens before every step's token, cache or not: what is sampled is another policy."""
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    policy = CausalLMPolicy(get_peft_model(TINY_MODELS["gpt2"](), config), eos_token_id=EOS, pad_token_id=PAD)
+    with pytest.raises(UserError, match="PROMPT_TUNING"):
+        policy.rollout(questions(), max_new_tokens=4)

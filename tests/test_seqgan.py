@@ -67,7 +67,7 @@ def test_a_function_is_a_reward_as_it_is():
 
 
 def test_an_unknown_reward_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"unknown reward 'bleu'.*constant, sequence, token"):
+    with pytest.raises(UserError, match=r"unknown reward 'bleu'.*constant, monte-carlo, sequence, token"):
         REWARDS.resolve("bleu")
 
 

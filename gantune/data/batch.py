@@ -59,6 +59,14 @@ class Batch:
         part = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[start:stop] for k, v in part.items() if isinstance(v, Tensor | tuple)})
 
+    def select(self, rows: Tensor) -> Batch:
+        """The rows with these numbers, `[R]`, in their order."""
+        part = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {name: value[rows] for name, value in part.items() if isinstance(value, Tensor)}
+        if self.pairs is not None:
+            chosen["pairs"] = tuple(self.pairs[row] for row in rows.tolist())
+        return replace(self, **chosen)
+
     def input_ids(self) -> Tensor:
         """Prompt and answer ids side by side, `[B, P + T]`."""
         return torch.cat([self.prompt_ids, self.answer_ids], dim=1)

@@ -1,6 +1,17 @@
-"""Policies over answer tokens, and their rollouts."""
+"""Policies over answer tokens, their rollouts, and the search that completes prefixes."""
 
 from gantune.policy.causal_lm import CausalLMPolicy
+from gantune.policy.delayed import DelayedPolicy
 from gantune.policy.rollout import Policy, Rollout
+from gantune.policy.sampling import sample_tokens
+from gantune.policy.search import Completions, MonteCarloSearch
 
-__all__ = ["CausalLMPolicy", "Policy", "Rollout"]
+__all__ = [
+    "CausalLMPolicy",
+    "Completions",
+    "DelayedPolicy",
+    "MonteCarloSearch",
+    "Policy",
+    "Rollout",
+    "sample_tokens",
+]

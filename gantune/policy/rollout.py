@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -21,21 +21,66 @@ class Rollout(Batch):
         noise: `[B, noise_dim]`, one vector a sequence, to be used again for scoring; None if the policy has none.
         temperature: divides the logits, in sampling and in scoring.
         samples_per_prompt: answers sampled to each question.
+        max_new_tokens: longest answer that could have been sampled; T or more.
+        state: what the policy needs to go on from any prefix, of its own kind; None unless it was asked for. It is
+            large, and valid for the weights that sampled only.
     """
 
     log_probs: Tensor
     noise: Tensor | None
     temperature: float
     samples_per_prompt: int
+    max_new_tokens: int
+    state: Any = None
+
+    def rows(self, start: int, stop: int) -> Rollout:
+        """See [`Batch.rows`]; without the state, which belongs to all rows."""
+        return super().rows(start, stop).without_state()
+
+    def select(self, rows: Tensor) -> Rollout:
+        """See [`Batch.select`]; without the state."""
+        return super().select(rows).without_state()
+
+    def without_state(self) -> Rollout:
+        """The same answers, ready to be kept."""
+        return replace(self, state=None)
 
 
 class Policy(Protocol):
     """A distribution over answer tokens given a question, with the noise held fixed."""
 
     def rollout(
-        self, batch: Batch, *, max_new_tokens: int, temperature: float = 1.0, samples_per_prompt: int = 1
+        self,
+        batch: Batch,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        samples_per_prompt: int = 1,
+        keep_state: bool = False,
     ) -> Rollout:
-        """Sample answers to the questions of `batch`, whose own answers are not read. No gradient."""
+        """Sample answers to the questions of `batch`, whose own answers are not read. No gradient.
+
+        With `keep_state` the rollout carries what [`complete`] goes on from.
+        """
+        ...
+
+    def prepare(self, rollout: Rollout) -> Rollout:
+        """The rollout with a state to complete its prefixes from: its own, or one computed in a single pass."""
+        ...
+
+    def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
+        """Sample on from prefixes: row `rows[i]` of a prepared rollout is kept up to its first `lengths[i]` tokens.
+
+        Noise, temperature and longest answer are the rollout's. No prefix is computed again.
+
+        Args:
+            rollout: as [`prepare`] gives it.
+            rows: `[R]` row numbers, in any order and number.
+            lengths: `[R]` tokens kept, at least 1, and fewer than the answer has.
+
+        Returns:
+            R completed answers, with the questions and pairs of their rows.
+        """
         ...
 
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:

@@ -2,16 +2,29 @@
 
 from gantune.seqgan.advantages import ADVANTAGES, returns
 from gantune.seqgan.losses import discriminator_loss, likelihood_loss, policy_gradient_loss
-from gantune.seqgan.rewards import REWARDS, TRANSFORMS, Reward, build_reward
+from gantune.seqgan.rewards import (
+    REWARDS,
+    TRANSFORMS,
+    MonteCarloReward,
+    Reward,
+    Search,
+    ShuffledReward,
+    build_reward,
+    search_values,
+)
 
 __all__ = [
     "ADVANTAGES",
     "REWARDS",
     "TRANSFORMS",
+    "MonteCarloReward",
     "Reward",
+    "Search",
+    "ShuffledReward",
     "build_reward",
     "discriminator_loss",
     "likelihood_loss",
     "policy_gradient_loss",
     "returns",
+    "search_values",
 ]

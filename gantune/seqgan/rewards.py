@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -24,11 +24,23 @@ class Judge(Protocol):
     def prefix_logits(self, batch: Batch) -> Tensor: ...
 
 
+class Search(Protocol):
+    """Completes prefixes of a rollout; see `gantune.policy.MonteCarloSearch`.
+
+    Gives rows `[R]` of the rollout, how many of their tokens are kept `[R]`, and the R completed answers.
+    """
+
+    def __call__(self, rollout: Batch) -> Iterable[tuple[Tensor, Tensor, Batch]]: ...
+
+
 class Reward(Protocol):
     """Any callable of this form is a reward, a plain function included.
 
     `questions` and `answers` are the B texts; `rollout` holds the tensors, and in `rollout.pairs` the true answers.
-    The result is a tensor or list of B numbers (one an answer), or `[B, T]` (one a token).
+    The result is a tensor or list of B numbers (one an answer), or `[B, T]` (one a token). Attributes a reward may
+    have, all False by default: `per_token`, the discriminator learns on every prefix and not on whole answers;
+    `is_return`, its numbers are what each token brings in all, not what is to be summed from there on; `searches`, its
+    class takes a [`Search`] as third argument.
     """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
@@ -97,6 +109,65 @@ class TokenReward(JudgedReward):
         return self.transform(self.discriminator.prefix_logits(rollout))
 
 
+def search_values(score: Callable[[Batch], Tensor], search: Search, rollout: Batch) -> Tensor:
+    """Q(Y_<t, y_t): the mean score of the completions of each prefix (Yu et al. 2017, eq. 4).
+
+    The last token takes the whole answer's own score. A token whose prefix was not searched takes the value of the next
+    one that was, to whose completion it contributed; so the policy gradient stays unbiased, with more variance.
+
+    Args:
+        score: answers to one number each, `[B]`.
+        search: completes the prefixes.
+        rollout: B answers of at most T tokens.
+
+    Returns:
+        `[B, T]`, 0 where the answer mask is 0.
+    """
+    mask = rollout.answer_mask
+    whole = score(rollout)
+    total = whole.new_zeros(mask.shape)
+    count = torch.zeros_like(total)
+    for rows, lengths, completed in search(rollout):
+        scores = score(completed)
+        total.index_put_((rows, lengths - 1), scores, accumulate=True)
+        count.index_put_((rows, lengths - 1), torch.ones_like(scores), accumulate=True)
+    values = total / count.clamp(min=1)
+    last = mask.sum(dim=1, keepdim=True).clamp(min=1) - 1
+    values.scatter_(1, last, whole[:, None])
+    known = (count > 0).scatter(1, last, True)
+    for t in reversed(range(mask.shape[1] - 1)):
+        values[:, t] = torch.where(known[:, t], values[:, t], values[:, t + 1])
+    return values * mask
+
+
+@REWARDS.register("monte-carlo")
+class MonteCarloReward(JudgedReward):
+    """Q_it, the mean of r(D) over completions of each prefix: SeqGAN's reward (Yu et al. 2017, eq. 4).
+
+    Already the return of each token. The discriminator learns on whole answers.
+
+    Args:
+        discriminator: see [`JudgedReward`].
+        transform: see [`JudgedReward`].
+        search: completes the prefixes.
+    """
+
+    per_token, is_return, searches = False, True, True
+
+    def __init__(self, discriminator: Judge, transform: str = "centred", search: Search | None = None) -> None:
+        super().__init__(discriminator, transform)
+        if search is None:
+            raise ValueError("reward monte-carlo needs a search, such as gantune.policy.MonteCarloSearch(policy)")
+        self.search = search
+
+    @torch.no_grad()
+    def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
+        """The returns, `[B, T]`; 0 where the answer mask is 0."""
+        return search_values(
+            lambda batch: self.transform(self.discriminator.sequence_logits(batch)), self.search, rollout
+        )
+
+
 @REWARDS.register("constant")
 class ConstantReward:
     """One for every answer, whatever it says: the control that shows what the discriminator adds.
@@ -114,13 +185,39 @@ class ConstantReward:
         return torch.ones(len(rollout), device=rollout.device)
 
 
-def build_reward(spec: str | type | Callable[..., Any], discriminator: Judge, transform: str = "centred") -> Reward:
+class ShuffledReward:
+    """Another reward's numbers, each answer given those of another: the control that keeps their distribution.
+
+    Args:
+        reward: whose numbers.
+    """
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+        self.per_token, self.is_return = (getattr(reward, name, False) for name in ("per_token", "is_return"))
+
+    def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
+        """The rows of `reward`'s result in a random order, `[B]` or `[B, T]`."""
+        values = torch.as_tensor(self.reward(questions, answers, rollout))
+        return values[torch.randperm(len(values), device=values.device)]
+
+
+def build_reward(
+    spec: str | type | Callable[..., Any],
+    discriminator: Judge,
+    transform: str = "centred",
+    search: Search | None = None,
+) -> Reward:
     """The reward that `spec` names: a registry name, a dotted path, a class, or a callable that is used as it is.
 
-    Classes are constructed with `(discriminator, transform)`.
+    Classes are constructed with `(discriminator, transform)`; those whose `searches` is true, with `search` as well.
 
     Raises:
         UserError: if the name is not known or the dotted path cannot be imported.
     """
     component = REWARDS.resolve(spec)
-    return component(discriminator, transform) if isinstance(component, type) else component
+    if not isinstance(component, type):
+        return component
+    if getattr(component, "searches", False):
+        return component(discriminator, transform, search)
+    return component(discriminator, transform)

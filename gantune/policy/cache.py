@@ -1,0 +1,145 @@
+"""A key-value cache that grows in place, gives up rows, and is copied from any prefix of any row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from gantune.errors import UserError
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer, `[B, heads, length, head_dim]`: views of buffers with room for more.
+
+    Sliding-window layers keep every position too: the attention mask hides those outside the window, and a copy that
+    ends earlier needs them.
+
+    Args:
+        capacity: positions that there is room for.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.buffers: tuple[Tensor, Tensor] | None = None
+        self.rows, self.start, self.stop = 0, 0, 0  # what of the buffers is in use
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write behind what is there; all keys and values so far.
+
+        Raises:
+            ValueError: if there is no room.
+        """
+        if self.buffers is None:
+            self._allocate(key_states, value_states, len(key_states))
+        stop = self.stop + key_states.shape[2]
+        if stop > self.capacity:
+            raise ValueError(f"the cache has room for {self.capacity} positions, got {stop}")
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[: self.rows, :, self.stop : stop] = states
+        self._view(self.rows, self.start, stop)
+        return self.keys, self.values
+
+    def select(self, prefixes: list[tuple[int, int, int]], capacity: int) -> GrowingLayer:
+        """A copy with rows (row, length, count): the first positions of a row, several times, ending in one column."""
+        width = max(length for _, length, _ in prefixes)
+        copy = GrowingLayer(capacity)
+        copy._allocate(self.keys, self.values, sum(count for _, _, count in prefixes))
+        for buffer, states in zip(copy.buffers, (self.keys, self.values), strict=True):
+            first = 0
+            for row, length, count in prefixes:
+                rows = buffer[first : first + count]
+                rows[:, :, : width - length] = 0  # hidden by the mask, but what is not finite would get through
+                rows[:, :, width - length : width] = states[row, :, :length]
+                first += count
+        copy._view(copy.rows, 0, width)
+        return copy
+
+    def keep(self, rows: int, holes: Tensor, moved: Tensor, start: int) -> None:
+        """The first `rows` rows, where those at `moved` take the place of those at `holes`, from column `start` on."""
+        start += self.start
+        for buffer in self.buffers:
+            buffer[holes, :, start : self.stop] = buffer[moved, :, start : self.stop]
+        self._view(rows, start, self.stop)
+
+    def _allocate(self, keys: Tensor, values: Tensor, rows: int) -> None:
+        self.dtype, self.device = keys.dtype, keys.device
+        self.buffers = tuple(s.new_empty(rows, s.shape[1], self.capacity, s.shape[3]) for s in (keys, values))
+        self._view(rows, 0, 0)
+        self.is_initialized = True
+
+    def _view(self, rows: int, start: int, stop: int) -> None:
+        self.rows, self.start, self.stop = rows, start, stop
+        self.keys, self.values = (buffer[:rows, :, start:stop] for buffer in self.buffers)
+
+
+class GrowingCache(Cache):
+    """A [`GrowingLayer`] for each layer of a model. Not for use with gradients: it is written in place."""
+
+    layers: list[GrowingLayer]
+
+    @classmethod
+    def for_model(cls, config: PreTrainedConfig, capacity: int) -> GrowingCache:
+        """An empty cache with room for `capacity` positions.
+
+        Raises:
+            UserError: if the model has layers that do not keep the keys and values of every position.
+        """
+        standard = DynamicCache(config=config).layers
+        for index, layer in enumerate(standard):
+            if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+                raise UserError(
+                    f"model type {config.model_type}: layer {index} has a cache of type {type(layer).__name__}, "
+                    "expected keys and values of every position (full, sliding-window or chunked attention)"
+                )
+        return cls(layers=[GrowingLayer(capacity) for _ in standard])
+
+    def select(self, rows: Tensor, lengths: Tensor, capacity: int) -> GrowingCache:
+        """A new cache that holds the first `lengths[i]` positions of row `rows[i]`, for each i.
+
+        All rows end in the same column, so that they can go on together; see [`right_aligned`]. The first columns of
+        shorter rows must be hidden by the attention mask. So no row has a gap, which would be wrong under sliding
+        windows: they count columns and not positions.
+
+        Args:
+            rows: `[R]`, in any order and number; equal prefixes side by side are copied at once.
+            lengths: `[R]`.
+            capacity: positions that the new cache has room for.
+        """
+        prefixes, counts = torch.stack([rows, lengths], dim=1).unique_consecutive(dim=0, return_counts=True)
+        copies = [(row, length, count) for (row, length), count in zip(prefixes.tolist(), counts.tolist(), strict=True)]
+        return GrowingCache(layers=[layer.select(copies, capacity) for layer in self.layers])
+
+    def keep(self, kept: Tensor, start: int = 0) -> Tensor:
+        """Give up rows, and the columns before `start`, which the mask must hide in all rows that stay.
+
+        The last rows move into the places that become free, so as little as possible is copied, and nothing allocated.
+
+        Args:
+            kept: `[R]` bool, the rows that stay.
+            start: columns given up.
+
+        Returns:
+            The old numbers of the rows that stay, in their new order.
+        """
+        order = torch.arange(int(kept.sum()), device=kept.device)
+        holes = (~kept[: len(order)]).nonzero().squeeze(1)
+        order[holes] = moved = kept[len(order) :].nonzero().squeeze(1) + len(order)
+        for layer in self.layers:
+            layer.keep(len(order), holes, moved, start)
+        return order
+
+
+def right_aligned(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """How to write prefixes of `lengths` (`[R]`) so that all end in the last column of `[R, max(lengths)]`.
+
+    Returns:
+        The position that each column takes (0 where none), and whether it takes one.
+    """
+    width = int(lengths.max())
+    columns = torch.arange(width, device=lengths.device) - (width - lengths[:, None])
+    return columns.clamp(min=0), columns >= 0

@@ -1,0 +1,63 @@
+"""Monte-Carlo search: completions of every prefix of a rollout (Yu et al. 2017, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gantune.data.batch import Batch
+from gantune.policy.rollout import Policy, Rollout
+
+
+class Completions(NamedTuple):
+    """Some of the completions of a search.
+
+    Args:
+        rows: `[R]`, the row of the rollout that each one completes.
+        lengths: `[R]`, how many of its tokens it keeps.
+        batch: the R completed answers.
+    """
+
+    rows: Tensor
+    lengths: Tensor
+    batch: Batch
+
+
+class MonteCarloSearch:
+    """Completes the prefixes of a rollout, several times each, a bounded number of rows at once.
+
+    Args:
+        policy: the roll-out policy.
+        completions: N, completions of each prefix.
+        stride: only prefixes of `stride`, 2 `stride`, ... tokens are completed.
+        max_rows: most rows that are decoded at once.
+
+    Raises:
+        ValueError: if a number is below 1.
+    """
+
+    def __init__(self, policy: Policy, completions: int = 16, stride: int = 1, max_rows: int = 64) -> None:
+        for name, value in (("completions", completions), ("stride", stride), ("max_rows", max_rows)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        self.policy, self.completions, self.stride, self.max_rows = policy, completions, stride, max_rows
+
+    def __call__(self, rollout: Rollout) -> Iterator[Completions]:
+        """Every completion once; prefixes of like length together, so that their rows end together.
+
+        A prefix that is the whole answer is not completed.
+        """
+        answer_lengths = rollout.answer_mask.sum(dim=1)
+        longest = max(rollout.answer_ids.shape[1], self.stride)  # of answers shorter than the stride nothing is kept
+        kept = torch.arange(self.stride, longest, self.stride, device=rollout.device)
+        rows, columns = (kept[None, :] < answer_lengths[:, None]).nonzero(as_tuple=True)
+        lengths = kept[columns]
+        order = lengths.argsort(stable=True).repeat_interleave(self.completions)
+        if not len(order):
+            return
+        rollout = self.policy.prepare(rollout)
+        for part in order.split(self.max_rows):
+            yield Completions(rows[part], lengths[part], self.policy.complete(rollout, rows[part], lengths[part]))
