@@ -2,14 +2,17 @@
 
 from baselines.base import untuned
 from baselines.gan import tune_gan, tune_mle
+from baselines.gan_source import SourceStudyConfig, tune_source
 from baselines.lora import LoraTuningConfig, tune_lora
-from baselines.method import METHODS, Method, Tuned, TunedModel, method
+from baselines.method import METHODS, Diverged, Method, Tuned, TunedModel, method
 from baselines.trivial import copy_question, random_answer
 
 __all__ = [
     "METHODS",
+    "Diverged",
     "LoraTuningConfig",
     "Method",
+    "SourceStudyConfig",
     "Tuned",
     "TunedModel",
     "copy_question",
@@ -18,5 +21,6 @@ __all__ = [
     "tune_gan",
     "tune_lora",
     "tune_mle",
+    "tune_source",
     "untuned",
 ]

@@ -7,11 +7,25 @@ from dataclasses import replace
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from baselines.method import TunedModel, method
+from baselines.method import Diverged, TunedModel, method
 from gantune.data import Pair
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Observer
+
+
+def train_language_gan(trainer: LanguageGAN, pairs: Sequence[Pair], observer: Observer | None) -> TunedModel:
+    """What a trainer makes of the pairs, as the comparison wants it.
+
+    Raises:
+        Diverged: with the last good weights, if a loss or a gradient is not finite.
+    """
+    tuned = TunedModel(trainer.model, trainer.tokenizer, trainer.config, save=trainer.save_pretrained)
+    try:
+        trainer.train(pairs, observer)
+    except FloatingPointError as error:
+        raise Diverged(str(error), tuned) from error
+    return tuned
 
 
 @method("gan", LanguageGANConfig)
@@ -23,9 +37,7 @@ def tune_gan(
     observer: Observer | None = None,
 ) -> TunedModel:
     """LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor."""
-    trainer = LanguageGAN(model, tokenizer, config)
-    trainer.train(pairs, observer)
-    return TunedModel(trainer.model, tokenizer, config, save=trainer.save_pretrained)
+    return train_language_gan(LanguageGAN(model, tokenizer, config), pairs, observer)
 
 
 @method("mle", LanguageGANConfig)

@@ -72,6 +72,19 @@ class TunedModel:
             self._save(directory)
 
 
+class Diverged(FloatingPointError):
+    """Training met a number that is not finite, and stopped.
+
+    Args:
+        message: what happened.
+        tuned: the last good state.
+    """
+
+    def __init__(self, message: str, tuned: Tuned) -> None:
+        super().__init__(message)
+        self.tuned = tuned
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from baselines import METHODS
-from benchmarks.presets import PRESETS
+from benchmarks.presets import PRESETS, settings_of
 from benchmarks.tuned import tuned_for
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
@@ -95,12 +95,14 @@ class Settings:
         data: see [`DataArguments`].
         comparison: see [`ComparisonArguments`].
         tuning: value of every training option by field name, those of all methods together.
+        stand_ins: a line for each part of the preset that is not at hand here.
     """
 
     model: ModelArguments
     data: DataArguments
     comparison: ComparisonArguments
     tuning: dict[str, Any]
+    stand_ins: list[str] = field(default_factory=list)
 
     def method_config(self, method: str, seed: int) -> TuningConfig:
         """The settings of one method, checked.
@@ -152,8 +154,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     first_parser = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
     first = first_parser.parse_known_args(arguments)[0]
+    preset, stand_ins = {}, []
     if first.preset:
-        first_parser.set_defaults(**PRESETS[first.preset])
+        first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
+        given = vars(first_parser.parse_known_args(arguments)[0])
+        preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
+        first_parser.set_defaults(**preset)
         first = first_parser.parse_known_args(arguments)[0]
     for name in first.methods:
         METHODS.resolve(name)  # a method of the user's own brings options of its own
@@ -164,8 +170,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
     parser.set_defaults(**tuned_for(first.model, first.dataset))
-    if first.preset:
-        parser.set_defaults(**PRESETS[first.preset])
+    parser.set_defaults(**preset)
     *parsed, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
@@ -178,4 +183,4 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for name in ("train_size", "test_size"):
         if getattr(data, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
-    return Settings(model, data, comparison, values)
+    return Settings(model, data, comparison, values, stand_ins)

@@ -23,6 +23,8 @@ import transformers
 from baselines import METHODS
 from benchmarks.arguments import Settings, parse
 from benchmarks.environment import describe_device, resolve_device
+from benchmarks.grid import markdown_table, text_table
+from benchmarks.published import beside_published
 from benchmarks.run import SCHEMA, failed_row
 from benchmarks.table import as_markdown, as_text, notes, summarise
 from benchmarks.tuned import tuned_for
@@ -169,7 +171,7 @@ def compare(settings: Settings) -> int:
         f"model {settings.model.model} | data {data.dataset} ({data.train_size} to train, {data.test_size} to test) | "
         f"device {describe_device(device)} | dtype {settings.model.dtype}"
     )
-    warnings.insert(0, learning_rates(settings))
+    warnings = [learning_rates(settings), *settings.stand_ins, *warnings]
     print(header, *warnings, sep="\n", flush=True)
     rows: list[dict[str, Any]] = []
 
@@ -199,11 +201,15 @@ def compare(settings: Settings) -> int:
 
     summary = summarise(rows)
     said = [*warnings, *notes(rows)]
-    write_atomically(directory / "comparison.md", "\n\n".join([header, as_markdown(summary), *said]) + "\n")
+    tables, markdown_tables = [as_text(summary)], [as_markdown(summary)]
+    if settings.comparison.preset == "source":
+        tables.append(beside_published(summary, header, text_table))
+        markdown_tables.append(beside_published(summary, header, markdown_table))
+    write_atomically(directory / "comparison.md", "\n\n".join([header, *markdown_tables, *said]) + "\n")
     drawn = [plot_row(method, figures) for method, figures in summary.items() if figures["seeds"]]
     if drawn:
         plot_comparison(drawn, directory / "comparison.png")
-    print("", as_text(summary), "", *said, f"results: {directory}", sep="\n")
+    print("", *(f"{table}\n" for table in tables), *said, f"results: {directory}", sep="\n")
     return 1 if any(row["status"] == "failed" for row in rows) else 0
 
 

@@ -24,13 +24,14 @@ import transformers
 from torch import nn
 from tqdm import tqdm
 
-from baselines import METHODS, Tuned
+from baselines import METHODS, Diverged, Tuned
 from benchmarks.environment import environment
 from gantune.data import Pair, load_pairs, split_pairs
 from gantune.diagnostics import (
     JsonLines,
     WeightTrajectory,
     measure_memory,
+    plot_health,
     plot_history,
     plot_memory_timeline,
     plot_weight_trajectories,
@@ -72,6 +73,8 @@ class RunObserver:
         """See [`gantune.observer.Observer`]."""
         self.history.write(row)
         self.rows.append(row)
+        for warning in row.get("warnings", ()):
+            self.bar.write(f"warning: {self.title}: {warning}", file=sys.stderr)
         self.shown |= {name: f"{row[name]:.3f}" for name in ("loss", "reward") if name in row}
         self.bar.set_postfix(self.shown, refresh=False)
         self.bar.update()
@@ -86,10 +89,17 @@ class RunObserver:
             self.history.close()
             self.bar.close()
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the training has warned of."""
+        return [warning for row in self.rows for warning in row.get("warnings", ())]
+
     def write_plots(self) -> None:
-        """The history, and the weights with their plot; nothing for a method that does not train."""
+        """The history, the health of adversarial steps, and the weights; nothing for a method that does not train."""
         if self.rows:
             plot_history(self.rows, self.directory / "history.png", self.title)
+        if any(row.get("phase") == "adversarial" for row in self.rows):
+            plot_health(self.rows, self.directory / "health.png", self.title)
         if self.weights is not None:
             self.weights.save(self.directory / "weights.npz")
             plot_weight_trajectories(self.weights.trajectory(), self.directory / "weights.png")
@@ -188,9 +198,12 @@ def run(directory: Path) -> dict[str, Any]:
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
+    except Diverged as error:
+        error.tuned.save(directory / "adapter")
+        raise
     finally:
         observer.close()
-    observer.write_plots()
+        observer.write_plots()
     tuned.save(directory / "adapter")
 
     trainable = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) if tuned.model else 0
@@ -206,6 +219,7 @@ def run(directory: Path) -> dict[str, Any]:
         "peak_memory_bytes": memory.peak_bytes if trained else None,
         "metrics": metrics,
         "not_run": not_run,
+        "warnings": observer.warnings,
         "memory": asdict(memory.report) if trained else None,
         "memory_record": memory_record or None,
         "schema": SCHEMA,
@@ -224,6 +238,7 @@ def failed_row(method: str, seed: int, error: str) -> dict[str, Any]:
         "peak_memory_bytes": None,
         "metrics": dict.fromkeys(METRICS),
         "not_run": {},
+        "warnings": [],
         "memory": None,
         "memory_record": None,
         "schema": SCHEMA,

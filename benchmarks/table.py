@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.grid import markdown_table, text_table
 from benchmarks.intervals import mean_and_half_width
 from benchmarks.run import METRICS
 
@@ -106,6 +107,11 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         f"{row['method']}, seed {row['seed']}: failed: {row['error']}" for row in rows if row["status"] == "failed"
     ]
+    lines += [
+        f"{row['method']}, seed {row['seed']}: warning: {warning}"
+        for row in rows
+        for warning in row.get("warnings", ())
+    ]
     reasons = {(metric, reason): None for row in rows for metric, reason in row["not_run"].items()}
     for metric, reason in reasons:
         methods = [row["method"] for row in rows if row["not_run"].get(metric) == reason]
@@ -125,21 +131,9 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def as_text(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """The table for a terminal, columns aligned."""
-    grid = _grid(summary)
-    widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in grid
-    ]
-    rule = "-" * len(lines[0])
-    first_ratio = 1 + len(summary)
-    return "\n".join(
-        [lines[0], rule, *lines[1:first_ratio], *([rule] if lines[first_ratio:] else []), *lines[first_ratio:]]
-    )
+    return text_table(_grid(summary), rules=(1, 1 + len(summary)))
 
 
 def as_markdown(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """The table in Markdown."""
-    heading, *body = _grid(summary)
-    alignment = ["---", *("---:" for _ in COLUMNS)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heading, alignment, *body))
+    return markdown_table(_grid(summary))

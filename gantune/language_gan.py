@@ -19,20 +19,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
 
-from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, pad_token_id
+from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, pad_token_id
 from gantune.diagnostics.files import write_json
+from gantune.diagnostics.health import HealthMonitor, kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
 from gantune.errors import UserError
 from gantune.evaluation import encoded_losses
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
+from gantune.kept_weights import KeptWeights
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
 from gantune.observer import Observer, Silent
-from gantune.policy import CausalLMPolicy, Rollout
+from gantune.policy import CausalLMPolicy, DelayedPolicy, MonteCarloSearch, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
     REWARDS,
@@ -106,19 +108,26 @@ class LanguageGAN:
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
         self.discriminator: Discriminator = made.to(model.device).eval()  # it judges without dropout
-        self.reward: Reward = build_reward(reward, self.discriminator, config.reward_transform)
+        self.parameters = [p for p in tuned.parameters() if p.requires_grad]
+        self.delayed: DelayedPolicy | None = None
+        if config.search_policy == "delayed":
+            self.delayed = DelayedPolicy(self.policy, self.parameters, config.search_decay)
+        search = MonteCarloSearch(
+            self.delayed or self.policy, config.search_completions, config.search_stride, config.search_rows
+        )
+        self.reward: Reward = build_reward(reward, self.discriminator, config.reward_transform, search)
         self.advantage = ADVANTAGES.resolve(config.advantage)()
         if config.samples_per_question < self.advantage.min_samples:
             raise UserError(
                 f"--samples-per-question {config.samples_per_question}: advantage {config.advantage!r} compares the "
                 f"samples of a question, expected at least {self.advantage.min_samples}"
             )
-        self.parameters = [p for p in tuned.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=config.discriminator_learning_rate
         )
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
+        self.held_out: tuple[Batch, Rollout] | None = None
         self.history: list[dict[str, Any]] = []
 
     # ------------------------------------------------------------------------------------------------- training
@@ -133,22 +142,47 @@ class LanguageGAN:
         Returns:
             The history, one row a step; also in `history`.
 
+        Each row holds the figures of its step. A sign of bad health is told once, as a log warning and under `warnings`
+        in the row of the step that showed it; see [`HealthMonitor`].
+
         Raises:
             UserError: if there is no pair to train on.
-            FloatingPointError: if a loss is not finite.
+            FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
         """
-        config, observer = self.config, observer or Silent()
-        set_seed(config.seed)
+        set_seed(self.config.seed)
         training, validation = self._encode(pairs)
+        checkpoints = KeptWeights(self.parameters)
+        try:
+            self._train(training, validation, checkpoints, observer or Silent())
+        except FloatingPointError as error:
+            epoch = checkpoints.restore()
+            raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
+        if checkpoints.best is not None:
+            epoch = checkpoints.restore()
+            logger.info("kept the checkpoint of epoch %d, validation loss %.3f", epoch, checkpoints.loss)
+        return self.history
+
+    def _train(
+        self,
+        training: list[EncodedPair],
+        validation: list[EncodedPair],
+        checkpoints: KeptWeights,
+        observer: Observer,
+    ) -> None:
+        config = self.config
         total = config.epochs * -(-len(training) // config.batch_size)
         warmup = round(config.warmup_share * total)
-        schedule = get_linear_schedule_with_warmup(self.optimizer, 0, total)
-        best, step = _Best(), 0
+        schedule = get_scheduler(config.lr_scheduler, self.optimizer, num_warmup_steps=0, num_training_steps=total)
+        step, monitor = 0, HealthMonitor(config.max_new_tokens)
 
-        def log(phase: str, epoch: int, figures: dict[str, float], started: float) -> None:
+        def log(phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
             row = {"step": len(self.history) + 1, "epoch": epoch, "phase": phase, **figures}
-            self.history.append(row | {"seconds": time.perf_counter() - started})
-            observer.on_step(self.history[-1])
+            row["seconds"] = time.perf_counter() - started
+            if warnings := monitor.observe(row):
+                row["warnings"] = warnings
+                logger.warning("%s", "\n".join(warnings))
+            self.history.append(row)
+            observer.on_step(row)
 
         observer.on_begin(total + (config.discriminator_warmup_steps if warmup < total else 0), self.model)
         for epoch in range(1, config.epochs + 1):
@@ -156,34 +190,33 @@ class LanguageGAN:
                 batch = batch.to(self.model.device)
                 started = time.perf_counter()
                 if step == warmup:
-                    best.offer(self._validation_loss(validation), epoch - 1, self.parameters)
+                    checkpoints.offer(epoch - 1, self._validation_loss(validation))
+                    self._hold_out(validation)
                     for figures in self._discriminator_warmup(training):
                         log("discriminator", epoch, figures, started)
                         started = time.perf_counter()
                 if step >= warmup and (step - warmup) % config.adversarial_every == 0:
-                    rollout = self.sample(batch)
+                    rollout = self.sample(batch, keep_state=self._completes_from_rollouts())
                     figures = self.discriminator_step(batch, rollout)
                     log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
                 else:
                     log("likelihood", epoch, self.likelihood_step(batch), started)
                 schedule.step()
                 step += 1
-            if step >= warmup:
-                best.offer(self._validation_loss(validation), epoch, self.parameters)
+            checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
+            if warmup < step < total:
+                self._hold_out(validation)
             observer.on_epoch(epoch, self.model)
-        if best.weights is not None:
-            best.restore(self.parameters)
-            logger.info("kept the checkpoint of epoch %d, validation loss %.3f", best.epoch, best.loss)
-        return self.history
 
     def likelihood_step(self, batch: Batch) -> dict[str, float]:
         """One step of maximum likelihood on the true answers.
 
         Returns:
-            `loss`, in nats a token.
+            `loss`, in nats a token, and `gradient_norm` before clipping.
         """
-        (loss,) = self._update(self.optimizer, [self._likelihood(batch)], "likelihood loss")
-        return {"loss": loss}
+        (loss,), norm = self._update(self.optimizer, [self._likelihood(batch)], "likelihood loss")
+        self._after_update()
+        return {"loss": loss, "gradient_norm": norm}
 
     def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
         """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
@@ -195,28 +228,41 @@ class LanguageGAN:
             rollout: sampled answers to these questions from the *current* policy; drawn if None.
 
         Returns:
-            `loss` and its weighted parts `likelihood` and `policy_gradient`; `reward` and `reward_std` over answers;
-            `answer_length` in tokens; `ended`, the share of answers with an end-of-sequence.
+            `loss` and its weighted parts `likelihood` and `policy_gradient`; `gradient_norm` before clipping; `kl` to
+            the model without adapter, nats a token, estimated on one answer a question; and the figures of
+            [`rollout_health`].
         """
         config = self.config
-        rollout = self.sample(batch) if rollout is None else rollout
+        if rollout is None:
+            rollout = self.sample(batch, keep_state=self._completes_from_rollouts())
         mask = rollout.answer_mask
         rewards = self._rewards(rollout)
-        dense = returns(rewards, mask, config.discount, config.length_normalised)
+        rollout.state = None  # large, and not valid after the update
+        if getattr(self.reward, "is_return", False):
+            dense = rewards * mask
+        else:
+            dense = returns(rewards, mask, config.discount, config.length_normalised)
         advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
-        losses = self._update(self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss")
-
-        per_answer = rewards if rewards.dim() == 1 else (rewards * mask).sum(1) / mask.sum(1)
-        last = rollout.answer_ids.gather(1, mask.sum(1, keepdim=True) - 1)
+        kl = self._kl_to_base(rollout)
+        parts = -(-len(rollout) // len(batch))
+        losses, norm = self._update(
+            self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss"
+        )
+        self._after_update()
         return {
             "loss": sum(losses),
-            "likelihood": losses[-1],
-            "policy_gradient": sum(losses[:-1]),
-            "reward": per_answer.mean().item(),
-            "reward_std": per_answer.std(correction=0).item(),
-            "answer_length": mask.sum(1).float().mean().item(),
-            "ended": (last == self.tokenizer.eos_token_id).float().mean().item(),
-        }
+            "likelihood": sum(losses[parts:]),
+            "policy_gradient": sum(losses[:parts]),
+            "gradient_norm": norm,
+            "kl": kl,
+        } | rollout_health(
+            rewards,
+            rollout.answer_ids,
+            mask,
+            rollout.log_probs,
+            rollout.samples_per_prompt,
+            self.tokenizer.eos_token_id,
+        )
 
     def discriminator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
         """One step of the discriminator: true answers against sampled ones, replayed ones and mismatched true ones.
@@ -229,12 +275,14 @@ class LanguageGAN:
             rollout: sampled answers to these questions; drawn if None.
 
         Returns:
-            `discriminator_loss`, and `discriminator_accuracy` on real and generated answers in equal parts.
+            `discriminator_loss`; `discriminator_accuracy`, the mean of its accuracy on real and on generated answers,
+            `..._real` and `..._generated`; the latter two of held-out questions as `held_out_...`, if there are any;
+            `discriminator_gradient_norm` before clipping, if it was trained.
         """
         config = self.config
         rollout = self.sample(batch) if rollout is None else rollout
         generated = [rollout]
-        if earlier := [kept for kept in self.replay if kept is not rollout]:
+        if earlier := [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]:
             replayed = random.choice(earlier)
             start = random.randrange(max(1, len(replayed) - len(batch) + 1))
             generated.append(replayed.rows(start, start + len(batch)))
@@ -250,23 +298,33 @@ class LanguageGAN:
         loss = discriminator_loss(real, fake, real_mask, fake_mask, config.real_label)
         self.discriminator.eval()
 
-        sampled, sampled_mask = judged[0]
-        right_on_real = ((real > 0) * real_mask).sum() / real_mask.sum()
-        right_on_sampled = ((sampled < 0) * sampled_mask).sum() / sampled_mask.sum()
-        accuracy = 0.5 * (right_on_real + right_on_sampled).item()
+        figures = _accuracies((real, real_mask), judged[0])
+        accuracy = 0.5 * (figures["discriminator_accuracy_real"] + figures["discriminator_accuracy_generated"])
+        figures = {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy} | figures
         if accuracy <= config.max_discriminator_accuracy:
-            self._update(self.discriminator_optimizer, [loss], "discriminator loss")
-        return {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy}
+            _, norm = self._update(self.discriminator_optimizer, [loss], "discriminator loss")
+            figures["discriminator_gradient_norm"] = norm
+        if self.held_out is not None:
+            with torch.no_grad():
+                held_out = _accuracies(*(self._judge(part) for part in self.held_out))
+            figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
+        return figures
 
-    def sample(self, batch: Batch) -> Rollout:
-        """Answers of the current policy to the questions of `batch`, `samples_per_question` each; kept for replay."""
+    def sample(self, batch: Batch, keep_state: bool = False) -> Rollout:
+        """Answers of the current policy to the questions of `batch`, `samples_per_question` each; kept for replay.
+
+        Args:
+            batch: questions.
+            keep_state: let a Monte-Carlo search go on from these answers' prefixes; see [`Policy.rollout`].
+        """
         rollout = self.policy.rollout(
             batch,
             max_new_tokens=self.config.max_new_tokens,
             temperature=self.config.temperature,
             samples_per_prompt=self.config.samples_per_question,
+            keep_state=keep_state,
         )
-        self.replay.append(rollout)
+        self.replay.append(rollout.without_state())
         return rollout
 
     # ---------------------------------------------------------------------------------------- using what was tuned
@@ -362,6 +420,33 @@ class LanguageGAN:
         rewards = self.reward(questions, [answer.strip() for answer in answers], rollout)
         return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
 
+    def _completes_from_rollouts(self) -> bool:
+        """Whether the reward completes the prefixes of a rollout, and with the weights that wrote it."""
+        return getattr(self.reward, "searches", False) and self.delayed is None
+
+    def _after_update(self) -> None:
+        """What follows each step of the generator."""
+        if self.delayed is not None:
+            self.delayed.update()
+
+    @torch.no_grad()
+    def _kl_to_base(self, rollout: Rollout) -> float:
+        """KL of the policy to the model without adapter, nats a token, from the first answer to each question."""
+        every = rollout.samples_per_prompt
+        first = rollout.select(torch.arange(0, len(rollout), every, device=rollout.device))
+        with self.model.disable_adapter():
+            base = self.policy.score(first, temperature=first.temperature)
+        return kl_estimate(first.log_probs, base, first.answer_mask)
+
+    def _hold_out(self, validation: list[EncodedPair]) -> None:
+        """Answer some held-out questions, for the discriminator to be measured on until the next time."""
+        if validation:
+            batch = collate(validation[: self.config.batch_size], self.pad_token_id).to(self.model.device)
+            rollout = self.policy.rollout(
+                batch, max_new_tokens=self.config.max_new_tokens, temperature=self.config.temperature
+            )
+            self.held_out = batch, rollout
+
     def _judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits and where they count: of every prefix if the reward is one a token, else one an answer."""
         if getattr(self.reward, "per_token", False):
@@ -389,10 +474,17 @@ class LanguageGAN:
             log_probs = self.policy.score(part, noise=part.noise, temperature=part.temperature)
             loss = policy_gradient_loss(log_probs, advantages[start : start + rows], part.answer_mask)
             yield weight * len(part) * loss
-        yield config.likelihood_weight * self._likelihood(batch)
+        if config.likelihood_weight:
+            yield config.likelihood_weight * self._likelihood(batch)
 
-    def _update(self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str) -> list[float]:
-        """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time; their values."""
+    def _update(
+        self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str
+    ) -> tuple[list[float], float]:
+        """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time.
+
+        Returns:
+            Their values, and the norm of the gradient before clipping.
+        """
         optimizer.zero_grad(set_to_none=True)
         values = []
         for loss in losses:
@@ -400,10 +492,12 @@ class LanguageGAN:
             if not math.isfinite(values[-1]):
                 raise FloatingPointError(f"{name} is {values[-1]}: lower the learning rate")
             loss.backward()
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
+        (group,) = optimizer.param_groups
+        norm = nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm).item()
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient of the {name} is {norm}: lower the learning rate")
         optimizer.step()
-        return values
+        return values, norm
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
@@ -411,17 +505,11 @@ class LanguageGAN:
         return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
 
 
-class _Best:
-    """The adapter's weights at the lowest validation loss so far."""
-
-    def __init__(self) -> None:
-        self.loss, self.epoch, self.weights = float("inf"), 0, None
-
-    def offer(self, loss: float, epoch: int, parameters: list[nn.Parameter]) -> None:
-        if loss < self.loss:
-            self.loss, self.epoch, self.weights = loss, epoch, [p.detach().clone() for p in parameters]
-
-    @torch.no_grad()
-    def restore(self, parameters: list[nn.Parameter]) -> None:
-        for parameter, weight in zip(parameters, self.weights, strict=True):
-            parameter.copy_(weight)
+def _accuracies(real: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Share of right judgements on real and on generated answers, each given as logits and where they count."""
+    right_on_real = ((real[0] > 0) * real[1]).sum() / real[1].sum()
+    right_on_generated = ((generated[0] < 0) * generated[1]).sum() / generated[1].sum()
+    return {
+        "discriminator_accuracy_real": right_on_real.item(),
+        "discriminator_accuracy_generated": right_on_generated.item(),
+    }

@@ -1,6 +1,9 @@
 """Settings of LanguageGAN; each field is an option of the command line."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import SchedulerType
 
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
@@ -18,6 +21,15 @@ class LanguageGANConfig(TuningConfig):
         reward: what an answer is worth.
         reward_transform: r in R = r(D).
         advantage: the baseline of the policy gradient.
+
+    > Parameters that control the Monte-Carlo search, for reward monte-carlo
+
+    Args:
+        search_completions: N, completions of each prefix.
+        search_stride: only every so many-th prefix is completed.
+        search_rows: most rows decoded at once.
+        search_policy: what completes: the current generator, or an exponential average of its adapter.
+        search_decay: share of the average that a step keeps.
 
     > Parameters that control the schedule
 
@@ -49,7 +61,8 @@ class LanguageGANConfig(TuningConfig):
     > Parameters that control the optimisers
 
     Args:
-        learning_rate: of the generator; AdamW, falling linearly to 0.
+        learning_rate: of the generator; AdamW.
+        lr_scheduler: how it changes over the steps, a name that `transformers.get_scheduler` knows.
         discriminator_learning_rate: of the discriminator; Adam.
         max_grad_norm: gradients are scaled down to this norm, each network by itself.
     """
@@ -63,7 +76,8 @@ class LanguageGANConfig(TuningConfig):
         default="cnn", metadata={"help": "what judges the answers: a registry name or dotted path"}
     )
     reward: str = field(
-        default="token", metadata={"help": "sequence, token, constant, or the dotted path of a class or function"}
+        default="token",
+        metadata={"help": "sequence, token, monte-carlo, constant, or the dotted path of a class or function"},
     )
     reward_transform: str = field(
         default="centred", metadata={"help": "r in R = r(D): prob (D), centred (2D - 1), log (log D) or logit"}
@@ -71,6 +85,14 @@ class LanguageGANConfig(TuningConfig):
     advantage: str = field(
         default="leave-one-out", metadata={"help": "baseline: none, moving-average, leave-one-out or group-norm"}
     )
+    search_completions: int = field(default=4, metadata={"help": "monte-carlo: completions of each prefix"})
+    search_stride: int = field(default=1, metadata={"help": "monte-carlo: complete only every so many-th prefix"})
+    search_rows: int = field(default=64, metadata={"help": "monte-carlo: most rows that are decoded at once"})
+    search_policy: Literal["current", "delayed"] = field(
+        default="current",
+        metadata={"help": "monte-carlo: complete with the generator, or with an exponential average of its adapter"},
+    )
+    search_decay: float = field(default=0.8, metadata={"help": "monte-carlo: share of the average that a step keeps"})
     warmup_share: float = field(
         default=0.8, metadata={"help": "share of the steps that is maximum likelihood only, at the start"}
     )
@@ -107,7 +129,11 @@ class LanguageGANConfig(TuningConfig):
     max_discriminator_accuracy: float = field(
         default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
     )
-    learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW, falling linearly to 0"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW"})
+    lr_scheduler: str = field(
+        default="linear",
+        metadata={"help": "how it changes over the steps: linear (to 0), constant, or another of transformers' names"},
+    )
     discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})
 
@@ -117,9 +143,11 @@ class LanguageGANConfig(TuningConfig):
         Raises:
             UserError: naming the field, its value and what is expected.
         """
-        shares = ("warmup_share", "validation_share", "discount", "real_label", "max_discriminator_accuracy")
+        shares = ("warmup_share", "validation_share", "discount", "real_label", "max_discriminator_accuracy",
+                  "search_decay")  # fmt: skip
         at_least_one = ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens", "adversarial_every",
-                        "samples_per_question", "discriminator_warmup_rollouts")  # fmt: skip
+                        "samples_per_question", "discriminator_warmup_rollouts",
+                        "search_completions", "search_stride", "search_rows")  # fmt: skip
         above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
         not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight", "adversarial_weight")
         for names, holds, expected in (
@@ -131,3 +159,6 @@ class LanguageGANConfig(TuningConfig):
             for name in names:
                 if not holds(getattr(self, name)):
                     raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+        schedulers = [kind.value for kind in SchedulerType]
+        if self.lr_scheduler not in schedulers:
+            raise UserError(f"--lr-scheduler {self.lr_scheduler}: expected one of {', '.join(schedulers)}")

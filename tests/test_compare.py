@@ -242,10 +242,10 @@ def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
 
 
 def test_unknown_names_are_told_with_the_known_ones(refused):
-    assert "base, copy-question, gan, lora, mle, random-answer" in refused("--methods", "lorra")
+    assert "base, copy-question, gan, gan-source, lora, mle, random-answer" in refused("--methods", "lorra")
     assert "embedding, lora" in refused("--generator", "soft")
-    assert "cnn, mlp" in refused("--discriminator", "rnn")
-    assert "constant, sequence, token" in refused("--reward", "rouge")
+    assert "cnn, mlp, source" in refused("--discriminator", "rnn")
+    assert "constant, monte-carlo, sequence, token" in refused("--reward", "rouge")
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
     assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
     assert "BLEURT" in refused("--bleurt", "/nowhere/bleurt")
@@ -277,7 +277,7 @@ def test_help_is_grouped_and_complete(capsys):
     text = capsys.readouterr().out
     assert ended.value.code == 0
     for group in ("comparison:", "model:", "data:", "training, the same for every method:", "gan: LanguageGAN:",
-                  "lora: the baseline:"):  # fmt: skip
+                  "gan-source: the source study's recipe", "lora: the baseline:"):  # fmt: skip
         assert group in text
     for option in ("--methods", "--generator", "--discriminator", "--reward", "--lora-rank", "--preset", "--bleurt"):
         assert option in text
@@ -286,8 +286,8 @@ def test_help_is_grouped_and_complete(capsys):
 def test_list_names_every_component(capsys):
     assert compare.main(["--list"]) == 0
     text = capsys.readouterr().out
-    assert "method: base, copy-question, gan, lora, mle, random-answer" in text
-    assert "discriminator: cnn, mlp" in text
+    assert "method: base, copy-question, gan, gan-source, lora, mle, random-answer" in text
+    assert "discriminator: cnn, mlp, source" in text
 
 
 def test_a_preset_gives_way_to_the_command_line():

@@ -420,7 +420,7 @@ def history() -> list[dict]:
         for i in range(20)
     ]
     adversarial = [
-        {"step": 220 + i, "phase": "adversarial", "loss": 0.1, "reward": 0.5, "mean_length": 20 + i % 3, "kl": None}
+        {"step": 220 + i, "phase": "adversarial", "loss": 0.1, "reward": 0.5, "likelihood": 2 + i % 3, "kl": None}
         for i in range(100)
     ]
     return warm_up + pretraining + adversarial
@@ -434,7 +434,7 @@ def test_plot_history(tmp_path, drawn):
         "Reward",
         "Discriminator loss",
         "Discriminator accuracy",
-        "Length of sampled answers",
+        "Likelihood",
     ]
     accuracy = drawn[3].lines[0]
     np.testing.assert_allclose(accuracy.get_xdata(), np.arange(200, 220))

@@ -9,13 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
-from gantune.discriminators import CausalCNN, TokenIdMLP
+from gantune.discriminators import CausalCNN, TokenIdMLP, TokenValueMLP
 from gantune.seqgan import discriminator_loss
 
 VOCABULARY = 50
 DISCRIMINATORS = {
     "cnn": lambda: CausalCNN(VOCABULARY, embedding_dim=8, widths=(1, 2, 3), filters=4),
     "mlp": lambda: TokenIdMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
+    "source": lambda: TokenValueMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
 }
 every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)
 
@@ -94,6 +95,8 @@ def test_it_learns_to_tell_two_kinds_of_answers_apart(name):
     assert (discriminator.sequence_logits(generated) < 0).float().mean() > 0.9
 
 
-def test_the_mlp_refuses_what_it_is_too_narrow_for():
-    with pytest.raises(ValueError, match="reads 3 prompt and 7 answer tokens, got 5 and 6"):
-        TokenIdMLP(VOCABULARY, 3, 7).prefix_logits(random_batch())
+@pytest.mark.parametrize(("name", "kind"), [("mlp", TokenIdMLP), ("source", TokenValueMLP)])
+def test_an_mlp_refuses_what_it_is_too_narrow_for(name, kind):
+    for judge in (kind(VOCABULARY, 3, 7).prefix_logits, kind(VOCABULARY, 3, 7).sequence_logits):
+        with pytest.raises(ValueError, match=f"discriminator {name} reads 3 prompt and 7 answer tokens, got 5 and 6"):
+            judge(random_batch())

@@ -17,6 +17,7 @@ from gantune.errors import UserError
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
+from gantune.observer import Silent
 from gantune.seqgan import policy_gradient_loss
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -327,16 +328,118 @@ def test_generate_is_greedy_repeatable_and_ordered():
     assert len(noisy) == len(questions)
 
 
-def test_a_diverging_run_says_so():
-    gan = build(reward=lambda questions, answers, rollout: [float("nan")] * len(answers), advantage="none")
-    with pytest.raises(FloatingPointError, match="generator loss is nan"):
+def test_a_diverging_run_stops_and_keeps_the_last_good_weights():
+    """The likelihood-only weights, after the two epochs of the warm-up, not those of the adversarial steps after."""
+    calls = []
+
+    def reward(questions, answers, rollout):
+        calls.append(1)
+        return [float("nan") if len(calls) == 4 else 0.5] * len(answers)
+
+    settings = {"advantage": "none", "discriminator_warmup_steps": 0, "epochs": 6}
+    gan = build(reward=reward, **settings)
+    with pytest.raises(FloatingPointError, match=r"generator loss is nan.*the weights are those after epoch 4"):
         gan.train(PAIRS)
+    whole = build(reward=lambda q, answers, r: [0.5] * len(answers), **settings)
+    seen = {}
+
+    class Watch(Silent):
+        def on_epoch(self, epoch, model):
+            seen[epoch] = hashes(trainable(whole))
+
+    whole.train(PAIRS, Watch())
+    assert hashes(trainable(gan)) == seen[4] != seen[5]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    gan = build()
+    before = hashes(trainable(gan))
+    gan.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(FloatingPointError, match=r"the gradient of the likelihood loss is (nan|inf)"):
+        gan.likelihood_step(batch_of(gan))
+    assert hashes(trainable(gan)) == before
+
+
+@pytest.mark.parametrize("search_policy", ["current", "delayed"])
+def test_monte_carlo_rewards_train(search_policy):
+    gan = build(reward="monte-carlo", search_policy=search_policy, search_completions=2, search_stride=3, epochs=3)
+    before = hashes(frozen(gan))
+    history = gan.train(PAIRS)
+    assert hashes(frozen(gan)) == before
+    assert sum(row["phase"] == "adversarial" for row in history) >= 2
+    if search_policy == "delayed":
+        assert any(
+            not torch.equal(average, p) for average, p in zip(gan.delayed.average, gan.parameters, strict=True)
+        ), "the average follows behind"
+
+
+def test_monte_carlo_values_are_returns_as_they_are():
+    """They are not summed again: with advantage none the loss is -Q log pi, computed here from the reward's numbers."""
+    gan = build(reward="monte-carlo", advantage="none", likelihood_weight=0.0, max_grad_norm=1e9)
+    batch, values = batch_of(gan), []
+    search = gan.reward
+
+    class Watched:
+        is_return, searches, per_token = True, True, False
+
+        def __call__(self, *arguments):
+            values.append(search(*arguments))
+            return values[-1]
+
+    gan.reward = Watched()
+    rollout = gan.sample(batch, keep_state=True)
+    log_probs = gan.policy.score(rollout, noise=rollout.noise).detach()
+    figures = gan.generator_step(batch, rollout)
+    expected = -(log_probs * values[0] * rollout.answer_mask).sum() / (12 * len(rollout))
+    assert figures["policy_gradient"] == pytest.approx(expected.item(), rel=1e-5)
+    assert rollout.state is None
+    assert all(kept.state is None for kept in gan.replay)
+
+
+@pytest.mark.parametrize("generator", ["embedding", "lora", "embedding+lora"])
+def test_kl_is_that_to_the_untouched_model(generator):
+    gan = build(generator=generator)
+    batch = batch_of(gan)
+    assert gan.generator_step(batch)["kl"] == pytest.approx(0, abs=1e-9), "a fresh adapter changes nothing"
+    with torch.no_grad():
+        for parameter in gan.parameters:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    rollout = gan.sample(batch)
+    ids, positions = rollout.input_ids(), rollout.position_ids()
+    logits = TINY_MODELS["gpt2"]()(ids, attention_mask=rollout.attention_mask(), position_ids=positions).logits
+    first = rollout.prompt_ids.shape[1] - 1
+    base = logits[:, first:-1].log_softmax(-1).gather(2, rollout.answer_ids[..., None]).squeeze(2)
+    ratio = (base - rollout.log_probs)[::2]
+    mask = rollout.answer_mask[::2]
+    expected = ((ratio.exp() - 1 - ratio) * mask).sum() / mask.sum()
+    assert gan.generator_step(batch, rollout)["kl"] == pytest.approx(expected.item(), rel=1e-4)
+    assert expected > 0.01
+
+
+def test_history_holds_the_health_of_each_adversarial_step():
+    history = build(validation_share=0.34, epochs=6).train(PAIRS)
+    row = next(row for row in reversed(history) if row["phase"] == "adversarial")
+    for name in ("reward", "reward_std", "no_spread_share", "entropy", "kl", "answer_length", "ended",
+                 "distinct_answers", "gradient_norm", "discriminator_accuracy", "discriminator_accuracy_real",
+                 "discriminator_accuracy_generated", "held_out_discriminator_accuracy_real",
+                 "held_out_discriminator_accuracy_generated"):  # fmt: skip
+        assert isinstance(row[name], float), name
+    assert "gradient_norm" in history[0] and "entropy" not in history[0]
+
+
+def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
+    gan = build(reward="constant", epochs=12, warmup_share=0.0)
+    with caplog.at_level("WARNING"):
+        history = gan.train(PAIRS)
+    told = [(row["step"], text) for row in history for text in row.get("warnings", ()) if "got one reward" in text]
+    assert len(told) == 1
+    assert told[0][1] in caplog.text
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, mlp"),
+        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, mlp, source"),
         ({"generator": "prefix"}, "unknown generator 'prefix': expected one of embedding, lora"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
         ({"generator": "os.path.join"}, "generator 'os.path.join'"),

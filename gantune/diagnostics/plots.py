@@ -48,7 +48,7 @@ STYLE = {
 
 
 @contextmanager
-def _figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def png_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of that many inches which is saved to `path` when the block ends."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def plot_weight_trajectories(trajectory: Trajectory, path: str | Path) -> None:
     largest = trajectory.norms.max(axis=0)
     norms = 100 * (trajectory.norms - trajectory.norms[0]) / np.where(largest > 0, largest, 1)
     entries = trajectory.samples - trajectory.samples[0]
-    with _figure(path, 10, 4.6) as figure:
+    with png_figure(path, 10, 4.6) as figure:
         left, right = figure.subplots(1, 2)
         for columns, style in _trained_styles(trajectory):
             _curves(left, trajectory.epochs, norms[:, columns], **style)
@@ -134,13 +134,19 @@ LABELS = {
     "reward": ("Reward", "mean of the batch"),
     "discriminator_loss": ("Discriminator loss", "nats"),
     "discriminator_accuracy": ("Discriminator accuracy", "share"),
-    "mean_length": ("Length of sampled answers", "tokens"),
 }
-NOT_DRAWN = {"step", "phase", "epoch"}
+# figures of health that `plot_health` draws
+HEALTH = {
+    *("reward_std", "no_spread_share", "distinct_answers", "most_common_answer", "entropy", "kl", "answer_length"),
+    *("ended", "discriminator_accuracy_real", "discriminator_accuracy_generated", "gradient_norm"),
+    *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
+    "discriminator_gradient_norm",
+}
+NOT_DRAWN = {"step", "phase", "epoch", *HEALTH}
 
 
 def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
-    """Each quantity of a training history over the steps, the phases shaded.
+    """Each quantity of a training history over the steps, the phases shaded; figures of health have their own plot.
 
     Args:
         rows: one a step, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may
@@ -151,22 +157,22 @@ def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
     Raises:
         UserError: if there is nothing to draw, or the file cannot be written.
     """
-    present = {key for row in rows for key, value in row.items() if _is_number(value)} - NOT_DRAWN
+    present = {key for row in rows for key, value in row.items() if is_number(value)} - NOT_DRAWN
     keys = [key for key in LABELS if key in present] + sorted(present - LABELS.keys())
     if not keys:
         raise UserError(f"{path}: the training history has no numbers to draw")
     columns = min(len(keys), 2 if len(keys) <= 4 else 3)
     lines = math.ceil(len(keys) / columns)
     spans = _phase_spans(rows)
-    with _figure(path, 4.4 * columns, 0.7 + 2.4 * lines) as figure:
+    with png_figure(path, 4.4 * columns, 0.7 + 2.4 * lines) as figure:
         panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
         for axes, key in zip(panels, keys, strict=False):
             for phase, start, end in spans:
                 axes.axvspan(start, end, color=PHASES.get(phase, GREY), alpha=0.13, linewidth=0)
             for _, span in groupby(rows, key=lambda row: row.get("phase")):
-                points = [(row["step"], row[key]) for row in span if _is_number(row.get(key))]
+                points = [(row["step"], row[key]) for row in span if is_number(row.get(key))]
                 if points:
-                    _series(axes, *np.array(points, dtype=float).T)
+                    draw_series(axes, *np.array(points, dtype=float).T, color=COLOURS[0])
             name, unit = LABELS.get(key, (key.replace("_", " ").capitalize(), ""))
             axes.set(title=name, ylabel=unit)
             axes.set_xlim(spans[0][1], max(spans[-1][2], spans[0][1] + 1))
@@ -183,15 +189,21 @@ def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
         _phase_legend(figure, dict.fromkeys(phase for phase, _, _ in spans))
 
 
-def _series(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
-    """The values, behind their running mean if there are many."""
-    window = len(values) // 40
-    if window < 2:
+def draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    """The values, behind their running mean if there are many; `style` is that of the line to be read."""
+    means = running_mean(values)
+    if len(means) == len(values):
         marker = {"marker": "o", "markersize": 3} if len(values) <= 25 else {}
-        axes.plot(steps, values, color=COLOURS[0], **marker)
+        axes.plot(steps, values, **marker | style)
         return
-    axes.plot(steps, values, color=COLOURS[0], alpha=0.3, linewidth=0.7)
-    axes.plot(steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), "valid"), color=COLOURS[0])
+    axes.plot(steps, values, **style | {"alpha": 0.3, "linewidth": 0.7, "linestyle": "-", "label": None})
+    axes.plot(steps[-len(means) :], means, **style)
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    """The mean of each value and some before it, a fortieth of all; the first that has so many is the first given."""
+    window = max(len(values) // 40, 1)
+    return np.convolve(values, np.full(window, 1 / window), "valid")
 
 
 def _phase_spans(rows: list[dict]) -> list[tuple[str, float, float]]:
@@ -208,7 +220,7 @@ def _phase_legend(figure: Figure, phases: Mapping[str, None]) -> None:
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), title="phase", alignment="left")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -228,7 +240,7 @@ def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
         raise UserError(f"{path_json}: no memory timeline ({error}), expected a memory_timeline.json") from error
     used = used / MB
     peak = int(used.argmax())
-    with _figure(path_png, 7, 3) as figure:
+    with png_figure(path_png, 7, 3) as figure:
         axes = figure.subplots()
         axes.fill_between(seconds, used[0], used, where=used >= used[0], color=COLOURS[0], alpha=0.15, linewidth=0)
         axes.plot(seconds, used, color=COLOURS[0])
@@ -266,7 +278,7 @@ def plot_comparison(rows: list[dict], path: str | Path) -> None:
     if not rows:
         raise UserError(f"{path}: there are no methods to compare")
     colours = {row["method"]: COLOURS[i % len(COLOURS)] for i, row in enumerate(rows)}
-    with _figure(path, 11, max(3.6, 1.2 + 0.38 * len(rows))) as figure:
+    with png_figure(path, 11, max(3.6, 1.2 + 0.38 * len(rows))) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
         _quality_bars(left, rows, colours)
         _quality_against_time(right, rows, colours)

@@ -2,6 +2,6 @@
 
 from gantune.discriminators.base import DISCRIMINATORS, Discriminator
 from gantune.discriminators.cnn import CausalCNN
-from gantune.discriminators.mlp import TokenIdMLP
+from gantune.discriminators.mlp import NarrowingMLP, TokenIdMLP, TokenValueMLP
 
-__all__ = ["DISCRIMINATORS", "CausalCNN", "Discriminator", "TokenIdMLP"]
+__all__ = ["DISCRIMINATORS", "CausalCNN", "Discriminator", "NarrowingMLP", "TokenIdMLP", "TokenValueMLP"]

@@ -1,8 +1,9 @@
-"""The source study's discriminator, kept for comparison."""
+"""The source study's discriminator: four layers that narrow the token sequence, on ids or on a learned number each."""
 
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,14 @@ from gantune.data.batch import Batch
 from gantune.discriminators.base import DISCRIMINATORS, Discriminator
 
 
-@DISCRIMINATORS.register("mlp")
-class TokenIdMLP(Discriminator):
-    """Four layers that narrow the sequence of token *ids*, scaled to (0, 1], to one logit (SOURCE_STUDY section 2).
+class NarrowingMLP(Discriminator):
+    """Four layers that narrow a sequence of numbers, one a token, to one logit (SOURCE_STUDY section 2).
 
-    An id is a name and not a quantity, so this can only learn by rote; it reaches AUC .91 all the same (FINDINGS 7).
-    A prefix is the same input with the later tokens blank, which costs one pass of the network a prefix.
+    LeakyReLU(0.01) follows the first three; the study's sigmoid is left to the loss and to the reward. Each place of
+    question and answer has its own weights. Padding and what comes after the end are blank. A prefix is the same input
+    with the later tokens blank, which costs one pass of the network a prefix; a whole answer costs one.
+
+    A subclass says which number stands for a token: [`_values`].
 
     Args:
         vocab_size: number of token ids.
@@ -37,15 +40,16 @@ class TokenIdMLP(Discriminator):
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 
     @classmethod
-    def for_model(cls, model: PreTrainedModel, max_prompt_tokens: int, max_answer_tokens: int) -> TokenIdMLP:
+    def for_model(cls, model: PreTrainedModel, max_prompt_tokens: int, max_answer_tokens: int) -> NarrowingMLP:
         """See [`Discriminator.for_model`]."""
         return cls(model.get_input_embeddings().weight.shape[0], max_prompt_tokens, max_answer_tokens)
 
-    def _scaled(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return (ids + 1) / self.vocab_size * mask
+    @abstractmethod
+    def _values(self, ids: Tensor) -> Tensor:
+        """The number that stands for each token, of the shape of `ids`."""
 
-    def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`].
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Question `[B, max_prompt_tokens]` and answer `[B, max_answer_tokens]` as numbers, 0 where there is no token.
 
         Raises:
             ValueError: if a question or an answer is longer than the network is wide.
@@ -53,12 +57,61 @@ class TokenIdMLP(Discriminator):
         prompt_length, answer_length = batch.prompt_ids.shape[1], batch.answer_ids.shape[1]
         if prompt_length > self.max_prompt_tokens or answer_length > self.max_answer_tokens:
             raise ValueError(
-                f"discriminator mlp reads {self.max_prompt_tokens} prompt and {self.max_answer_tokens} answer tokens, "
-                f"got {prompt_length} and {answer_length}"
+                f"discriminator {DISCRIMINATORS.name_of(self)} reads {self.max_prompt_tokens} prompt and "
+                f"{self.max_answer_tokens} answer tokens, got {prompt_length} and {answer_length}"
             )
-        question = F.pad(self._scaled(batch.prompt_ids, batch.prompt_mask), (self.max_prompt_tokens - prompt_length, 0))
-        answer = self._scaled(batch.answer_ids, batch.answer_mask)
-        prefixes = answer[:, None, :] * torch.ones(answer_length, answer_length, device=answer.device).tril()
-        prefixes = F.pad(prefixes, (0, self.max_answer_tokens - answer_length))
-        question = question[:, None, :].expand(-1, answer_length, -1)
-        return self.layers(torch.cat([question, prefixes], dim=2)).squeeze(2)
+        question = self._values(batch.prompt_ids) * batch.prompt_mask
+        answer = self._values(batch.answer_ids) * batch.answer_mask
+        return (
+            F.pad(question, (self.max_prompt_tokens - prompt_length, 0)),
+            F.pad(answer, (0, self.max_answer_tokens - answer_length)),
+        )
+
+    def prefix_logits(self, batch: Batch) -> Tensor:
+        """See [`Discriminator.prefix_logits`].
+
+        Raises:
+            ValueError: if a question or an answer is longer than the network is wide.
+        """
+        question, answer = self._read(batch)
+        length = batch.answer_ids.shape[1]
+        seen = torch.ones(length, self.max_answer_tokens, device=answer.device).tril()
+        question = question[:, None, :].expand(-1, length, -1)
+        return self.layers(torch.cat([question, answer[:, None, :] * seen], dim=2)).squeeze(2)
+
+    def sequence_logits(self, batch: Batch) -> Tensor:
+        """See [`Discriminator.sequence_logits`]; one pass, not one a prefix.
+
+        Raises:
+            ValueError: if a question or an answer is longer than the network is wide.
+        """
+        return self.layers(torch.cat(self._read(batch), dim=1)).squeeze(1)
+
+
+@DISCRIMINATORS.register("mlp")
+class TokenIdMLP(NarrowingMLP):
+    """[`NarrowingMLP`] on token *ids*, scaled to (0, 1], as the source study has it.
+
+    An id is a name and not a quantity, so this can only learn by rote; it reaches AUC .91 all the same (FINDINGS 7).
+    """
+
+    def _values(self, ids: Tensor) -> Tensor:
+        return (ids + 1) / self.vocab_size
+
+
+@DISCRIMINATORS.register("source")
+class TokenValueMLP(NarrowingMLP):
+    """[`NarrowingMLP`] on one learned number a token id, the least correction of the source study's (SOURCE_STUDY 6.5).
+
+    Args:
+        vocab_size: see [`NarrowingMLP`].
+        max_prompt_tokens: see [`NarrowingMLP`].
+        max_answer_tokens: see [`NarrowingMLP`].
+    """
+
+    def __init__(self, vocab_size: int, max_prompt_tokens: int, max_answer_tokens: int) -> None:
+        super().__init__(vocab_size, max_prompt_tokens, max_answer_tokens)
+        self.values = nn.Embedding(vocab_size, 1)
+
+    def _values(self, ids: Tensor) -> Tensor:
+        return self.values(ids).squeeze(-1)

@@ -1,0 +1,107 @@
+"""The source study's GAN tuning as it was published, without the errors of its listings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.gan import train_language_gan
+from baselines.method import TunedModel, method
+from gantune.data import Pair
+from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.errors import UserError
+from gantune.language_gan import LanguageGAN
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.observer import Observer
+from gantune.tuning import TuningConfig
+
+UNCLIPPED = 1e9  # no gradient comes near, and unlike infinity it can be written as JSON
+
+
+@dataclass
+class SourceStudyConfig(TuningConfig):
+    """Settings of `gan-source`. All others of LanguageGAN are the study's; the batch size is 1 whatever is asked for.
+
+    Its report is not known to set a learning rate, so the defaults are those of torch's Adam.
+
+    Args:
+        source_learning_rate: of the generator; Adam, constant.
+        source_discriminator_learning_rate: of the discriminator; Adam, constant.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    _argument_group_name = "gan-source: the source study's recipe, always at batch size 1"
+
+    source_learning_rate: float = field(default=1e-3, metadata={"help": "of the generator; Adam, constant"})
+    source_discriminator_learning_rate: float = field(
+        default=1e-3, metadata={"help": "of the discriminator; Adam, constant"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("source_learning_rate", "source_discriminator_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected above 0")
+        self.language_gan()
+
+    def language_gan(self) -> LanguageGANConfig:
+        """The study's recipe as settings of LanguageGAN."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TuningConfig)}
+        return LanguageGANConfig(
+            **shared | {"batch_size": 1},
+            discriminator="source",
+            reward="sequence",
+            reward_transform="prob",
+            advantage="none",
+            warmup_share=0.0,
+            discriminator_warmup_steps=0,
+            adversarial_every=1,
+            validation_share=0.0,
+            samples_per_question=1,
+            likelihood_weight=0.0,
+            real_label=1.0,
+            mismatched_negatives=False,
+            replay_rollouts=0,
+            max_discriminator_accuracy=1.0,
+            learning_rate=self.source_learning_rate,
+            discriminator_learning_rate=self.source_discriminator_learning_rate,
+            lr_scheduler="constant",
+            max_grad_norm=UNCLIPPED,
+        )
+
+
+@method("gan-source", SourceStudyConfig)
+def tune_source(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: SourceStudyConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """REINFORCE on a whole-answer reward from the first step on, and nothing else (SOURCE_STUDY section 2).
+
+    Its adapter (raw noise, no norm), its four-layer discriminator, one rollout an example, D and G in turn at every
+    step. Of the errors in its listings (SOURCE_STUDY section 6) these are corrected:
+
+    1. The next token's distribution is that of the last position, not of logits summed over all positions.
+    2. The log-probability is that of the token which the rollout took, not of one that is drawn anew.
+    3. One rollout without a graph and one scoring pass with it, not a graph of each of `max_new_tokens` passes.
+    4. An answer has one noise vector, in its rollout and in its score, not a new one in each pass.
+    5. The discriminator reads one learned number a token id, not the id as a quantity.
+    6. Padding and tokens after the end count neither in the reward nor in the gradient.
+    8. One rollout serves both networks; the question is read, and is the same in the true and in the sampled sequence.
+    9. `train` hides no `nn.Module.train`: LanguageGAN is no module.
+
+    The seventh, no baseline, no likelihood warm-up, no warm-up of the discriminator and no reward for a prefix, is the
+    recipe itself (2.2 to 2.4). It is kept because it is the study's, and it is why the policy may collapse.
+
+    Three things are this project's: the adapter's last layer starts at zero, so that training starts from the untuned
+    model; answers are judged at zero noise; and questions are put through `config.template`.
+    """
+    settings = config.language_gan()
+    generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
+    return train_language_gan(LanguageGAN(model, tokenizer, settings, generator=generator), pairs, observer)
