@@ -1,0 +1,152 @@
+"""`python -m benchmarks.oracle`: random, maximum likelihood, policy gradients and their controls in one table.
+
+Each method and seed has a directory of its own under `--output`; what is finished there is kept, and a run that was
+killed goes on from its last evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentDefaultsHelpFormatter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.arguments import OneLineParser
+from benchmarks.environment import describe_device, environment, resolve_device
+from benchmarks.oracle.learning_curves import plot_learning_curves
+from benchmarks.oracle.lstm import load_oracle
+from benchmarks.oracle.methods import METHODS, World
+from benchmarks.oracle.profile import profile
+from benchmarks.oracle.settings import OracleSettings
+from benchmarks.oracle.table import notes, summarise, table
+from gantune.diagnostics import write_atomically, write_json
+from gantune.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass
+class OracleArguments:
+    """What is run, and where the results go."""
+
+    _argument_group_name = "benchmark"
+
+    methods: list[str] = field(
+        default_factory=lambda: ["oracle", "random", "mle", "pg-bleu", "seqgan", "constant", "shuffled"],
+        metadata={"help": f"rows of the table: {', '.join(METHODS.names())}"},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
+    oracle: str | None = field(
+        default=None, metadata={"help": "published weights as .npz (default: a pinned draw of N(0, 1) weights)"}
+    )
+    scale: float = field(default=1.0, metadata={"help": "epochs and rounds times this; below 1 it is not the paper's"})
+    output: str = field(default="results/oracle", metadata={"help": "directory of the results; it is gone on with"})
+    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
+    profile: bool = field(
+        default=False, metadata={"help": "measure adversarial rounds against regenerating every prefix, and stop"}
+    )
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[OracleArguments, OracleSettings]:
+    """The command line.
+
+    Raises:
+        UserError: if a method is not known or a number out of range.
+    """
+    parser = OneLineParser(
+        [OracleArguments, OracleSettings],
+        usage="python -m benchmarks.oracle [options]",
+        description="SeqGAN's synthetic benchmark: learn to write like an LSTM with random weights.",
+        formatter_class=ArgumentDefaultsHelpFormatter,
+    )
+    asked, settings, unknown = parser.parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    for name in asked.methods:
+        METHODS.get(name)
+    return asked, settings.scaled(asked.scale)
+
+
+def claim(directory: Path, described: dict[str, Any]) -> None:
+    """Write what is run into the directory, or see that it is the same as what was run there.
+
+    Raises:
+        UserError: if the directory holds something else.
+    """
+    file = directory / "settings.json"
+    if file.is_file():
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in described.items():
+            if earlier.get(name) != value:
+                raise UserError(
+                    f"{directory}: holds runs with {name} {earlier.get(name)!r}, now {value!r}; "
+                    "give --output another directory"
+                )
+    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory}: holds other files; give --output an empty or new directory")
+    else:
+        write_json(file, described)
+
+
+def run(method: str, world: World, environment_: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one method and seed; those of a finished run are read."""
+    file = world.directory / f"{method}.json"
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))["rows"]
+    torch.manual_seed(world.seed)
+    rows = [row | {"seed": world.seed} for row in METHODS.get(method)(world)]
+    write_json(file, {"environment": environment_, "rows": rows})
+    (world.directory / method / "checkpoint.pt").unlink(missing_ok=True)
+    return rows
+
+
+def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
+    """Run every method and seed, write the results, print the table."""
+    device = resolve_device(asked.device)
+    oracle = load_oracle(asked.oracle)
+    name = "published weights" if asked.oracle else "pinned N(0, 1) weights"
+    described = {"oracle": name, "scale": asked.scale, **asdict(settings)}
+    directory = Path(asked.output)
+    claim(directory, described)
+    print(f"oracle {name} | scale {asked.scale:g} | device {describe_device(device)}", file=sys.stderr)
+    rows: list[dict[str, Any]] = []
+    for seed in asked.seeds:
+        world = World(oracle, settings, seed, directory / f"seed{seed}", device)
+        for method in asked.methods:
+            rows += run(method, world, environment(device, "float32", seed))
+            content = {"schema": SCHEMA, "settings": described, "command": sys.argv[1:], "rows": rows}
+            write_json(directory / "oracle.json", content)
+    summary = summarise(rows)
+    said = notes(asked.scale, settings, len(asked.seeds), name)
+    write_atomically(directory / "oracle.md", "\n\n".join([table(summary, markdown=True), *said]) + "\n")
+    if any("history" in row for row in rows):
+        plot_learning_curves(rows, directory / "learning_curves.png")
+    print("", table(summary), "", *said, f"results: {directory}", sep="\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0, 2 for bad input, 130 if interrupted."""
+    try:
+        asked, settings = parse(arguments)
+        if asked.profile:
+            profile(load_oracle(asked.oracle), settings, resolve_device(asked.device))
+        else:
+            benchmark(asked, settings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last evaluation", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

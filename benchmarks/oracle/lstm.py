@@ -1,0 +1,209 @@
+"""The LSTM of SeqGAN's benchmark, as oracle and as policy: sequences of a fixed length without an end token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gantune.data.batch import Batch
+from gantune.errors import UserError
+from gantune.policy import Rollout, sample_tokens
+
+VOCABULARY, LENGTH, WIDTH, START = 5000, 20, 32, 0
+BUFFER_ROWS = 512  # rows whose distributions are held at once
+
+
+class LSTMPolicy(nn.Module):
+    """An embedding, one LSTM layer from a zero state, and a linear layer; implements `gantune.policy.Policy`.
+
+    Sequences begin with the start token, which is not part of them, and have no question: prompts are empty.
+
+    Args:
+        vocabulary: number of tokens.
+        width: of the embedding and of the hidden state.
+        std: standard deviation of all weights and biases at the start.
+    """
+
+    def __init__(self, vocabulary: int = VOCABULARY, width: int = WIDTH, std: float = 0.1) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+        self.output = nn.Linear(width, vocabulary)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=std)
+        nn.init.zeros_(self.lstm.bias_hh_l0).requires_grad_(False)  # torch keeps two biases where the paper has one
+        self._buffer: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.output.weight.device
+
+    def draw_noise(self, batch_size: int) -> None:
+        """None: the policy takes no noise."""
+
+    def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See [`gantune.policy.Policy.score`], `[B, T]`."""
+        start = torch.full_like(batch.answer_ids[:, :1], START)
+        hidden, _ = self.lstm(self.embedding(torch.cat([start, batch.answer_ids[:, :-1]], dim=1)))
+        hidden, tokens = hidden.flatten(0, 1), batch.answer_ids.flatten()
+        if torch.is_grad_enabled():
+            log_probs = -F.cross_entropy(self.output(hidden) / temperature, tokens, reduction="none")
+        else:
+            parts = zip(hidden.split(BUFFER_ROWS), tokens.split(BUFFER_ROWS), strict=True)
+            log_probs = torch.cat(
+                [self._probabilities(part, temperature).gather(1, ids[:, None])[:, 0].log() for part, ids in parts]
+            )
+        return log_probs.view_as(batch.answer_ids) * batch.answer_mask
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        batch: Batch,
+        *,
+        max_new_tokens: int = LENGTH,
+        temperature: float = 1.0,
+        samples_per_prompt: int = 1,
+        keep_state: bool = False,
+    ) -> Rollout:
+        """See [`gantune.policy.Policy.rollout`]; the state is the LSTM's after every prefix, `[2, B, T, width]`."""
+        rows = len(batch) * samples_per_prompt
+        ids = torch.empty(rows, max_new_tokens, dtype=torch.long, device=self.device)
+        log_probs = torch.empty(rows, max_new_tokens, device=self.device)
+        states = []
+        hidden, cell = self._step(torch.full_like(ids[:, 0], START), None)
+        for t in range(max_new_tokens):
+            states.append(torch.stack([hidden, cell]))
+            ids[:, t], log_probs[:, t] = self._draw(hidden, temperature)
+            hidden, cell = self._step(ids[:, t], (hidden, cell))
+        empty = ids.new_empty(rows, 0)
+        return Rollout(
+            prompt_ids=empty,
+            prompt_mask=empty,
+            answer_ids=ids,
+            answer_mask=torch.ones_like(ids),
+            log_probs=log_probs,
+            noise=None,
+            temperature=temperature,
+            samples_per_prompt=samples_per_prompt,
+            max_new_tokens=max_new_tokens,
+            state=torch.stack(states, dim=2) if keep_state else None,
+        )
+
+    @torch.no_grad()
+    def prepare(self, rollout: Rollout) -> Rollout:
+        """See [`gantune.policy.Policy.prepare`]."""
+        if rollout.state is None:
+            state, states = None, []
+            for token in F.pad(rollout.answer_ids[:, :-1], (1, 0), value=START).unbind(dim=1):
+                state = self._step(token, state)
+                states.append(torch.stack(state))
+            rollout.state = torch.stack(states, dim=2)
+        return rollout
+
+    @torch.no_grad()
+    def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
+        """See [`gantune.policy.Policy.complete`]."""
+        order = lengths.argsort(stable=True)  # rows with longer prefixes join as their turn comes
+        starts = lengths[order]
+        ids = rollout.answer_ids[rows[order]]
+        hidden, cell = rollout.state[:, rows[order], starts]
+        for position in range(int(starts[0]), rollout.max_new_tokens):
+            begun = int((starts <= position).sum())
+            ids[:begun, position], _ = self._draw(hidden[:begun], rollout.temperature)
+            if position + 1 < rollout.max_new_tokens:
+                moved = self._step(ids[:begun, position], (hidden[:begun], cell[:begun]))
+                hidden[:begun], cell[:begun] = moved
+        completed = torch.empty_like(ids)
+        completed[order] = ids
+        empty = ids.new_empty(len(ids), 0)
+        return Batch(empty, empty, completed, torch.ones_like(completed))
+
+    def _step(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """The state after one more token, hidden and cell `[B, width]` each."""
+        before = None if state is None else (state[0][None], state[1][None])
+        _, (hidden, cell) = self.lstm(self.embedding(tokens)[:, None], before)
+        return hidden[0], cell[0]
+
+    def _draw(self, hidden: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Tokens and their log-probs, `[B]` each."""
+        tokens, log_probs = [], []
+        for part in hidden.split(BUFFER_ROWS):
+            probabilities = self._probabilities(part, temperature)
+            tokens.append(sample_tokens(probabilities))
+            log_probs.append(probabilities.gather(1, tokens[-1][:, None])[:, 0].log())
+        return torch.cat(tokens), torch.cat(log_probs)
+
+    def _probabilities(self, hidden: Tensor, temperature: float) -> Tensor:
+        """The distribution of the next token, `[B, vocabulary]` for at most BUFFER_ROWS rows; without gradient.
+
+        Written to one buffer again and again: fresh memory for each costs several times the arithmetic.
+        """
+        if self._buffer is None or self._buffer.device != hidden.device:
+            self._buffer = hidden.new_empty(BUFFER_ROWS, self.output.out_features)
+        logits = self._buffer[: len(hidden)]
+        torch.addmm(self.output.bias, hidden, self.output.weight.t(), out=logits)
+        if temperature != 1:
+            logits.div_(temperature)
+        return torch.softmax(logits, dim=1, out=logits)
+
+
+def empty_batch(rows: int, device: torch.device | str = "cpu") -> Batch:
+    """As many empty prompts, to sample sequences to."""
+    return as_batch(torch.empty(rows, 0, dtype=torch.long, device=device))
+
+
+def as_batch(ids: Tensor) -> Batch:
+    """Sequences `[B, T]` as answers to empty prompts."""
+    empty = ids.new_empty(len(ids), 0)
+    return Batch(empty, empty, ids, torch.ones_like(ids))
+
+
+@torch.no_grad()
+def sample(policy: LSTMPolicy, rows: int, temperature: float = 1.0) -> Tensor:
+    """So many sequences, `[rows, LENGTH]`."""
+    return policy.rollout(empty_batch(rows, policy.device), temperature=temperature).answer_ids
+
+
+@torch.no_grad()
+def nats_per_token(policy: LSTMPolicy, ids: Tensor, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood of sequences `[B, T]` under the policy."""
+    total = sum(policy.score(as_batch(part), temperature=temperature).double().sum() for part in ids.split(256))
+    return -(total / ids.numel()).item()
+
+
+def load_oracle(path: str | None) -> LSTMPolicy:
+    """The oracle: published weights, or a pinned draw of N(0, 1) weights and biases.
+
+    Args:
+        path: the .npz with `embedding`, then `W`, `U`, `b` of the gates `i`, `f`, `o`, `c`, and `W_out`, `b_out`.
+
+    Raises:
+        UserError: if the file cannot be read or is another one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(88)
+        oracle = LSTMPolicy(std=1.0).requires_grad_(False)
+    if path is None:
+        return oracle
+    gates = "ifco"  # torch's order
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            weights = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
+        state = {
+            "embedding.weight": weights["embedding"],
+            "lstm.weight_ih_l0": torch.cat([weights[f"W_{gate}"] for gate in gates], dim=1).t(),
+            "lstm.weight_hh_l0": torch.cat([weights[f"U_{gate}"] for gate in gates], dim=1).t(),
+            "lstm.bias_ih_l0": torch.cat([weights[f"b_{gate}"] for gate in gates]),
+            "lstm.bias_hh_l0": torch.zeros(4 * WIDTH),
+            "output.weight": weights["W_out"].t(),
+            "output.bias": weights["b_out"],
+        }
+        oracle.load_state_dict(state)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--oracle {path}: expected SeqGAN's target LSTM as .npz: {reason:.200}") from error
+    return oracle

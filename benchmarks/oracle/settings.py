@@ -1,0 +1,85 @@
+"""The settings of the benchmark; the defaults are the paper's and its released code's."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gantune.errors import UserError
+
+
+@dataclass
+class OracleSettings:
+    """Numbers of the protocol; FINDINGS section 4 lists where they come from.
+
+    Args:
+        sequences: drawn once from the oracle to train on, and as many to test on, and sampled for each evaluation.
+        batch_size: of every network, and sequences of a generator step.
+        mle_epochs: of maximum likelihood.
+        mle_learning_rate: Adam.
+        discriminator_rounds: before the first adversarial round; fresh negatives in each.
+        discriminator_epochs: over real and negative sequences in each of them.
+        discriminator_learning_rate: Adam.
+        adversarial_rounds: each a generator step and then discriminator rounds.
+        discriminator_rounds_each: discriminator rounds of an adversarial one.
+        learning_rate: of the policy gradient; Adam.
+        max_grad_norm: global norm of the generator's gradient.
+        completions: N of the Monte-Carlo search.
+        rollout_policy: what completes.
+        max_rows: completions decoded and judged at once.
+        bleu_order: longest n-gram of BLEU as a reward and of self-BLEU.
+        evaluate_every: epochs and rounds from one evaluation to the next.
+        temperatures: at which the maximum-likelihood model is also sampled.
+    """
+
+    _argument_group_name = "protocol; the defaults are the paper's"
+
+    sequences: int = field(default=9984, metadata={"help": "to train on, to test on, and for each evaluation"})
+    batch_size: int = field(default=64, metadata={"help": "sequences a step"})
+    mle_epochs: int = field(default=120, metadata={"help": "epochs of maximum likelihood"})
+    mle_learning_rate: float = field(default=1e-2, metadata={"help": "of maximum likelihood, Adam"})
+    discriminator_rounds: int = field(default=50, metadata={"help": "rounds before the adversarial ones"})
+    discriminator_epochs: int = field(default=3, metadata={"help": "epochs a discriminator round"})
+    discriminator_learning_rate: float = field(default=1e-4, metadata={"help": "of the discriminator, Adam"})
+    adversarial_rounds: int = field(default=200, metadata={"help": "rounds of one generator step each"})
+    discriminator_rounds_each: int = field(default=5, metadata={"help": "discriminator rounds after each of them"})
+    learning_rate: float = field(default=1e-2, metadata={"help": "of the policy gradient, Adam"})
+    max_grad_norm: float = field(default=5.0, metadata={"help": "global norm of the generator's gradient"})
+    completions: int = field(default=16, metadata={"help": "completions of each prefix"})
+    rollout_policy: Literal["current", "delayed"] = field(
+        default="current", metadata={"help": "complete with the generator, or an exponential average (0.8) of it"}
+    )
+    max_rows: int = field(default=1024, metadata={"help": "completions decoded and judged at once"})
+    bleu_order: int = field(default=2, metadata={"help": "longest n-gram of pg-bleu and of self-BLEU"})
+    evaluate_every: int = field(default=5, metadata={"help": "epochs or rounds between evaluations"})
+    temperatures: list[float] = field(
+        default_factory=lambda: [0.8, 0.9, 1.1], metadata={"help": "at which mle is also sampled"}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            UserError: naming the field, its value and what is expected.
+        """
+        for name, value in vars(self).items():
+            values = value if isinstance(value, list) else [value]
+            if any(isinstance(number, int | float) and number <= 0 for number in values):
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected above 0")
+        if self.sequences % self.batch_size:
+            raise UserError(f"--sequences {self.sequences}: expected a multiple of --batch-size {self.batch_size}")
+
+    def scaled(self, scale: float) -> "OracleSettings":
+        """Epochs and rounds times `scale`, rounded, at least one of each; everything else as it is.
+
+        Raises:
+            UserError: if `scale` is not in (0, 1].
+        """
+        if not 0 < scale <= 1:
+            raise UserError(f"--scale {scale}: expected above 0 and at most 1")
+        names = (
+            "mle_epochs",
+            "discriminator_rounds",
+            "discriminator_epochs",
+            "adversarial_rounds",
+            "discriminator_rounds_each",
+        )
+        return replace(self, **{name: max(1, round(getattr(self, name) * scale)) for name in names})

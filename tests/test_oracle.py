@@ -1,0 +1,331 @@
+"""The synthetic benchmark: its LSTM, its scores, its steps, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.oracle.__main__ import main, parse
+from benchmarks.oracle.bleu import CorpusBleu, self_bleu
+from benchmarks.oracle.highway_cnn import FILTERS, HighwayCNN
+from benchmarks.oracle.lstm import LENGTH, VOCABULARY, LSTMPolicy, as_batch, empty_batch, load_oracle, nats_per_token
+from benchmarks.oracle.methods import World
+from benchmarks.oracle.profile import Regenerating
+from benchmarks.oracle.settings import OracleSettings
+from benchmarks.oracle.training import adam, discriminator_round, generator_step
+from gantune.errors import UserError
+from gantune.policy import DelayedPolicy, MonteCarloSearch, sample_tokens
+from gantune.seqgan import MonteCarloReward, build_reward, search_values
+from tests.shared import SHARED, needs_shared
+
+SMALL = {"sequences": 64, "mle_epochs": 2, "discriminator_rounds": 1, "discriminator_epochs": 1,
+         "adversarial_rounds": 3, "discriminator_rounds_each": 1, "completions": 1, "evaluate_every": 1}  # fmt: skip
+
+
+def small_policy(vocabulary: int = 7) -> LSTMPolicy:
+    torch.manual_seed(0)
+    return LSTMPolicy(vocabulary, width=4, std=1.0)
+
+
+# ---- the LSTM
+
+
+def test_the_lstm_is_the_papers():
+    """Gates written out in NumPy: i, f, o sigmoid, c tanh, h = o tanh(c), from a zero state and the start token 0."""
+    policy = small_policy()
+    weights = {name: value.detach().double().numpy() for name, value in policy.named_parameters()}
+    names = "ifco"
+    W = dict(zip(names, weights["lstm.weight_ih_l0"].reshape(4, 4, 4), strict=True))
+    U = dict(zip(names, weights["lstm.weight_hh_l0"].reshape(4, 4, 4), strict=True))
+    b = dict(zip(names, weights["lstm.bias_ih_l0"].reshape(4, 4), strict=True))
+    ids = [3, 6, 1, 0, 2]
+    hidden, cell, log_probs = np.zeros(4), np.zeros(4), []
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    for before, token in zip([0, *ids[:-1]], ids, strict=True):
+        x = weights["embedding.weight"][before]
+        i, f, o = (sigmoid(W[g] @ x + U[g] @ hidden + b[g]) for g in "ifo")
+        cell = f * cell + i * np.tanh(W["c"] @ x + U["c"] @ hidden + b["c"])
+        hidden = o * np.tanh(cell)
+        logits = weights["output.weight"] @ hidden + weights["output.bias"]
+        log_probs.append(logits[token] - np.log(np.exp(logits).sum()))
+    scored = policy.score(as_batch(torch.tensor([ids])))[0]
+    assert np.abs(scored.detach().numpy() - log_probs).max() < 1e-6
+    assert nats_per_token(policy, torch.tensor([ids])) == pytest.approx(-np.mean(log_probs), abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_rollout_and_scoring_agree(temperature):
+    policy = small_policy()
+    rollout = policy.rollout(empty_batch(5), max_new_tokens=9, temperature=temperature, samples_per_prompt=2)
+    assert rollout.answer_ids.shape == (10, 9)
+    assert (policy.score(rollout, temperature=temperature) - rollout.log_probs).abs().max() < 1e-6
+
+
+def test_the_state_of_a_rollout_is_that_of_its_prefixes():
+    policy = small_policy()
+    rollout = policy.rollout(empty_batch(5), max_new_tokens=9, keep_state=True)
+    again = policy.prepare(rollout.without_state())
+    assert (rollout.state - again.state).abs().max() < 1e-6
+
+
+def test_completions_keep_their_prefix_and_follow_the_policy():
+    """Over many completions of one prefix, the frequencies of the next two tokens against their exact probabilities."""
+    policy = small_policy(vocabulary=3)
+    rollout = policy.rollout(empty_batch(4), max_new_tokens=4, keep_state=True)
+    n = 3000
+    rows, lengths = torch.tensor([2] * n + [0] * 5), torch.tensor([2] * n + [3] * 5)
+    completed = policy.complete(rollout, rows, lengths).answer_ids
+    assert torch.equal(completed[:n, :2], rollout.answer_ids[2:3, :2].expand(n, -1))
+    assert torch.equal(completed[n:, :3], rollout.answer_ids[:1, :3].expand(5, -1))
+    for a in range(3):
+        for c in range(3):
+            ids = torch.cat([rollout.answer_ids[2, :2], torch.tensor([a, c])])[None]
+            p = policy.score(as_batch(ids))[0, 2:].sum().exp().item()
+            share = ((completed[:n, 2] == a) & (completed[:n, 3] == c)).double().mean().item()
+            assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n) + 1e-9
+
+
+def test_values_from_search_approach_the_exact_ones_as_the_root_of_their_number():
+    """All 64 sequences of 3 tokens enumerated; the error of Q within its standard error, at a fixed seed."""
+    policy = small_policy(vocabulary=4)
+    torch.manual_seed(5)
+    every = torch.cartesian_prod(*[torch.arange(4)] * 3)
+    table = torch.rand(64, dtype=torch.float64)
+    probability = policy.score(as_batch(every)).double().sum(1).exp().detach()
+    rollout = policy.rollout(empty_batch(6), max_new_tokens=3, keep_state=True)
+
+    def score(batch):
+        return table[(batch.answer_ids * torch.tensor([16, 4, 1])).sum(1)]
+
+    errors, expected = {}, {}
+    for number in (50, 5000):
+        values = search_values(score, MonteCarloSearch(policy, number, max_rows=4096), rollout)
+        squares, variances = [], []
+        for row, ids in enumerate(rollout.answer_ids):
+            assert values[row, 2] == score(as_batch(ids[None]))[0]
+            for length in (1, 2):
+                begins = (every[:, :length] == ids[:length]).all(1)
+                p = probability[begins] / probability[begins].sum()
+                exact = (p * table[begins]).sum()
+                variance = (p * (table[begins] - exact) ** 2).sum() / number
+                assert abs(values[row, length - 1] - exact) < 4.5 * variance.sqrt()
+                squares.append((values[row, length - 1] - exact) ** 2)
+                variances.append(variance)
+        errors[number], expected[number] = torch.stack(squares).mean().sqrt(), torch.stack(variances).mean().sqrt()
+    assert expected[50] / expected[5000] == pytest.approx(10)
+    assert 5 < errors[50] / errors[5000] < 20
+
+
+def test_a_delayed_policy_completes_with_the_average():
+    policy = small_policy()
+    parameters = [p for p in policy.parameters() if p.requires_grad]
+    delayed = DelayedPolicy(policy, parameters, decay=0.75)
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p in parameters:
+            p.add_(1.0)
+    delayed.update()
+    for average, old in zip(delayed.average, before, strict=True):
+        assert torch.allclose(average, old + 0.25)
+    rollout = policy.rollout(empty_batch(3), max_new_tokens=5, keep_state=True)
+    state = delayed.prepare(rollout).state
+    assert (state - rollout.state).abs().max() > 1e-3, "the average's state, not that of the present weights"
+    assert all(torch.allclose(p, old + 1) for p, old in zip(parameters, before, strict=True))
+
+
+def test_a_bad_oracle_file_is_one_line(tmp_path, capsys):
+    file = tmp_path / "oracle.npz"
+    np.savez(file, embedding=np.zeros((3, 2)))
+    with pytest.raises(UserError, match="expected SeqGAN's target LSTM"):
+        load_oracle(str(file))
+    assert main(["--oracle", str(tmp_path / "none.npz"), "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_pinned_oracle_is_always_the_same():
+    first, second = load_oracle(None), load_oracle(None)
+    assert torch.equal(first.output.weight, second.output.weight)
+    assert first.output.weight.std().item() == pytest.approx(1, abs=0.01)
+
+
+@needs_shared
+def test_the_published_oracles_own_samples_have_its_published_likelihood():
+    oracle = load_oracle(str(SHARED / "data/seqgan-oracle/target_lstm.npz"))
+    torch.manual_seed(0)
+    ids = oracle.rollout(empty_batch(2000)).answer_ids
+    assert nats_per_token(oracle, ids) == pytest.approx(5.75, abs=0.03)
+    assert nats_per_token(oracle, torch.randint(0, VOCABULARY, (500, LENGTH))) == pytest.approx(11.43, abs=0.1)
+
+
+# ---- scores
+
+
+def test_bleu_is_nltks():
+    bleu_score = pytest.importorskip("nltk.translate.bleu_score")
+    torch.manual_seed(0)
+    references, hypotheses = torch.randint(0, 4, (6, 8)), torch.randint(0, 4, (20, 8))
+    for order in (1, 2, 3):
+        ours = CorpusBleu(references, vocabulary=4, order=order)(hypotheses)
+        for hypothesis, value in zip(hypotheses.tolist(), ours, strict=True):
+            theirs = bleu_score.modified_precision
+            logs = [float(theirs(references.tolist(), hypothesis, n)) for n in range(1, order + 1)]
+            expected = math.prod(logs) ** (1 / order)
+            assert value.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_self_bleu_leaves_the_hypothesis_out():
+    bleu_score = pytest.importorskip("nltk.translate.bleu_score")
+    torch.manual_seed(1)
+    ids = torch.randint(0, 5, (12, 7))
+    ids[3] = ids[9]  # a true repetition does count
+    expected = []
+    for row, hypothesis in enumerate(ids.tolist()):
+        others = [other for index, other in enumerate(ids.tolist()) if index != row]
+        precisions = [float(bleu_score.modified_precision(others, hypothesis, n)) for n in (1, 2)]
+        expected.append(math.sqrt(precisions[0] * precisions[1]))
+    assert self_bleu(ids, vocabulary=5, order=2) == pytest.approx(np.mean(expected), abs=1e-6)
+    assert self_bleu(torch.arange(40).view(4, 10), vocabulary=40) == 0, "nothing is shared, though each is itself"
+
+
+# ---- the steps
+
+
+def test_the_discriminator_has_the_papers_shape():
+    cnn = HighwayCNN()
+    assert sum(FILTERS) == cnn.highway.in_features == 1720
+    cnn.eval()
+    logits = cnn.sequence_logits(as_batch(torch.randint(0, VOCABULARY, (3, LENGTH))))
+    assert logits.shape == (3,)
+    expected = 0.5 * (cnn.output.weight**2).sum() + 0.5 * (cnn.output.bias**2).sum()
+    assert torch.equal(cnn.penalty(), expected)
+
+
+def test_the_discriminator_learns_what_is_easy_to_tell():
+    settings = OracleSettings(**SMALL)
+    torch.manual_seed(0)
+    policy, cnn = LSTMPolicy(), HighwayCNN()
+    real = torch.randint(0, 2, (64, LENGTH))  # the policy uses all 5000 tokens
+    optimizer, steps = adam(cnn, 1e-3), []
+    for _ in range(12):
+        accuracy = discriminator_round(cnn, optimizer, policy, real, settings, on_step=lambda: steps.append(1))
+    assert accuracy > 0.9
+    assert len(steps) == 12 * 2
+    assert not cnn.training
+
+
+def test_a_constant_reward_makes_what_was_sampled_likelier():
+    settings = OracleSettings(**SMALL | {"learning_rate": 1e-3})
+    torch.manual_seed(0)
+    policy = LSTMPolicy()
+    torch.manual_seed(1)
+    sampled = policy.rollout(empty_batch(64))
+    before = policy.score(sampled).sum().item()
+    torch.manual_seed(1)
+    figures = generator_step(policy, adam(policy, 1e-3), build_reward("constant", None), settings)
+    assert figures["reward"] == 1
+    assert figures["loss"] == pytest.approx(-before, rel=1e-5), "the sum over tokens and sequences"
+    assert policy.score(sampled).sum().item() > before
+
+
+def test_the_regenerating_search_of_the_profile_is_a_search():
+    policy = LSTMPolicy()
+    rollout = policy.rollout(empty_batch(4), keep_state=True)
+    seen = 0
+    for rows, lengths, batch in Regenerating(policy, 2, sample_tokens)(rollout):
+        length = int(lengths[0])
+        assert torch.equal(batch.answer_ids[:, :length], rollout.answer_ids[rows, :length])
+        seen += len(rows)
+    assert seen == 4 * 2 * (LENGTH - 1)
+
+
+# ---- runs
+
+
+def make_world(directory, **changes):
+    return World(load_oracle(None), OracleSettings(**SMALL | changes), seed=3, directory=directory, device="cpu")
+
+
+def objective(world, discriminator, search):
+    return MonteCarloReward(discriminator, "prob", search)
+
+
+@pytest.mark.parametrize("rollout_policy", ["current", "delayed"])
+def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path, monkeypatch, rollout_policy):
+    whole = make_world(tmp_path / "whole", rollout_policy=rollout_policy).adversarial("seqgan", objective, judged=True)
+    import benchmarks.oracle.methods as methods
+
+    calls, step = [], methods.generator_step
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(methods, "generator_step", dies)
+    world = make_world(tmp_path / "cut", rollout_policy=rollout_policy)
+    with pytest.raises(KeyboardInterrupt):
+        world.adversarial("seqgan", objective, judged=True)
+    history = json.loads((tmp_path / "cut/seqgan/history.json").read_text())
+    assert [row["round"] for row in history] == [0, 1], "what was done is on disk"
+    monkeypatch.setattr(methods, "generator_step", step)
+    again = make_world(tmp_path / "cut", rollout_policy=rollout_policy).adversarial("seqgan", objective, judged=True)
+    for row, other in zip(whole.pop("history"), again.pop("history"), strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+    assert whole | {"seconds": 0} == again | {"seconds": 0}
+
+
+def test_the_command_writes_a_table_and_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
+    options = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = ["--methods", "random", "mle", "pg-bleu", "constant", "--seeds", "0", "--output", str(tmp_path / "out")]
+    assert main([*command, *options]) == 0
+    printed = capsys.readouterr().out
+    for word in ("uniform", "unigram", "mle, temperature 0.8", "pg-bleu", "NLL_test", "self-BLEU", "One seed"):
+        assert word in printed
+    content = json.loads((tmp_path / "out/oracle.json").read_text())
+    assert content["rows"][0]["method"] == "uniform"
+    for name in ("oracle.md", "learning_curves.png", "seed0/pg-bleu.json"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    monkeypatch.setattr("benchmarks.oracle.methods.likelihood_epoch", None)  # nothing is run again
+    assert main([*command, *options]) == 0
+    assert main([*command, *options, "--completions", "2"]) == 2
+    assert "holds runs with completions 1, now 2" in capsys.readouterr().err
+
+
+def test_scale_shrinks_epochs_and_rounds_alone():
+    settings = OracleSettings().scaled(0.1)
+    assert (settings.mle_epochs, settings.discriminator_rounds, settings.adversarial_rounds) == (12, 5, 20)
+    assert (settings.discriminator_epochs, settings.discriminator_rounds_each) == (1, 1)
+    assert (settings.sequences, settings.completions, settings.batch_size) == (9984, 16, 64)
+    assert OracleSettings().scaled(1) == OracleSettings()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--scale", "0"], "--scale 0.0: expected above 0 and at most 1"),
+        (["--methods", "gan"], "gan"),
+        (["--completions", "0"], "--completions 0: expected above 0"),
+        (["--sequences", "100"], "expected a multiple of --batch-size 64"),
+    ],
+)
+def test_bad_options_are_one_line(arguments, said, tmp_path, capsys):
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_the_defaults_are_the_papers():
+    _, settings = parse([])
+    paper = {"sequences": 9984, "batch_size": 64, "mle_epochs": 120, "discriminator_rounds": 50,
+             "discriminator_epochs": 3, "adversarial_rounds": 200, "discriminator_rounds_each": 5, "completions": 16,
+             "mle_learning_rate": 0.01, "learning_rate": 0.01, "discriminator_learning_rate": 1e-4,
+             "max_grad_norm": 5.0}  # fmt: skip
+    assert {name: getattr(settings, name) for name in paper} == paper
