@@ -293,8 +293,12 @@ def test_the_command_writes_a_table_and_keeps_what_is_finished(tmp_path, capsys,
     assert content["rows"][0]["method"] == "uniform"
     for name in ("oracle.md", "learning_curves.png", "seed0/pg-bleu.json"):
         assert (tmp_path / "out" / name).stat().st_size > 0
-    monkeypatch.setattr("benchmarks.oracle.methods.likelihood_epoch", None)  # nothing is run again
+    epochs = []
+    monkeypatch.setattr("benchmarks.oracle.methods.likelihood_epoch", lambda *_: epochs.append(1))
     assert main([*command, *options]) == 0
+    more = ["--methods", "random", "mle", "pg-bleu", "constant", "seqgan", *command[5:]]
+    assert main([*more, *options]) == 0
+    assert not epochs, "what is finished is not run again, and every method starts from one likelihood model"
     assert main([*command, *options, "--completions", "2"]) == 2
     assert "holds runs with completions 1, now 2" in capsys.readouterr().err
 

@@ -103,7 +103,7 @@ def run(method: str, world: World, environment_: dict[str, Any]) -> list[dict[st
     torch.manual_seed(world.seed)
     rows = [row | {"seed": world.seed} for row in METHODS.get(method)(world)]
     write_json(file, {"environment": environment_, "rows": rows})
-    (world.directory / method / "checkpoint.pt").unlink(missing_ok=True)
+    world.forget(method)
     return rows
 
 

@@ -13,6 +13,9 @@ from gantune.diagnostics import write_json
 from gantune.diagnostics.files import replacing
 
 
+CHECKPOINT = "checkpoint.pt"
+
+
 class Stateful(Protocol):
     """A module or an optimiser."""
 
@@ -46,7 +49,7 @@ class ResumableLoop:
         self.directory, self.total, self.parts = directory, total, parts
         self.rows: list[dict[str, Any]] = []
         self.first, self.seconds = 0, 0.0
-        self._file = directory / "checkpoint.pt"
+        self._file = directory / CHECKPOINT
         if self._file.is_file():
             saved = torch.load(self._file, weights_only=True)
             for name, part in parts.items():

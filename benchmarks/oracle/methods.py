@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.oracle.bleu import CorpusBleu, self_bleu
-from benchmarks.oracle.checkpoint import ResumableLoop
+from benchmarks.oracle.checkpoint import CHECKPOINT, ResumableLoop
 from benchmarks.oracle.highway_cnn import HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, VOCABULARY, LSTMPolicy, nats_per_token, sample
 from benchmarks.oracle.settings import OracleSettings
@@ -138,6 +138,11 @@ class World:
                     loop.save(index, {"round": index, "accuracy": accuracy})
                     loop.resume()
         return discriminator.eval(), optimizer, loop.rows[-1]["seconds"]
+
+    def forget(self, method: str) -> None:
+        """Remove the checkpoint of a finished method; that of maximum likelihood is where the others start."""
+        if method != "mle":
+            (self.directory / method / CHECKPOINT).unlink(missing_ok=True)
 
     def _steps_a_round(self) -> int:
         batches = -(-self.settings.sequences // (self.settings.batch_size // 2))
