@@ -214,11 +214,12 @@ def compare(settings: Settings) -> int:
 
 
 def learning_rates(settings: Settings) -> str:
-    """A line that names the learning rates and where they come from."""
+    """A line that names the learning rates of the methods and where they come from."""
     found = tuned_for(settings.model.model, settings.data.dataset)
-    rates = {name: value for name, value in settings.tuning.items() if name.endswith("learning_rate")}
+    used = {name for method in settings.comparison.methods for name in vars(settings.method_config(method, seed=0))}
+    rates = {name: settings.tuning[name] for name in settings.tuning if name.endswith("learning_rate") and name in used}
     told = (f"{name} {rate:g}{' (tuned)' if found.get(name) == rate else ''}" for name, rate in rates.items())
-    return f"learning rates: {', '.join(told)}"
+    return f"learning rates: {', '.join(told) or 'none'}"
 
 
 def plot_row(method: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import torch
 from gantune.diagnostics import write_json
 from gantune.diagnostics.files import replacing
 
-
 CHECKPOINT = "checkpoint.pt"
 
 
