@@ -34,7 +34,7 @@ from gantune.kept_weights import KeptWeights
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
 from gantune.observer import Observer, Silent
-from gantune.policy import CausalLMPolicy, DelayedPolicy, MonteCarloSearch, Rollout
+from gantune.policy import CausalLMPolicy, DelayedPolicy, MonteCarloSearch, Prefill, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
     REWARDS,
@@ -196,7 +196,7 @@ class LanguageGAN:
                         log("discriminator", epoch, figures, started)
                         started = time.perf_counter()
                 if step >= warmup and (step - warmup) % config.adversarial_every == 0:
-                    rollout = self.sample(batch, keep_state=self._completes_from_rollouts())
+                    rollout = self.sample(batch, for_update=True)
                     figures = self.discriminator_step(batch, rollout)
                     log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
                 else:
@@ -225,16 +225,17 @@ class LanguageGAN:
 
         Args:
             batch: questions and true answers.
-            rollout: sampled answers to these questions from the *current* policy; drawn if None.
+            rollout: sampled answers to these questions from the *current* policy; drawn if None. What it was drawn with
+                for an update is used and dropped.
 
         Returns:
             `loss` and its weighted parts `likelihood` and `policy_gradient`; `gradient_norm` before clipping; `kl` to
-            the model without adapter, nats a token, estimated on one answer a question; and the figures of
-            [`rollout_health`].
+            the model without adapter, nats a token, estimated on one answer to a quarter of the questions; and the
+            figures of [`rollout_health`].
         """
         config = self.config
         if rollout is None:
-            rollout = self.sample(batch, keep_state=self._completes_from_rollouts())
+            rollout = self.sample(batch, for_update=True)
         mask = rollout.answer_mask
         rewards = self._rewards(rollout)
         rollout.state = None  # large, and not valid after the update
@@ -246,8 +247,9 @@ class LanguageGAN:
         kl = self._kl_to_base(rollout)
         parts = -(-len(rollout) // len(batch))
         losses, norm = self._update(
-            self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss"
+            self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss", rollout.prefill
         )
+        rollout.prefill = None  # of weights that are no more
         self._after_update()
         return {
             "loss": sum(losses),
@@ -310,19 +312,22 @@ class LanguageGAN:
             figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
         return figures
 
-    def sample(self, batch: Batch, keep_state: bool = False) -> Rollout:
+    def sample(self, batch: Batch, for_update: bool = False) -> Rollout:
         """Answers of the current policy to the questions of `batch`, `samples_per_question` each; kept for replay.
 
         Args:
             batch: questions.
-            keep_state: let a Monte-Carlo search go on from these answers' prefixes; see [`Policy.rollout`].
+            for_update: read the questions with a gradient, once for sampling and scoring, and let a Monte-Carlo search
+                go on from the answers' prefixes: what [`generator_step`] makes use of.
         """
+        searching = getattr(self.reward, "searches", False) and self.delayed is None
         rollout = self.policy.rollout(
             batch,
             max_new_tokens=self.config.max_new_tokens,
             temperature=self.config.temperature,
             samples_per_prompt=self.config.samples_per_question,
-            keep_state=keep_state,
+            keep_state=for_update and searching,
+            prefill=self.policy.prefill(batch, self.policy.draw_noise(len(batch))) if for_update else None,
         )
         self.replay.append(rollout.without_state())
         return rollout
@@ -420,10 +425,6 @@ class LanguageGAN:
         rewards = self.reward(questions, [answer.strip() for answer in answers], rollout)
         return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
 
-    def _completes_from_rollouts(self) -> bool:
-        """Whether the reward completes the prefixes of a rollout, and with the weights that wrote it."""
-        return getattr(self.reward, "searches", False) and self.delayed is None
-
     def _after_update(self) -> None:
         """What follows each step of the generator."""
         if self.delayed is not None:
@@ -431,8 +432,8 @@ class LanguageGAN:
 
     @torch.no_grad()
     def _kl_to_base(self, rollout: Rollout) -> float:
-        """KL of the policy to the model without adapter, nats a token, from the first answer to each question."""
-        every = rollout.samples_per_prompt
+        """KL of the policy to the model without adapter, nats a token, from one answer to every fourth question."""
+        every = 4 * rollout.samples_per_prompt
         first = rollout.select(torch.arange(0, len(rollout), every, device=rollout.device))
         with self.model.disable_adapter():
             base = self.policy.score(first, temperature=first.temperature)
@@ -467,20 +468,35 @@ class LanguageGAN:
 
     def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[Tensor]:
         """The policy-gradient loss in parts of a batch's rows, so that one part's graph lives at a time; the anchor."""
-        config, rows = self.config, len(batch)
+        config, rows, prefill = self.config, len(batch), rollout.prefill
+        questions = torch.arange(len(rollout), device=rollout.device) // rollout.samples_per_prompt
         weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
         for start in range(0, len(rollout), rows):
             part = rollout.rows(start, start + rows)
-            log_probs = self.policy.score(part, noise=part.noise, temperature=part.temperature)
+            if prefill is None:
+                log_probs = self.policy.score(part, noise=part.noise, temperature=part.temperature)
+            else:
+                log_probs = self.policy.score_from(prefill, part, questions[start : start + rows], part.temperature)
             loss = policy_gradient_loss(log_probs, advantages[start : start + rows], part.answer_mask)
             yield weight * len(part) * loss
-        if config.likelihood_weight:
+        if not config.likelihood_weight:
+            return
+        if prefill is None:
             yield config.likelihood_weight * self._likelihood(batch)
+        else:
+            log_probs = self.policy.score_from(prefill, batch, torch.arange(rows, device=batch.device))
+            yield config.likelihood_weight * likelihood_loss(log_probs, batch.answer_mask)
 
     def _update(
-        self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str
+        self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str, prefill: Prefill | None = None
     ) -> tuple[list[float], float]:
         """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time.
+
+        Args:
+            optimizer: of the network that is stepped.
+            losses: scalars.
+            name: of their sum, for what goes wrong.
+            prefill: what they were computed from, to carry their gradients on to the questions.
 
         Returns:
             Their values, and the norm of the gradient before clipping.
@@ -492,6 +508,8 @@ class LanguageGAN:
             if not math.isfinite(values[-1]):
                 raise FloatingPointError(f"{name} is {values[-1]}: lower the learning rate")
             loss.backward()
+        if prefill is not None:
+            prefill.backward()
         (group,) = optimizer.param_groups
         norm = nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm).item()
         if not math.isfinite(norm):

@@ -2,6 +2,7 @@
 
 from gantune.policy.causal_lm import CausalLMPolicy
 from gantune.policy.delayed import DelayedPolicy
+from gantune.policy.prefill import Prefill
 from gantune.policy.rollout import Policy, Rollout
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
@@ -12,6 +13,7 @@ __all__ = [
     "DelayedPolicy",
     "MonteCarloSearch",
     "Policy",
+    "Prefill",
     "Rollout",
     "sample_tokens",
 ]

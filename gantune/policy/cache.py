@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig
@@ -44,12 +46,13 @@ class GrowingLayer(DynamicLayer):
         self._view(self.rows, self.start, stop)
         return self.keys, self.values
 
-    def select(self, prefixes: list[tuple[int, int, int]], capacity: int) -> GrowingLayer:
-        """A copy with rows (row, length, count): the first positions of a row, several times, ending in one column."""
+    @classmethod
+    def copied(cls, keys: Tensor, values: Tensor, prefixes: list[tuple[int, int, int]], capacity: int) -> GrowingLayer:
+        """Copies for rows (row, length, count): the first positions of a row, several times, ending in one column."""
         width = max(length for _, length, _ in prefixes)
-        copy = GrowingLayer(capacity)
-        copy._allocate(self.keys, self.values, sum(count for _, _, count in prefixes))
-        for buffer, states in zip(copy.buffers, (self.keys, self.values), strict=True):
+        copy = cls(capacity)
+        copy._allocate(keys, values, sum(count for _, _, count in prefixes))
+        for buffer, states in zip(copy.buffers, (keys, values), strict=True):
             first = 0
             for row, length, count in prefixes:
                 rows = buffer[first : first + count]
@@ -77,6 +80,22 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (buffer[:rows, :, start:stop] for buffer in self.buffers)
 
 
+def attention_layers(config: PreTrainedConfig) -> int:
+    """How many layers of keys and values a model has.
+
+    Raises:
+        UserError: if the model has layers that do not keep the keys and values of every position.
+    """
+    standard = DynamicCache(config=config).layers
+    for index, layer in enumerate(standard):
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise UserError(
+                f"model type {config.model_type}: layer {index} has a cache of type {type(layer).__name__}, "
+                "expected keys and values of every position (full, sliding-window or chunked attention)"
+            )
+    return len(standard)
+
+
 class GrowingCache(Cache):
     """A [`GrowingLayer`] for each layer of a model. Not for use with gradients: it is written in place."""
 
@@ -87,16 +106,22 @@ class GrowingCache(Cache):
         """An empty cache with room for `capacity` positions.
 
         Raises:
-            UserError: if the model has layers that do not keep the keys and values of every position.
+            UserError: as [`attention_layers`] does.
         """
-        standard = DynamicCache(config=config).layers
-        for index, layer in enumerate(standard):
-            if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-                raise UserError(
-                    f"model type {config.model_type}: layer {index} has a cache of type {type(layer).__name__}, "
-                    "expected keys and values of every position (full, sliding-window or chunked attention)"
-                )
-        return cls(layers=[GrowingLayer(capacity) for _ in standard])
+        return cls(layers=[GrowingLayer(capacity) for _ in range(attention_layers(config))])
+
+    @classmethod
+    def repeated(cls, states: Sequence[tuple[Tensor, Tensor]], times: int, capacity: int) -> GrowingCache:
+        """A cache that starts with each row of the keys and values of each layer, `times` times side by side.
+
+        Args:
+            states: a layer's keys and values, `[B, heads, length, head_dim]`; they are copied.
+            times: copies of a row.
+            capacity: positions that there is room for.
+        """
+        rows, length = states[0][0].shape[0], states[0][0].shape[2]
+        copies = [(row, length, times) for row in range(rows)]
+        return cls(layers=[GrowingLayer.copied(keys, values, copies, capacity) for keys, values in states])
 
     def select(self, rows: Tensor, lengths: Tensor, capacity: int) -> GrowingCache:
         """A new cache that holds the first `lengths[i]` positions of row `rows[i]`, for each i.
@@ -112,7 +137,8 @@ class GrowingCache(Cache):
         """
         prefixes, counts = torch.stack([rows, lengths], dim=1).unique_consecutive(dim=0, return_counts=True)
         copies = [(row, length, count) for (row, length), count in zip(prefixes.tolist(), counts.tolist(), strict=True)]
-        return GrowingCache(layers=[layer.select(copies, capacity) for layer in self.layers])
+        layers = [GrowingLayer.copied(layer.keys, layer.values, copies, capacity) for layer in self.layers]
+        return GrowingCache(layers=layers)
 
     def keep(self, kept: Tensor, start: int = 0) -> Tensor:
         """Give up rows, and the columns before `start`, which the mask must hide in all rows that stay.

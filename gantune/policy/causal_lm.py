@@ -1,42 +1,32 @@
-"""The policy of a frozen causal language model with an adapter: sample with a cache, score in one pass."""
+"""The policy of a frozen causal language model with an adapter: read the questions once, sample, score."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.errors import UserError
 from gantune.policy.cache import GrowingCache, right_aligned
+from gantune.policy.decoding import Decoded, decode, next_token_logits
+from gantune.policy.gelu import fuse_tanh_gelu
+from gantune.policy.head import OutputHead
+from gantune.policy.prefill import Prefill, full_cache
 from gantune.policy.rollout import Rollout
-from gantune.policy.sampling import sample_tokens
-
-
-class Decoded(NamedTuple):
-    """What was sampled, each `[R, S]`, S the most tokens that a row got.
-
-    Args:
-        ids: padded after a row's end.
-        mask: 1 on sampled tokens.
-        log_probs: 0 where the mask is 0.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    log_probs: Tensor
 
 
 class CausalLMPolicy:
     """pi(y_t | q, y_<t, x) of a causal language model, its noise x held fixed for a whole sequence.
 
-    The model stays in `eval()` mode: dropout would make scoring another policy than the one that sampled.
+    There are two ways to a step. The plain one, [`rollout`] and then [`score`], reads the questions twice; the other
+    reads them once: `rollout(batch, prefill=prefill)` and [`score_from`], with the same numbers.
+
+    The model stays in `eval()` mode: dropout would make scoring another policy than the one that sampled. Its GELUs are
+    fused, which changes results by rounding only; see [`fuse_tanh_gelu`].
 
     Args:
         model: a causal language model, usually wrapped by peft.
@@ -48,10 +38,35 @@ class CausalLMPolicy:
         self.model = model.eval()
         self.eos_token_id = eos_token_id
         self.pad_token_id = pad_token_id
+        fuse_tanh_gelu(model)
+        self.head = OutputHead(model)
 
     def draw_noise(self, batch_size: int) -> Tensor | None:
-        """One N(0, I) vector a sequence, `[B, noise_dim]`; None if the adapter takes no noise."""
+        """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise."""
         return draw_noise(self.model, batch_size)
+
+    def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
+        """Read the questions once, with gradient unless it is disabled, to sample and to score answers from.
+
+        Args:
+            batch: B questions; its answers are not read.
+            noise: `[B, noise_dim]`, as [`draw_noise`] gives it; the zero vector if None.
+
+        Raises:
+            UserError: as [`rollout`] does.
+        """
+        cache = full_cache(self._cache_config())
+        with hold_noise(self.model, noise):
+            last = self.head.features(
+                input_ids=batch.prompt_ids,
+                attention_mask=batch.prompt_mask,
+                position_ids=position_ids(batch.prompt_mask),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        states = [(layer.keys, layer.values) for layer in cache.layers]
+        return Prefill(batch.prompt_ids, batch.prompt_mask, noise, last, states)
 
     def rollout(
         self,
@@ -61,8 +76,11 @@ class CausalLMPolicy:
         temperature: float = 1.0,
         samples_per_prompt: int = 1,
         keep_state: bool = False,
+        prefill: Prefill | None = None,
     ) -> Rollout:
         """Sample `samples_per_prompt` answers to each question; see [`Policy.rollout`].
+
+        Each question is read once, so its samples share its noise vector.
 
         Args:
             batch: B questions.
@@ -70,42 +88,105 @@ class CausalLMPolicy:
             temperature: divides the logits before the softmax.
             samples_per_prompt: answers a question, k.
             keep_state: keep the key-value cache, of all rows and up to the longest answer, as the rollout's state.
+            prefill: of these questions; decoding starts from copies of it. None to draw noise and read them here,
+                without gradient.
 
         Returns:
             B * k rows, those of one question adjacent.
 
         Raises:
             UserError: if the adapter is a prompt learning method, or the model keeps no keys and values of every
-                position; see [`GrowingCache.for_model`].
+                position; see [`attention_layers`].
+            ValueError: if the prefill is of other questions.
         """
-        prompt_ids = batch.prompt_ids.repeat_interleave(samples_per_prompt, dim=0)
-        prompt_mask = batch.prompt_mask.repeat_interleave(samples_per_prompt, dim=0)
-        noise = self.draw_noise(len(prompt_ids))
-        cache = self._empty_cache(prompt_ids.shape[1] + max_new_tokens - 1)
-        left = torch.full_like(prompt_ids[:, 0], max_new_tokens)
-        answers = self._decode(cache, prompt_ids, prompt_mask, left, noise, temperature, keep_rows=keep_state)
+        k, capacity = samples_per_prompt, batch.prompt_ids.shape[1] + max_new_tokens - 1
+        if prefill is not None and not prefill.is_of(batch):
+            raise ValueError("the prefill is of other questions than those to answer")
+        noise = self.draw_noise(len(batch)) if prefill is None else prefill.noise
+        with torch.inference_mode():
+            source = self.prefill(batch, noise) if prefill is None else prefill
+            logits, cache = source.first_logits(k), source.decoding_cache(k, capacity)
+            del source  # while decoding, the copies are enough
+        noise = None if noise is None else noise.repeat_interleave(k, dim=0)
+        prompt_mask = batch.prompt_mask.repeat_interleave(k, dim=0)
+        left = torch.full_like(prompt_mask[:, 0], max_new_tokens)
+        answers = self._decode(cache, logits, prompt_mask, left, noise, temperature, keep_rows=keep_state)
         return Rollout(
-            prompt_ids=prompt_ids,
+            prompt_ids=batch.prompt_ids.repeat_interleave(k, dim=0),
             prompt_mask=prompt_mask,
             answer_ids=answers.ids,
             answer_mask=answers.mask,
-            pairs=batch.pairs and tuple(pair for pair in batch.pairs for _ in range(samples_per_prompt)),
+            pairs=batch.pairs and tuple(pair for pair in batch.pairs for _ in range(k)),
             log_probs=answers.log_probs,
             noise=noise,
             temperature=temperature,
-            samples_per_prompt=samples_per_prompt,
+            samples_per_prompt=k,
             max_new_tokens=max_new_tokens,
             state=cache if keep_state else None,
+            prefill=prefill,
         )
+
+    def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """Log-probs of the answers by one teacher-forced pass, at answer positions only; see [`Policy.score`].
+
+        Args:
+            batch: questions and answers; a rollout, or true pairs.
+            noise: the rollout's `[B, noise_dim]`; the zero vector if None.
+            temperature: the rollout's; 1 for true answers.
+
+        Returns:
+            `[B, T]` float32, 0 where the answer mask is 0.
+        """
+        first = batch.prompt_ids.shape[1] - 1  # the last position of the question predicts the answer's first token
+        predicting = torch.arange(first, first + batch.answer_ids.shape[1], device=batch.device)
+        with hold_noise(self.model, noise):
+            features = self.head.features(
+                input_ids=batch.input_ids(),
+                attention_mask=batch.attention_mask(),
+                position_ids=batch.position_ids(),
+                use_cache=False,
+                logits_to_keep=predicting,
+            )
+        return features.log_probs(batch.answer_ids, batch.answer_mask, temperature)
+
+    def score_from(self, prefill: Prefill, batch: Batch, rows: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probs of answers to questions that were read before: only the answers are fed, in one block.
+
+        Equal to [`score`] under the prefill's noise. Gradients stop at the prefill's leaves until its `backward`.
+
+        Args:
+            prefill: of the questions, under the present weights.
+            batch: R answers; its questions are not read.
+            rows: `[R]`, the row of the prefill that each answer is to, in any order and number.
+            temperature: as in [`score`].
+
+        Returns:
+            `[R, T]` float32, 0 where the answer mask is 0.
+        """
+        ids, mask = batch.answer_ids, batch.answer_mask
+        last = prefill.last.with_values(prefill.last.values.index_select(0, rows))
+        log_probs = [last.log_probs(ids[:, :1], mask[:, :1], temperature)]
+        if ids.shape[1] > 1:
+            fed = torch.cat([prefill.prompt_mask[rows], mask[:, :-1]], dim=1)
+            with hold_noise(self.model, None if prefill.noise is None else prefill.noise[rows]):
+                features = self.head.features(
+                    input_ids=ids[:, :-1],
+                    attention_mask=fed,
+                    position_ids=position_ids(fed)[:, prefill.prompt_mask.shape[1] :],
+                    past_key_values=prefill.scoring_cache(rows),
+                    use_cache=True,
+                )
+            log_probs.append(features.log_probs(ids[:, 1:], mask[:, 1:], temperature))
+        return torch.cat(log_probs, dim=1)
 
     def prepare(self, rollout: Rollout) -> Rollout:
         """The rollout with the key-value cache of its questions and answers; see [`Policy.prepare`]."""
         if rollout.state is not None:
             return rollout
         ids, mask = rollout.input_ids()[:, :-1], rollout.attention_mask()[:, :-1]  # no prefix has the last token
-        cache = self._empty_cache(ids.shape[1])
         with torch.inference_mode(), hold_noise(self.model, rollout.noise):
-            self._next_token_logits(cache, ids, mask, position_ids(mask))
+            cache = GrowingCache.for_model(self._cache_config(), ids.shape[1])
+            next_token_logits(self.model, cache, ids, mask, position_ids(mask))
         return replace(rollout, state=cache)
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
@@ -130,9 +211,10 @@ class CausalLMPolicy:
         left = rollout.max_new_tokens - lengths
         noise = None if rollout.noise is None else rollout.noise[rows]
         cached = prompt_length + lengths - 1
-        with torch.inference_mode():
+        with torch.inference_mode(), hold_noise(self.model, noise):
             cache = rollout.state.select(rows, cached, capacity=int(cached.max() + left.max()))
-        new = self._decode(cache, last_tokens, mask, left, noise, rollout.temperature)
+            logits = next_token_logits(self.model, cache, last_tokens, mask, position_ids(mask)[:, -1:])
+        new = self._decode(cache, logits, mask, left, noise, rollout.temperature)
 
         total = lengths + new.mask.sum(dim=1)
         columns = torch.arange(int(total.max()), device=rows.device).expand(len(rows), -1)
@@ -148,106 +230,34 @@ class CausalLMPolicy:
             pairs=rollout.pairs and tuple(rollout.pairs[row] for row in rows.tolist()),
         )
 
-    @torch.inference_mode()
     def _decode(
         self,
         cache: GrowingCache,
-        ids: Tensor,
+        logits: Tensor,
         mask: Tensor,
         left: Tensor,
         noise: Tensor | None,
         temperature: float,
         keep_rows: bool = False,
     ) -> Decoded:
-        """Sample token by token until each row has ended or got its number of tokens.
+        return decode(
+            self.model,
+            cache,
+            logits,
+            mask,
+            left,
+            noise,
+            temperature=temperature,
+            eos_token_id=self.eos_token_id,
+            pad_token_id=self.pad_token_id,
+            keep_rows=keep_rows,
+        )
 
-        Args:
-            cache: of what comes before `ids`; it is used up.
-            ids: `[R, L]`, the first tokens to feed.
-            mask: `[R, cached + L]`, 0 on the padding at the left.
-            left: `[R]`, most tokens to sample.
-            noise: `[R, noise_dim]`.
-            temperature: divides the logits.
-            keep_rows: decode ended rows along, so that the cache is of all rows in the end.
-        """
-        tokens = ids.new_full((len(ids), int(left.max())), self.pad_token_id)
-        sampled = torch.zeros_like(tokens)
-        log_probs = torch.zeros_like(tokens, dtype=torch.float32)
-        rows = torch.arange(len(ids), device=ids.device)  # those that are decoded
-        alive = torch.ones_like(rows, dtype=torch.bool)
-        positions = position_ids(mask)[:, -ids.shape[1] :]
-        with ExitStack() as held:
-            held.enter_context(hold_noise(self.model, noise))
-            for step in range(tokens.shape[1]):
-                logits = self._next_token_logits(cache, ids, mask, positions)
-                probabilities = logits.float().div_(temperature).softmax(dim=-1)
-                token = sample_tokens(probabilities).where(alive, self.pad_token_id)
-                chosen = probabilities.gather(1, token[:, None]).squeeze(1).log()
-                tokens[rows, step], sampled[rows, step] = token, alive.long()
-                log_probs[rows, step] = chosen.where(alive, 0)
-
-                ids, positions = token[:, None], positions[:, -1:] + alive[:, None]
-                mask = torch.cat([mask, alive[:, None].to(mask.dtype)], dim=1)
-                alive = alive & (token != self.eos_token_id) & (left[rows] > step + 1)
-                going_on = int(alive.sum())
-                if not going_on:
-                    break
-                # Ended rows leave at once: waiting until a tenth or more had ended was never faster (GPT-2, CPU).
-                if not keep_rows and going_on < len(rows):
-                    padding = int(mask[alive].any(dim=0).int().argmax())  # at the left of all rows that stay
-                    stay = cache.keep(alive, padding)
-                    rows, alive, ids, positions = rows[stay], alive[stay], ids[stay], positions[stay]
-                    mask = mask[stay, padding:]
-                    if noise is not None:
-                        noise = noise[stay]
-                        held.enter_context(hold_noise(self.model, noise))
-        # tensors of inference mode may not enter a graph
-        with torch.inference_mode(False):
-            return Decoded(*(result[:, : step + 1].clone() for result in (tokens, sampled, log_probs)))
-
-    def _next_token_logits(self, cache: GrowingCache, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """`[R, vocabulary]`, after feeding `ids` to the model; their keys and values go to the cache."""
-        return self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-
-    def _empty_cache(self, capacity: int) -> GrowingCache:
+    def _cache_config(self) -> PreTrainedConfig:
         adapter = getattr(self.model, "active_peft_config", None)
         if adapter is not None and adapter.is_prompt_learning:
             raise UserError(
                 f"{adapter.peft_type.value}: peft feeds its virtual tokens again at every step, so this policy cannot "
                 "sample; expected an adapter that is no prompt learning"
             )
-        return GrowingCache.for_model(self.model.config.get_text_config(decoder=True), capacity)
-
-    def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """Log-probs of the answers by one teacher-forced pass, at answer positions only; see [`Policy.score`].
-
-        Args:
-            batch: questions and answers; a rollout, or true pairs.
-            noise: the rollout's `[B, noise_dim]`; the zero vector if None.
-            temperature: the rollout's; 1 for true answers.
-
-        Returns:
-            `[B, T]` float32, 0 where the answer mask is 0.
-        """
-        prompt_length, answer_length = batch.prompt_ids.shape[1], batch.answer_ids.shape[1]
-        first = prompt_length - 1  # the last position of the question predicts the answer's first token
-        with hold_noise(self.model, noise):
-            logits = self.model(
-                input_ids=batch.input_ids(),
-                attention_mask=batch.attention_mask(),
-                position_ids=batch.position_ids(),
-                use_cache=False,
-                logits_to_keep=torch.arange(first, first + answer_length, device=batch.device),
-            ).logits
-        logits = logits.float()
-        if temperature != 1:
-            logits = logits / temperature
-        log_probs = -F.cross_entropy(logits.flatten(0, 1), batch.answer_ids.flatten(), reduction="none")
-        return log_probs.view_as(batch.answer_ids) * batch.answer_mask
+        return self.model.config.get_text_config(decoder=True)

@@ -18,12 +18,15 @@ class Rollout(Batch):
 
     Args:
         log_probs: `[B, T]` log pi(y_t | q, y_<t, x) at sampling, without gradient; 0 where the mask is 0.
-        noise: `[B, noise_dim]`, one vector a sequence, to be used again for scoring; None if the policy has none.
+        noise: `[B, noise_dim]`, to be used again for scoring; the samples of one question share theirs, so that the
+            question is read once for all of them. None if the policy has none.
         temperature: divides the logits, in sampling and in scoring.
         samples_per_prompt: answers sampled to each question.
         max_new_tokens: longest answer that could have been sampled; T or more.
         state: what the policy needs to go on from any prefix, of its own kind; None unless it was asked for. It is
             large, and valid for the weights that sampled only.
+        prefill: what the answers were decoded from, of the policy's own kind, to score them from; one row a
+            *question*. None unless it was given. Valid for the weights that sampled only.
     """
 
     log_probs: Tensor
@@ -32,18 +35,19 @@ class Rollout(Batch):
     samples_per_prompt: int
     max_new_tokens: int
     state: Any = None
+    prefill: Any = None
 
     def rows(self, start: int, stop: int) -> Rollout:
-        """See [`Batch.rows`]; without the state, which belongs to all rows."""
+        """See [`Batch.rows`]; without state and prefill, which belong to all rows."""
         return super().rows(start, stop).without_state()
 
     def select(self, rows: Tensor) -> Rollout:
-        """See [`Batch.select`]; without the state."""
+        """See [`Batch.select`]; without state and prefill."""
         return super().select(rows).without_state()
 
     def without_state(self) -> Rollout:
-        """The same answers, ready to be kept."""
-        return replace(self, state=None)
+        """The same answers without state and prefill, ready to be kept."""
+        return replace(self, state=None, prefill=None)
 
 
 class Policy(Protocol):
@@ -88,5 +92,5 @@ class Policy(Protocol):
         ...
 
     def draw_noise(self, batch_size: int) -> Tensor | None:
-        """One noise vector a sequence, `[B, noise_dim]`; None if the policy has none."""
+        """One noise vector a question, `[B, noise_dim]`; None if the policy has none."""
         ...
