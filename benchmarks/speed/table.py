@@ -1,0 +1,161 @@
+"""The figures as tables, for the terminal and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.environment import describe_device
+from benchmarks.grid import markdown_table, text_table
+from benchmarks.speed.contenders import CONTENDERS, TIMED_PASSES
+from benchmarks.speed.settings import GROWTH
+from benchmarks.speed.summary import REFERENCES, find
+
+Grid = list[list[str]]
+
+
+def report(results: Mapping[str, Any], device: str, markdown: bool) -> str:
+    """All tables and notes.
+
+    Args:
+        results: the content of `speed.json`.
+        device: where it was measured.
+        markdown: or as text for the terminal.
+    """
+    times = results["summary"]
+    base = results["settings"]["sizes"][0], results["settings"]["answer_tokens"]
+    at_base = [row for row in times if (row["workload"]["size"], row["workload"]["answer_tokens"]) == base]
+    growth = sorted(
+        (row for row in times if _grows(row, results["settings"])),
+        key=lambda row: (row["workload"]["size"] != base[0], row["workload"]["answer_tokens"]),
+    )
+    parts: list[tuple[str, Grid]] = [
+        ("Bars", _bars(results["bars"])),
+        ("Seconds a step", _times(at_base)),
+        ("Processor seconds of the parts of a step", _parts(at_base)),
+        ("Growth with answer length and model size", _times(growth)),
+        ("Peak memory above the loaded model", _memory(results["memory"])),
+        ("Floating-point operations of a step, and the floor", _flops(results["flops"])),
+    ]
+    write: Callable[[Grid], str] = markdown_table if markdown else text_table
+    heading = "## {}\n\n{}" if markdown else "{}\n\n{}"
+    tables = [heading.format(title, write(grid)) for title, grid in parts if len(grid) > 1]
+    said = notes(results, device)
+    return "\n\n".join([*tables, "\n".join(f"- {line}" for line in said)]) + "\n"
+
+
+def notes(results: Mapping[str, Any], device: str) -> list[str]:
+    """How to read the figures."""
+    settings = results["settings"]
+    lines = []
+    if settings["quick"]:
+        lines.append("QUICK: tiny models and few turns, for trying out. No figure here means anything.")
+    lines += [
+        f"{describe_device(device)}. Models with random weights; questions of {settings['question_tokens']} tokens, "
+        f"answers of {settings['answer_tokens']} unless another number is given; no padding. No token ends an answer, "
+        "so every answer has all of its tokens.",
+        f"Contenders take turns in one process: one turn that is not counted, then {settings['repeats']}. Medians, "
+        "with the least and the most; a ratio is that of two medians, its range that of the rounds. Processor seconds "
+        "are of all cores. Limits on CPU are about processor seconds, on CUDA about those on the wall.",
+        "A step of gantune is LanguageGAN's: one answer sampled to each question, one update of the discriminator, one "
+        "of the generator, no likelihood anchor, and the KL to the base model that training reports.",
+        "No contender computes dropout. LoRA as usually trained does, so this is in LoRA's favour.",
+    ]
+    if any(row["contender"] == "source" for key in ("summary", "flops") for row in results[key]):
+        passes = min(TIMED_PASSES, settings["answer_tokens"])
+        lines.append(
+            f"* extrapolated: of the source study's {settings['answer_tokens']} scoring passes a step, {passes}, "
+            "evenly spaced, are run forward and backward one by one, and counted for all. Its memory is that of the "
+            "whole step, which was run."
+        )
+    commits = {(env["git"]["commit"], env["git"]["dirty"]) for env in results["environments"]}
+    if len(commits) > 1:
+        lines.append("Measured in several sessions, and the source code was not the same in all of them.")
+    return lines
+
+
+def _grows(row: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    workload = row["workload"]
+    return (
+        workload["batch_size"] == settings["growth_batch_size"]
+        and workload["dtype"] == settings["dtypes"][0]
+        and (workload["size"] == settings["sizes"][0] or workload["answer_tokens"] == settings["answer_tokens"])
+        and row["contender"] in GROWTH
+    )
+
+
+def _where(workload: Mapping[str, Any]) -> str:
+    return f"{workload['size']} {workload['dtype']} B={workload['batch_size']} T={workload['answer_tokens']}"
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return CONTENDERS.get(row["contender"]).label + (" *" if row.get("extrapolated") else "")
+
+
+def _number(value: float) -> str:
+    """Three significant digits, and never an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.5f}"
+
+
+def _range(figure: Mapping[str, float]) -> str:
+    return f"{_number(figure['median'])} [{_number(figure['min'])}, {_number(figure['max'])}]"
+
+
+def _times(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    grid = [["setting", "contender", "processor s", "wall s", *(f"x {CONTENDERS.get(n).label}" for n in REFERENCES)]]
+    for row in rows:
+        ratios = [row["ratios"].get(name) for name in REFERENCES]
+        grid.append(
+            [
+                _where(row["workload"]),
+                _label(row),
+                _range(row["processor"]),
+                _range(row["wall"]),
+                *(
+                    "-" if r is None else f"{_range(r['processor'])}, wall {_number(r['wall']['median'])}"
+                    for r in ratios
+                ),
+            ]
+        )
+    return grid
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    names = list(dict.fromkeys(part for row in rows for part in row["parts"]))
+    grid = [["setting", "contender", *names]]
+    for row in rows:
+        cells = [_number(row["parts"][n]["processor"]) if n in row["parts"] else "-" for n in names]
+        grid.append([_where(row["workload"]), _label(row), *cells])
+    return grid
+
+
+def _memory(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    grid = [["setting", "contender", "peak MB", "x LoRA, usual"]]
+    for row in rows:
+        lora = find(rows, "lora", **row["workload"])
+        if "failed" in row:
+            cells = [row["failed"], "-"]
+        else:
+            compared = lora and lora is not row and lora.get("peak_bytes")
+            cells = [f"{row['peak_bytes'] / 1e6:.0f}", _number(row["peak_bytes"] / compared) if compared else "-"]
+        grid.append([_where(row["workload"]), CONTENDERS.get(row["contender"]).label, *cells])
+    return grid
+
+
+def _flops(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    grid = [["setting", "contender", "GFLOP", "of it KL", *(f"x {CONTENDERS.get(n).label}" for n in REFERENCES)]]
+    for row in rows:
+        kl = _number(row["parts"]["kl"] / 1e9) if "kl" in row["parts"] else "-"
+        references = [find(rows, name, **row["workload"]) for name in REFERENCES]
+        ratios = ["-" if r is None or r is row else _number(row["flops"] / r["flops"]) for r in references]
+        grid.append([_where(row["workload"]), _label(row), _number(row["flops"] / 1e9), kl, *ratios])
+    return grid
+
+
+def _bars(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    grid = [["bar", "figure", "on the other clock", "limit", "verdict"]]
+    for row in rows:
+        figure, other = ("-" if row[key] is None else _number(row[key]) for key in ("figure", "other_clock"))
+        limit = f"{'>=' if row['at_least'] else '<='} {row['limit']:g}"
+        grid.append([row["bar"], figure + (" *" if row["extrapolated"] else ""), other, limit, row["verdict"]])
+    return grid

@@ -1,0 +1,365 @@
+"""The speed benchmark: its meter, its counts against formulas by hand, its contenders, its arithmetic and its files."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed import measure
+from benchmarks.speed.bars import CPU_BARS, CUDA_BARS, Bar, judge
+from benchmarks.speed.contenders import CONTENDERS, AnswerOnlyLora, Gantune, PlainPath, SourceWay, UsualLora
+from benchmarks.speed.meter import Meter
+from benchmarks.speed.settings import SpeedSettings, plan
+from benchmarks.speed.summary import summarise_times
+from benchmarks.speed.workload import Workload, share_weights
+
+QUESTION, ANSWER, LAYERS, WIDTH, VOCABULARY = 6, 4, 2, 32, 500
+TINY = Workload("tiny", "float32", 1, QUESTION, ANSWER)
+NAMES = ["lora", "lora-answers", "gantune", "plain", "source"]
+
+
+@pytest.fixture(scope="module")
+def flops() -> dict[str, dict]:
+    return {name: measure.count_flops(TINY, name, "cpu") for name in NAMES}
+
+
+# ---- the meter
+
+
+def test_parts_add_up_and_inner_parts_are_taken_out():
+    now = [0.0]
+    meter = Meter(lambda: (now[0],))
+
+    class Policy:
+        def score(self):
+            now[0] += 5
+
+    policy = Policy()
+
+    def step(meter):
+        now[0] += 1
+        with meter.part("outer"):
+            now[0] += 10
+            with meter.wrapping(policy, "score", "score"):
+                policy.score()
+            with meter.part("repeated", scale=3):
+                now[0] += 2
+        with meter.part("whole", whole=True), meter.wrapping(policy, "score", "score"):
+            policy.score()
+        policy.score()
+
+    (total,) = meter.measure(step)
+    parts = {name: used.item() for name, used in meter.parts.items()}
+    assert parts == {"rest": 6, "outer": 10, "score": 5, "repeated": 6, "whole": 5}
+    assert total == 32  # what has passed, 28, and two repetitions more of 2
+
+
+# ---- operations
+
+
+def passes(tokens: int, keys: int | None = None) -> float:
+    """Operations of the blocks for one sequence: 12 d^2 weights a layer and token, queries x keys x d twice."""
+    return LAYERS * (24 * WIDTH**2 * tokens + 4 * tokens * (keys or tokens) * WIDTH)
+
+
+def passes_back(tokens: int) -> float:
+    """Input gradients of the frozen blocks, and five products of attention's size, the scores being computed again."""
+    return LAYERS * (24 * WIDTH**2 * tokens + 10 * tokens**2 * WIDTH)
+
+
+def test_the_plain_path_is_what_it_takes_by_hand(flops):
+    whole, head = QUESTION + ANSWER, 2 * WIDTH * VOCABULARY
+    adapter = 2 * (WIDTH * 16 + 16 * 8 + 8 * 16 + 16 * WIDTH)  # widths d/2, d/4, d/2
+    noise = 2 * 100 * 16
+    rollout = passes(QUESTION) + adapter * QUESTION + noise + head
+    rollout += sum(passes(1, QUESTION + t) + adapter + noise + head for t in range(1, ANSWER))
+    score = passes(whole) + adapter * whole + noise + 2 * head * ANSWER  # log-probs, and their gradient at once
+    backward = passes_back(whole) + 2 * adapter * whole + noise
+    kl = passes(whole) + head * ANSWER
+    embedding, filters, features = 32, 32, 2 * 4 * 32
+    judged = sum(2 * embedding * filters * width for width in (1, 2, 3, 4)) * whole
+    judged += ANSWER * (2 * 2 * features**2 + 2 * features)
+    parts = flops["plain"]["parts"]
+    assert parts == {
+        "rollout": rollout,
+        "score": score,
+        "backward": backward,
+        "kl": kl,
+        "discriminator": 3 * 3 * judged,  # a true answer, a sampled one, a replayed one; forward and backward
+        "rest": judged,  # the rewards
+    }
+    assert flops["plain"]["flops"] == sum(parts.values())
+
+
+def test_lora_is_what_it_takes_by_hand(flops):
+    rank, whole = 8, QUESTION + ANSWER
+    a, b, attended = 2 * WIDTH * rank, 2 * rank * 3 * WIDTH, 2 * 3 * WIDTH**2
+    adapters = LAYERS * (a + b) * whole
+    unwanted = (attended + a) * whole  # the first layer's input needs no gradient
+    for name, positions in (("lora", whole), ("lora-answers", ANSWER)):
+        head = 2 * WIDTH * VOCABULARY * positions
+        forward = passes(whole) + adapters + head
+        backward = passes_back(whole) + 2 * adapters + head - unwanted
+        assert flops[name]["parts"] == {"forward": forward, "backward": backward, "rest": 0}
+
+
+def test_our_step_takes_no_more_than_the_plain_path(flops):
+    assert flops["gantune"]["flops"] <= flops["plain"]["flops"]
+    expected = {"rollout", "score", "backward", "kl", "discriminator", "rest"}
+    assert expected <= flops["gantune"]["parts"].keys()
+    assert all(flops["gantune"]["parts"][part] > 0 for part in expected)
+
+
+def test_the_source_studys_passes_are_counted_for_all(flops):
+    """With as many timed passes as tokens nothing is extrapolated; with fewer, the error is attention's square."""
+    workload = Workload("tiny", "float32", 1, 20, 12)
+
+    def counted(timed_passes: int | None) -> int:
+        contender = SourceWay(workload.model("cpu"), workload.batch("cpu"), timed_passes)
+        with measure.FlopCounterMode(display=False, custom_mapping=measure.CPU_ATTENTION) as counter:
+            return int(Meter(lambda: (counter.get_total_flops(),)).measure(contender.step).item())
+
+    whole = counted(None)
+    assert counted(12) == whole
+    assert counted(4) == pytest.approx(whole, rel=1e-3)
+    assert counted(4) != whole
+    assert flops["source"]["extrapolated"]
+    assert not flops["gantune"]["extrapolated"]
+
+
+# ---- the contenders
+
+
+@pytest.mark.parametrize(("made", "rollouts"), [(Gantune, 1), (PlainPath, 1), (SourceWay, 2)])
+def test_rollouts_of_a_step(made, rollouts, monkeypatch):
+    contender = made(TINY.model("cpu"), TINY.batch("cpu"))
+    policy, called = contender.gan.policy, []
+    original = policy.rollout
+    monkeypatch.setattr(policy, "rollout", lambda *a, **k: called.append(original(*a, **k)) or called[-1])
+    contender.step(Meter(lambda: (0.0,)))
+    assert len(called) == rollouts
+    assert all(rollout.answer_mask.sum() == ANSWER for rollout in called)  # no token ends an answer
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_trains_the_adapter_and_leaves_shared_weights(name):
+    base = TINY.model("cpu")
+    before = copy.deepcopy(base.state_dict())
+    copied = share_weights(base)
+    assert all(a is b for a, b in zip(base.parameters(), copied.parameters(), strict=True))
+    contender = CONTENDERS.get(name)(copied, TINY.batch("cpu"))
+    trained = contender.parameters if isinstance(contender, UsualLora) else contender.gan.parameters
+    start = [p.detach().clone() for p in trained]
+    for _ in range(2):
+        contender.step(Meter(lambda: (0.0,)))
+    assert all(torch.equal(value, before[key]) for key, value in base.state_dict().items())
+    assert any(not torch.equal(a, b) for a, b in zip(trained, start, strict=True))
+    if name in ("gantune", "plain", "source"):
+        state = contender.gan.discriminator_optimizer.state
+        assert {int(entry["step"]) for entry in state.values()} == {2}
+
+
+def test_both_loras_have_the_same_loss():
+    losses = [made(TINY.model("cpu"), TINY.batch("cpu"))._loss().item() for made in (UsualLora, AnswerOnlyLora)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_the_source_studys_passes_score_the_rollout():
+    contender = SourceWay(TINY.model("cpu"), TINY.batch("cpu"))
+    policy = contender.gan.policy
+    torch.nn.init.normal_(contender.gan.parameters[-2], std=0.1)  # else the noise makes no difference
+    rollout = policy.rollout(TINY.batch("cpu"), max_new_tokens=ANSWER)
+    scored = torch.stack([contender.log_prob(rollout, t) for t in range(ANSWER)], dim=1)
+    assert torch.allclose(scored, policy.score(rollout, noise=rollout.noise), atol=1e-5)
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    figures = measure.peak_memory(TINY, "lora", "cpu")
+    assert figures["peak_bytes"] > 0
+    assert "resident memory" in figures["method"]
+
+
+# ---- figures and limits
+
+
+def turns(**seconds: list[float]) -> list[dict]:
+    return [
+        {"contender": name.replace("_", "-"), "repeat": i + 1, "extrapolated": name == "source", "wall": 10 * value,
+         "processor": value, "parts": {"rest": {"wall": 10 * value, "processor": value}}}
+        for name, values in seconds.items() for i, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def setting(dtype: str, batch_size: int, length: int, **seconds: list[float]) -> dict:
+    workload = {"size": "gpt2", "dtype": dtype, "batch_size": batch_size, "question_tokens": 100}
+    names = [name.replace("_", "-") for name in seconds]
+    return {"workload": workload | {"answer_tokens": length}, "contenders": names, "turns": turns(**seconds)}
+
+
+ASKED = {"sizes": ["gpt2"], "question_tokens": 100, "answer_tokens": 50, "growth_batch_size": 4}
+
+
+def test_ratios_are_those_of_medians_with_the_range_of_the_rounds():
+    (lora, ours) = summarise_times([setting("float32", 1, 50, lora=[1.0, 4.0, 2.0], gantune=[3.0, 4.0, 9.0])])
+    assert lora["processor"] == {"median": 2, "min": 1, "max": 4}
+    assert lora["ratios"] == {}
+    assert ours["ratios"]["lora"]["processor"] == {"median": 2, "min": 1, "max": 4.5}
+    assert ours["wall"]["median"] == 40
+    assert ours["turns"] == 3
+
+
+def test_limits_on_made_up_figures():
+    times = summarise_times(
+        [
+            setting("float32", 1, 50, lora=[1.0], gantune=[3.0], source=[48.0]),
+            setting("float32", 4, 50, lora=[1.0], gantune=[1.9], source=[48.0]),
+            setting("float32", 4, 200, lora=[2.0], gantune=[6.0]),
+            setting("bfloat16", 4, 50, lora=[1.0], lora_answers=[2.0], gantune=[3.1]),
+        ]
+    )
+    places = [row["workload"] for row in times]
+    memory = [
+        {"workload": places[0], "contender": "lora", "peak_bytes": 100},
+        {"workload": places[0], "contender": "gantune", "peak_bytes": 65},
+        {"workload": places[3], "contender": "lora", "peak_bytes": 100},
+        {"workload": places[3], "contender": "gantune", "failed": "not enough memory"},
+    ]
+    rows = judge(times, memory, ASKED, "cpu")
+    assert [(row["verdict"], row["figure"]) for row in rows] == [
+        ("met", 3.0),
+        ("missed", pytest.approx(1.9)),
+        ("not measured", None),
+        ("missed", pytest.approx(1.55)),
+        ("not measured", None),
+        ("missed", 16.0),
+        ("met", pytest.approx(48 / 1.9)),
+        ("met", 0.65),
+        ("not measured", None),
+        ("missed", pytest.approx((6 / 2) / 1.9)),
+    ]
+    assert [row["extrapolated"] for row in rows] == [bar.over == "source" for bar in CPU_BARS]
+    other = judge(times, memory, ASKED | {"answer_tokens": 200}, "cpu")
+    assert {row["verdict"] for row in other} == {"not judged", "not measured"}
+    on_cuda = judge(times, memory, ASKED, "cuda")
+    assert len(on_cuda) == len(CUDA_BARS)
+    assert on_cuda[0]["verdict"] == "missed"
+    assert on_cuda[0]["figure"] == 3.0
+
+
+def test_a_limit_may_be_from_below():
+    assert Bar("time", "source", "gantune", "float32", 1, 17, at_least=True).met(17)
+    assert not Bar("time", "gantune", "lora", "float32", 1, 3.0).met(3.01)
+
+
+def test_the_plan_leaves_out_what_cannot_run():
+    units = plan(SpeedSettings())
+    assert len(units) == len({unit.key() for unit in units})
+    with_source = {(u.kind, u.workload.batch_size) for u in units if "source" in u.contenders}
+    assert with_source == {("time", 1), ("time", 4), ("memory", 1), ("flops", 1)}
+    lengths = {u.workload.answer_tokens for u in units if u.kind == "time" and u.workload.batch_size == 4}
+    assert lengths == {25, 50, 100, 200}
+    assert {u.workload.size for u in units} == {"gpt2", "distilgpt2"}
+
+
+# ---- the command
+
+
+QUICK = ["--quick", "--batch-sizes", "1", "--growth-batch-size", "1", "--lengths", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Peak memory without a process of its own, which takes seconds to start."""
+    monkeypatch.setattr(speed, "peak_memory", measure._peak_memory)
+
+
+def test_a_quick_run_and_how_it_is_gone_on_with(tmp_path, capsys, monkeypatch, in_this_process):
+    command = [*QUICK, "--output", str(tmp_path)]
+    assert speed.main(command) == 0
+    told = capsys.readouterr().out
+    file = tmp_path / "speed.json"
+    results = json.loads(file.read_text())
+    assert results["schema"] == 1
+    assert results["environments"][0]["versions"]["torch"]
+    assert {key: len(results[key]) for key in ("flops", "memory", "time")} == {"flops": 5, "memory": 5, "time": 3}
+    (base,) = [row for row in results["time"] if "source" in row["contenders"]]
+    assert (
+        [(turn["repeat"], turn["contender"]) for turn in base["turns"]]
+        == [
+            *(
+                (1, name) for name in (*NAMES[1:], NAMES[0])
+            ),  # the round before, which began with the first, is not counted
+            *((2, name) for name in (*NAMES[2:], *NAMES[:2])),
+        ]
+    )
+    assert [turn["turn"] for turn in base["turns"]] == list(range(1, 11))
+    assert all(
+        turn[clock] == pytest.approx(sum(part[clock] for part in turn["parts"].values()))
+        for turn in base["turns"]
+        for clock in ("wall", "processor")
+    )
+    assert {turn["contender"] for turn in base["turns"] if turn["extrapolated"]} == {"source"}
+    assert {row["verdict"] for row in results["bars"]} == {"not judged", "not measured"}
+    table = (tmp_path / "speed.md").read_text()
+    assert "source study's way *" in table and "* extrapolated" in table and "QUICK" in table
+    assert "source study's way *" in told
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+    # a setting that is missing is measured, no other
+    before, lost = copy.deepcopy(results), results["time"].pop(1)
+    file.write_text(json.dumps(results))
+    measured = []
+    original = speed.measure
+    monkeypatch.setattr(speed, "measure", lambda unit, *rest: measured.append(unit) or original(unit, *rest))
+    assert speed.main(command) == 0
+    assert [(unit.kind, unit.workload) for unit in measured] == [("time", Workload(**lost["workload"]))]
+    after = json.loads(file.read_text())
+    assert len(after["environments"]) == 2
+    assert after["time"][:2] == [before["time"][0], before["time"][2]]
+    assert after["time"][2]["environment"] == 1
+
+    capsys.readouterr()
+    assert speed.main([*command, "--repeats", "3"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {file}: measured with repeats 2, now 3; give --output another directory"
+    )
+
+
+def test_other_files_are_not_gone_on_with(tmp_path, capsys):
+    (tmp_path / "speed.json").write_text('{"schema": 0, "settings": {}}')
+    assert speed.main([*QUICK, "--output", str(tmp_path)]) == 2
+    assert "schema 0, expected 1" in capsys.readouterr().err
+    (tmp_path / "speed.json").write_text("[]")
+    assert speed.main([*QUICK, "--output", str(tmp_path)]) == 2
+    assert "not the results of benchmarks.speed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "gpt5"], "--sizes gpt5: expected gpt2, distilgpt2"),
+        (["--dtypes", "float8"], "--dtypes float8: expected float32, bfloat16"),
+        (["--contenders", "lora", "prefix"], "--contenders prefix: expected"),
+        (["--contenders", "lora", "lora"], "--contenders: lora is there twice"),
+        (["--batch-sizes", "0"], "--batch-sizes 0: expected at least 1"),
+        (["--repeats", "0"], "--repeats 0: expected at least 1"),
+        (["--lengths", "1000"], "--question-tokens 100 and answers of 1000: expected at most 1024 together"),
+        (["--device", "abacus"], "--device abacus: expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_bad_options_take_one_line(options, message, capsys):
+    assert speed.main(options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_unknown_options_take_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        speed.main(["--fast"])
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
