@@ -264,7 +264,7 @@ def main() -> int:
     except Exception as error:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         (directory / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         row = failed_row(config["method"], config["tuning"]["seed"], " ".join(reason.split()))
     write_json(directory / "metrics.json", row)
     return 0 if row["status"] == "success" else 1

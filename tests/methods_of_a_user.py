@@ -1,4 +1,4 @@
-"""Methods that a user might bring: `--methods tests.methods_of_a_user.broken`."""
+"""Methods and a reward that a user might bring: `--methods tests.methods_of_a_user.broken`."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def broken(model, tokenizer, pairs, config, observer=None):
 def killed(model, tokenizer, pairs, config, observer=None):
     """Is killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def not_a_number(questions, answers, rollout):
+    """A reward that is broken."""
+    return [float("nan")] * len(answers)

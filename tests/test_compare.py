@@ -172,6 +172,36 @@ def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
     assert "holds a comparison with another tuning" in capsys.readouterr().err
 
 
+def test_a_run_that_diverges_fails_and_keeps_its_last_good_adapter(command, tmp_path, monkeypatch, capsys):
+    only(monkeypatch)
+    options = [
+        "--reward",
+        "tests.methods_of_a_user.not_a_number",
+        "--advantage",
+        "none",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert compare.main(["--methods", "gan", *options, *command]) == 1
+    assert "gan, seed 0: failed: generator loss is nan: lower the learning rate; the weights are those after epoch" in (
+        capsys.readouterr().out
+    )
+    adapter = tmp_path / "out/runs/gan-seed0/adapter"
+    weights = load_file(adapter / "embedding_generator/adapter_model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+    assert any(weight.any() for name, weight in weights.items() if "output_layer" in name), "the likelihood steps' work"
+
+
+def test_the_health_of_a_run_is_drawn_and_its_warnings_stand_below_the_table(command, tmp_path, monkeypatch, capsys):
+    only(monkeypatch)
+    options = ["--reward", "constant", "--epochs", "6", "--output", str(tmp_path / "out")]
+    assert compare.main(["--methods", "gan", *command, *options]) == 0
+    assert "gan, seed 0: warning: step" in capsys.readouterr().out
+    run = tmp_path / "out/runs/gan-seed0"
+    assert (run / "health.png").stat().st_size > 0
+    assert any("got one reward" in warning for warning in json.loads((run / "metrics.json").read_text())["warnings"])
+
+
 def test_a_failing_method_leaves_the_others(command, tmp_path, monkeypatch, capfd):
     only(monkeypatch, "random-answer")
     methods = [f"tests.methods_of_a_user.{name}" for name in ("broken", "killed", "own")]

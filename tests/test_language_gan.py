@@ -144,6 +144,21 @@ def test_a_step_from_the_prefill_is_the_plain_step():
     assert rollout.prefill is None, "it is not valid after the update"
 
 
+def test_a_bfloat16_model_is_tuned_by_a_float32_adapter():
+    config = LanguageGANConfig(**SMALL)
+    gan = LanguageGAN(TINY_MODELS["gpt2"]().to(torch.bfloat16), tiny_tokenizer(), config)
+    assert {p.dtype for p in gan.parameters} == {torch.float32}
+    assert {p.dtype for _, p in frozen(gan)} == {torch.bfloat16}
+    batch = batch_of(gan)
+    rollout = gan.sample(batch, for_update=True)
+    scored = gan.policy.score(rollout, noise=rollout.noise)
+    assert scored.dtype == torch.float32
+    assert (scored - rollout.log_probs).abs().max() < 0.3, "bfloat16 rounds: log-probs come from scoring, not sampling"
+    before = hashes(trainable(gan))
+    gan.generator_step(batch, rollout)
+    assert hashes(trainable(gan)) != before
+
+
 def test_policy_gradient_raises_the_rewarded_answers():
     """With a reward for one letter and no anchor, that letter is written more often: the sign is right."""
 
