@@ -245,6 +245,12 @@ def test_the_regenerating_search_of_the_profile_is_a_search():
     assert seen == 4 * 2 * (LENGTH - 1)
 
 
+def test_the_profile_prints_ratios(capsys):
+    assert main(["--profile", "--completions", "1", "--batch-size", "4", "--sequences", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "copied states" in printed and "1.0 x" in printed and "regenerated, torch.multinomial" in printed
+
+
 # ---- runs
 
 

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked, settings = parse(arguments)
         if asked.profile:
-            profile(load_oracle(asked.oracle), settings, resolve_device(asked.device))
+            profile(settings, resolve_device(asked.device))
         else:
             benchmark(asked, settings)
     except UserError as error:

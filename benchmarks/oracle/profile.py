@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from benchmarks.environment import describe_device
 from benchmarks.grid import text_table
 from benchmarks.oracle.highway_cnn import HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, START, LSTMPolicy, as_batch, empty_batch
@@ -16,7 +17,7 @@ from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.training import adam, generator_step
 from gantune.data.batch import Batch
 from gantune.policy import MonteCarloSearch, Rollout, sample_tokens
-from gantune.seqgan import MonteCarloReward
+from gantune.seqgan import MonteCarloReward, Search
 
 REPEATS = 3
 
@@ -35,7 +36,7 @@ class Regenerating:
         self.policy, self.completions, self.draw = policy, completions, draw
 
     @torch.no_grad()
-    def __call__(self, rollout: Rollout):
+    def __call__(self, rollout: Rollout) -> Iterator[tuple[Tensor, Tensor, Batch]]:
         """See [`gantune.seqgan.Search`]."""
         rows = torch.arange(len(rollout), device=rollout.device)
         for length in range(1, LENGTH):
@@ -51,44 +52,63 @@ class Regenerating:
         return as_batch(torch.stack(columns, dim=1))
 
 
-def profile(oracle: LSTMPolicy, settings: OracleSettings, device: str) -> None:
-    """Time the three ways of a generator step in turn, several times over, and print medians and ratios."""
+class Timed:
+    """A search that adds up the seconds it spends on completions, apart from those that judge them.
+
+    Args:
+        search: what is timed.
+        clock: now, in seconds.
+    """
+
+    def __init__(self, search: Search, clock: Callable[[], float]) -> None:
+        self.search, self.clock, self.seconds = search, clock, 0.0
+
+    def __call__(self, rollout: Rollout) -> Iterator[tuple[Tensor, Tensor, Batch]]:
+        """See [`gantune.seqgan.Search`]."""
+        completions = iter(self.search(rollout))
+        while True:
+            started = self.clock()
+            chunk = next(completions, None)
+            self.seconds += self.clock() - started
+            if chunk is None:
+                return
+            yield chunk
+
+
+def profile(settings: OracleSettings, device: str) -> None:
+    """Time generator steps with each search in turn, several times over, and print medians and ratios."""
     torch.manual_seed(0)
     policy, discriminator = LSTMPolicy().to(device), HighwayCNN().to(device).eval()
     optimizer = adam(policy, 0.0)
+    number, rows = settings.completions, settings.max_rows
+
+    def clock() -> float:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     searches = {
-        "copied states": MonteCarloSearch(policy, settings.completions, max_rows=settings.max_rows),
-        "regenerated, our sampler": Regenerating(policy, settings.completions, sample_tokens),
-        "regenerated, torch.multinomial": Regenerating(
-            policy, settings.completions, lambda p: torch.multinomial(p, 1).squeeze(1)
-        ),
+        "copied states": MonteCarloSearch(policy, number, max_rows=rows),
+        "regenerated, our sampler": Regenerating(policy, number, sample_tokens),
+        "regenerated, torch.multinomial": Regenerating(policy, number, lambda p: torch.multinomial(p, 1).squeeze(1)),
     }
-    rounds: dict[str, list[float]] = {name: [] for name in searches}
+    steps: dict[str, list[float]] = {name: [] for name in searches}
     alone: dict[str, list[float]] = {name: [] for name in searches}
-
-    def seconds(call: Callable[[], object]) -> float:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        call()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
     for _ in range(REPEATS):
         for name, search in searches.items():
-            reward = MonteCarloReward(discriminator, "prob", search)
-            rounds[name].append(seconds(lambda reward=reward: generator_step(policy, optimizer, reward, settings)))
-            rollout = policy.rollout(empty_batch(settings.batch_size, policy.device), keep_state=True)
-            alone[name].append(seconds(lambda search=search, rollout=rollout: list(search(rollout))))
-    ours, ours_alone = (statistics.median(times["copied states"]) for times in (rounds, alone))
+            timed = Timed(search, clock)
+            started = clock()
+            generator_step(policy, optimizer, MonteCarloReward(discriminator, "prob", timed), settings)
+            steps[name].append(clock() - started)
+            alone[name].append(timed.seconds)
+    ours, ours_alone = (statistics.median(times["copied states"]) for times in (steps, alone))
     grid = [["search", "generator step", "ratio", "completions alone", "ratio"]]
     for name in searches:
-        step, search_alone = statistics.median(rounds[name]), statistics.median(alone[name])
-        cells = (f"{step:.2f} s", f"{step / ours:.1f} x", f"{search_alone:.2f} s", f"{search_alone / ours_alone:.1f} x")
+        step, completing = statistics.median(steps[name]), statistics.median(alone[name])
+        cells = (f"{step:.2f} s", f"{step / ours:.1f} x", f"{completing:.2f} s", f"{completing / ours_alone:.1f} x")
         grid.append([name, *cells])
     print(text_table(grid))
     print(
-        f"Medians of {REPEATS}, in turn; {settings.batch_size} sequences, N = {settings.completions}. A generator step "
-        "holds the discriminator's reading of all completions, which is the same work in every row."
+        f"Medians of {REPEATS}, in turn, on {describe_device(device)}; {settings.batch_size} sequences, "
+        f"N = {number}. A generator step holds the discriminator's reading of all completions, the same in every row."
     )
