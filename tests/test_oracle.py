@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.oracle.__main__ import main, parse
+from benchmarks.oracle.__main__ import TABLE, main, parse
 from benchmarks.oracle.bleu import CorpusBleu, self_bleu
 from benchmarks.oracle.highway_cnn import FILTERS, HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, VOCABULARY, LSTMPolicy, as_batch, empty_batch, load_oracle, nats_per_token
-from benchmarks.oracle.methods import World
+from benchmarks.oracle.methods import METHODS, World
 from benchmarks.oracle.profile import Regenerating
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.training import adam, discriminator_round, generator_step
@@ -293,7 +293,7 @@ def test_the_command_writes_a_table_and_keeps_what_is_finished(tmp_path, capsys,
     command = ["--methods", "random", "mle", "pg-bleu", "constant", "--seeds", "0", "--output", str(tmp_path / "out")]
     assert main([*command, *options]) == 0
     printed = capsys.readouterr().out
-    for word in ("uniform", "unigram", "mle, temperature 0.8", "pg-bleu", "NLL_test", "self-BLEU", "One seed"):
+    for word in ("uniform", "unigram", "mle, temperature 0.8", "pg-bleu", "NLL_test", "self-BLEU", "one seed has none"):
         assert word in printed
     content = json.loads((tmp_path / "out/oracle.json").read_text())
     assert content["rows"][0]["method"] == "uniform"
@@ -330,6 +330,10 @@ def test_bad_options_are_one_line(arguments, said, tmp_path, capsys):
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_the_table_has_every_method():
+    assert set(TABLE) == set(METHODS.names())
 
 
 def test_the_defaults_are_the_papers():

@@ -28,6 +28,7 @@ from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError
 
 SCHEMA = 1
+TABLE = ("oracle", "random", "mle", "pg-bleu", "seqgan", "constant", "shuffled")  # in this order
 
 
 @dataclass
@@ -37,8 +38,8 @@ class OracleArguments:
     _argument_group_name = "benchmark"
 
     methods: list[str] = field(
-        default_factory=lambda: ["oracle", "random", "mle", "pg-bleu", "seqgan", "constant", "shuffled"],
-        metadata={"help": f"rows of the table: {', '.join(METHODS.names())}"},
+        default_factory=lambda: list(TABLE),
+        metadata={"help": "rows of the table, in any order"},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
     oracle: str | None = field(
@@ -95,20 +96,26 @@ def claim(directory: Path, described: dict[str, Any]) -> None:
         write_json(file, described)
 
 
-def run(method: str, world: World, environment_: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of one method and seed; those of a finished run are read."""
+def run(method: str, world: World, environment_: dict[str, Any]) -> None:
+    """One method and seed, unless it is finished already."""
     file = world.directory / f"{method}.json"
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))["rows"]
-    torch.manual_seed(world.seed)
-    rows = [row | {"seed": world.seed} for row in METHODS.get(method)(world)]
-    write_json(file, {"environment": environment_, "rows": rows})
-    world.forget(method)
-    return rows
+    if not file.is_file():
+        torch.manual_seed(world.seed)
+        rows = [row | {"seed": world.seed} for row in METHODS.get(method)(world)]
+        write_json(file, {"environment": environment_, "rows": rows})
+        world.forget(method)
+
+
+def finished(directory: Path) -> list[dict[str, Any]]:
+    """The rows of everything that is finished in a directory, whoever ran it, by method and then by seed."""
+    files = [file for method in TABLE for file in sorted(directory.glob(f"seed*/{method}.json"))]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+    order = list(dict.fromkeys(row["method"] for row in rows))
+    return sorted(rows, key=lambda row: (order.index(row["method"]), row["seed"]))
 
 
 def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
-    """Run every method and seed, write the results, print the table."""
+    """Run every method and seed, write the results, print the table of all that is finished in the directory."""
     device = resolve_device(asked.device)
     oracle = load_oracle(asked.oracle)
     name = "published weights" if asked.oracle else "pinned N(0, 1) weights"
@@ -116,15 +123,15 @@ def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
     directory = Path(asked.output)
     claim(directory, described)
     print(f"oracle {name} | scale {asked.scale:g} | device {describe_device(device)}", file=sys.stderr)
-    rows: list[dict[str, Any]] = []
     for seed in asked.seeds:
         world = World(oracle, settings, seed, directory / f"seed{seed}", device)
         for method in asked.methods:
-            rows += run(method, world, environment(device, "float32", seed))
-            content = {"schema": SCHEMA, "settings": described, "command": sys.argv[1:], "rows": rows}
+            run(method, world, environment(device, "float32", seed))
+            content = {"schema": SCHEMA, "settings": described, "command": sys.argv[1:], "rows": finished(directory)}
             write_json(directory / "oracle.json", content)
+    rows = finished(directory)
     summary = summarise(rows)
-    said = notes(asked.scale, settings, len(asked.seeds), name)
+    said = notes(asked.scale, settings, name)
     write_atomically(directory / "oracle.md", "\n\n".join([table(summary, markdown=True), *said]) + "\n")
     if any("history" in row for row in rows):
         plot_learning_curves(rows, directory / "learning_curves.png")

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.environment import describe_device
 from benchmarks.grid import text_table
 from benchmarks.oracle.highway_cnn import HighwayCNN
-from benchmarks.oracle.lstm import LENGTH, START, LSTMPolicy, as_batch, empty_batch
+from benchmarks.oracle.lstm import LENGTH, START, LSTMPolicy, as_batch
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.training import adam, generator_step
 from gantune.data.batch import Batch

@@ -10,6 +10,7 @@ from benchmarks.intervals import mean_and_half_width
 from benchmarks.oracle.settings import OracleSettings
 
 COLUMNS = {
+    "seeds": ("seeds", "{:.0f}"),
     "nll_oracle": ("NLL_oracle", "{:.3f}"),
     "nll_test": ("NLL_test", "{:.3f}"),
     "distinct": ("distinct tokens", "{:.0f}"),
@@ -29,8 +30,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[fl
         for row in of_method:
             if "history" in row and method != "mle" and row["seed"] in starts:
                 row["gain"] = starts[row["seed"]] - row["nll_oracle"]
-        summary[method] = {}
-        for column in COLUMNS:
+        summary[method] = {"seeds": (len(of_method), None)}
+        for column in list(COLUMNS)[1:]:
             values = [row[column] for row in of_method if row.get(column) is not None]
             summary[method][column] = mean_and_half_width(values) if values else None
     return summary
@@ -54,7 +55,7 @@ def table(summary: Mapping[str, Mapping[str, Any]], markdown: bool = False) -> s
     return markdown_table(grid) if markdown else text_table(grid)
 
 
-def notes(scale: float, settings: OracleSettings, seeds: int, oracle: str) -> list[str]:
+def notes(scale: float, settings: OracleSettings, oracle: str) -> list[str]:
     """What has to be said beside the figures."""
     size = "the paper's size" if scale == 1 else f"scale {scale:g} of the paper's epochs and rounds"
     lines = [
@@ -66,8 +67,4 @@ def notes(scale: float, settings: OracleSettings, seeds: int, oracle: str) -> li
         "price of NLL_test and of diversity.",
         f"self-BLEU-{settings.bleu_order}: each sequence against all the others, itself not among them.",
     ]
-    if seeds > 1:
-        lines.append(f"Means over {seeds} seeds, ± half of the 95 % confidence interval (Student's t over seeds).")
-    else:
-        lines.append("One seed: no interval, and a difference between methods may be chance (--seeds 0 1 2).")
-    return lines
+    return [*lines, "Means over seeds, ± half of the 95 % confidence interval (Student's t); one seed has none."]
