@@ -129,15 +129,13 @@ class Gantune(Adversarial):
     def step(self, meter: Meter) -> None:
         """One rollout, an update of the discriminator, an update of the generator."""
         gan, policy = self.gan, self.gan.policy
-        calls = ((policy, "prefill"), (policy, "rollout"), (policy, "score_from"), (policy, "score"))
         with ExitStack() as held:
-            for owner, method in calls:
-                if hasattr(owner, method):
-                    held.enter_context(meter.wrapping(owner, method, method.removesuffix("_from")))
+            for method in ("prefill", "rollout", "score_from", "score"):
+                held.enter_context(meter.wrapping(policy, method, method.removesuffix("_from")))
             held.enter_context(meter.wrapping(torch.autograd, "backward", "backward"))
             held.enter_context(meter.wrapping(gan, "discriminator_step", "discriminator", whole=True))
             held.enter_context(meter.wrapping(gan, "_kl_to_base", "kl", whole=True))
-            rollout = gan.sample(self.batch)
+            rollout = gan.sample(self.batch, for_update=True)
             gan.discriminator_step(self.batch, rollout)
             gan.generator_step(self.batch, rollout)
 
@@ -158,8 +156,8 @@ class PlainPath(Adversarial):
             gan.discriminator_step(self.batch, rollout)
         rewards = gan.reward([], [], rollout)
         advantages = returns(rewards, rollout.answer_mask, config.discount, config.length_normalised)
-        with meter.part("kl"), torch.no_grad(), gan.model.disable_adapter():
-            gan.policy.score(rollout)
+        with meter.part("kl"):
+            gan._kl_to_base(rollout)
         with meter.part("score"):
             log_probs = gan.policy.score(rollout, noise=rollout.noise)
         with meter.part("backward"):
