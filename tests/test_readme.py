@@ -43,6 +43,21 @@ def test_figures_in_the_text_are_those_of_the_reference_runs(run, position):
     assert f"{ratios[1]:.1f}" == memory.split(" and ")[position]
 
 
+def test_the_table_of_the_synthetic_benchmark_is_the_reference_runs():
+    written = (REFERENCE / "oracle" / "oracle.md").read_text(encoding="utf-8").splitlines()
+    table = [line for line in README.splitlines() if line in written and line.startswith("|")]
+    assert len(table) == len([line for line in written if line.startswith("|")])
+    text = " ".join(README.split())
+    rows = json.loads((REFERENCE / "oracle" / "oracle.json").read_text(encoding="utf-8"))["rows"]
+    for epoch in (5, 10, 15):
+        values = [
+            next(row["nll_oracle"] for row in run["history"] if row["epoch"] == epoch)
+            for run in rows
+            if run["method"] == "mle"
+        ]
+        assert f"{sum(values) / len(values):.2f}" in text
+
+
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_blocks_parse_and_import_what_exists(block):
     for node in ast.walk(ast.parse(block)):
