@@ -22,6 +22,7 @@ import transformers
 
 from baselines import METHODS
 from benchmarks.arguments import Settings, parse
+from benchmarks.command import exit_status
 from benchmarks.environment import describe_device, resolve_device
 from benchmarks.grid import markdown_table, text_table
 from benchmarks.published import beside_published
@@ -246,18 +247,12 @@ def list_components() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0, 1 if a run failed, 2 for bad input, 130 if interrupted."""
     transformers.utils.logging.set_verbosity_error()
-    try:
+
+    def command() -> int | None:
         settings = parse(arguments)
-        if settings.comparison.list_components:
-            list_components()
-            return 0
-        return compare(settings)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command with the same --output goes on from here", file=sys.stderr)
-        return 130
+        return list_components() if settings.comparison.list_components else compare(settings)
+
+    return exit_status(command, "the same command with the same --output goes on from here")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.arguments import OneLineParser
+from benchmarks.command import exit_status
 from benchmarks.environment import describe_device, environment, resolve_device
 from benchmarks.oracle.learning_curves import plot_learning_curves
 from benchmarks.oracle.lstm import load_oracle
@@ -140,19 +141,15 @@ def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0, 2 for bad input, 130 if interrupted."""
-    try:
+
+    def command() -> None:
         asked, settings = parse(arguments)
         if asked.profile:
             profile(settings, resolve_device(asked.device))
         else:
             benchmark(asked, settings)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last evaluation", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(command, "the same command goes on from the last evaluation")
 
 
 if __name__ == "__main__":

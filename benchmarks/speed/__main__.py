@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.arguments import OneLineParser
+from benchmarks.command import exit_status
 from benchmarks.environment import describe_device, environment, resolve_device
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, silence_libraries, time_in_turns
@@ -142,15 +143,8 @@ def benchmark(settings: SpeedSettings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0, 2 for bad input, 130 if interrupted."""
-    try:
-        benchmark(parse(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with the settings that are missing", file=sys.stderr)
-        return 130
-    return 0
+    goes_on = "the same command goes on with the settings that are missing"
+    return exit_status(lambda: benchmark(parse(arguments)), goes_on)
 
 
 if __name__ == "__main__":
