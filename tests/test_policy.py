@@ -9,10 +9,10 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from gantune.data.batch import Batch, Pair
-from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy
 from tests.tiny_models import TINY_MODELS
+from tests.tiny_policies import moved_policy
 
 EOS, PAD = 2, 0
 BIAS = torch.zeros(97)
@@ -21,14 +21,8 @@ every_family = pytest.mark.parametrize("family", TINY_MODELS)
 
 
 def tuned(family):
-    """A tiny model with an adapter that has been moved away from zero, so that noise and adapter both count."""
-    torch.manual_seed(1)
-    model = get_peft_model(TINY_MODELS[family](), EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    return CausalLMPolicy(model, eos_token_id=EOS, pad_token_id=PAD)
+    """A policy of a tiny model of this family."""
+    return moved_policy(TINY_MODELS[family]())
 
 
 def questions(rows: int = 6) -> Batch:

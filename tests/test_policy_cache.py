@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import get_peft_model
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -16,11 +15,12 @@ from transformers import (
 )
 
 from gantune.data.batch import Batch
-from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
+from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy, Rollout
 from gantune.policy.cache import GrowingCache, GrowingLayer
 from tests.tiny_models import SHAPE, TINY_MODELS, build
+from tests.tiny_policies import moved_policy
 
 EOS, PAD, LONGEST = 2, 0, 10
 GREEDY = 1e-4  # a temperature at which the likeliest token takes all the probability
@@ -37,17 +37,8 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def tuned(name: str, end_bias: float = 0.0) -> CausalLMPolicy:
-    """A policy whose adapter is away from zero, so that the noise counts; `end_bias` makes the end token likelier."""
-    torch.manual_seed(1)
-    model = get_peft_model(MODELS[name](), EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    bias = torch.zeros(97)
-    bias[EOS] = end_bias
-    model.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits + bias)
-    return CausalLMPolicy(model, eos_token_id=EOS, pad_token_id=PAD)
+    """A policy of one of the models; `end_bias` makes the end token likelier."""
+    return moved_policy(MODELS[name](), end_bias)
 
 
 def questions() -> Batch:

@@ -6,16 +6,15 @@ import math
 
 import pytest
 import torch
-from peft import get_peft_model
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gantune.data.batch import Batch
-from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.policy import CausalLMPolicy, DelayedPolicy, MonteCarloSearch, Rollout, sample_tokens
 from gantune.seqgan import search_values
 from tests.enumeration import END, LENGTH, VOCABULARY, every_answer
 from tests.tiny_models import TINY_MODELS, build
+from tests.tiny_policies import moved_policy
 
 EOS, PAD = 2, 0
 
@@ -106,16 +105,7 @@ def test_values_of_prefixes_between_the_strides_are_those_of_the_next_one_search
 
 
 def tuned(end_bias: float = 2.0) -> CausalLMPolicy:
-    torch.manual_seed(1)
-    model = get_peft_model(TINY_MODELS["gpt2"](), EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    bias = torch.zeros(97)
-    bias[EOS] = end_bias
-    model.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits + bias)
-    return CausalLMPolicy(model, eos_token_id=EOS, pad_token_id=PAD)
+    return moved_policy(TINY_MODELS["gpt2"](), end_bias)
 
 
 def questions() -> Batch:

@@ -119,8 +119,7 @@ class LSTMPolicy(nn.Module):
                 hidden[:begun], cell[:begun] = moved
         completed = torch.empty_like(ids)
         completed[order] = ids
-        empty = ids.new_empty(len(ids), 0)
-        return Batch(empty, empty, completed, torch.ones_like(completed))
+        return as_batch(completed)
 
     def _step(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """The state after one more token, hidden and cell `[B, width]` each."""

@@ -153,7 +153,7 @@ class World:
 
         Args:
             name: of the method and its directory.
-            objective: `(world, policy, discriminator, search) -> reward`.
+            objective: `(world, discriminator, search) -> reward`.
             judged: whether a discriminator is trained beside the generator.
         """
         settings = self.settings
