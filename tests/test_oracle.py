@@ -207,10 +207,22 @@ def test_the_discriminator_has_the_papers_shape():
     assert torch.equal(cnn.penalty(), expected)
 
 
-def test_the_discriminator_learns_what_is_easy_to_tell():
+def test_the_discriminator_in_bfloat16_is_the_same_to_its_precision():
+    cnn = HighwayCNN().eval()
+    batch = as_batch(torch.randint(0, VOCABULARY, (64, LENGTH)))
+    exact = cnn.sequence_logits(batch)
+    cnn.bf16 = True
+    rounded = cnn.sequence_logits(batch)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().max() < 0.02 * exact.std()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_discriminator_learns_what_is_easy_to_tell(bf16):
     settings = OracleSettings(**SMALL)
     torch.manual_seed(0)
-    policy, cnn = LSTMPolicy(), HighwayCNN()
+    policy, cnn = LSTMPolicy(), HighwayCNN(bf16=bf16)
     real = torch.randint(0, 2, (64, LENGTH))  # the policy uses all 5000 tokens
     optimizer, steps = adam(cnn, 1e-3), []
     for _ in range(12):

@@ -23,10 +23,14 @@ class HighwayCNN(nn.Module):
         vocabulary: number of tokens.
         embedding_dim: width of the embedding.
         dropout: before the output, in training.
+        bf16: whether convolutions and highway compute in bfloat16 (autocast); weights and output stay in float32.
     """
 
-    def __init__(self, vocabulary: int = VOCABULARY, embedding_dim: int = 64, dropout: float = 0.25) -> None:
+    def __init__(
+        self, vocabulary: int = VOCABULARY, embedding_dim: int = 64, dropout: float = 0.25, bf16: bool = False
+    ) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.embedding = nn.Embedding(vocabulary, embedding_dim)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embedding_dim, filters, width) for width, filters in zip(WIDTHS, FILTERS, strict=True)
@@ -46,10 +50,11 @@ class HighwayCNN(nn.Module):
     def sequence_logits(self, batch: Batch) -> Tensor:
         """Logit of being the oracle's, `[B]`."""
         embedded = self.embedding(batch.answer_ids).transpose(1, 2)
-        features = torch.cat([F.relu(layer(embedded)).amax(dim=2) for layer in self.convolutions], dim=1)
-        gate = self.gate(features).sigmoid()
-        features = gate * F.relu(self.highway(features)) + (1 - gate) * features
-        scores = self.output(self.dropout(features))
+        with torch.autocast(embedded.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            features = torch.cat([F.relu(layer(embedded).amax(dim=2)) for layer in self.convolutions], dim=1)
+            gate = self.gate(features).sigmoid()
+            features = gate * F.relu(self.highway(features)) + (1 - gate) * features
+        scores = self.output(self.dropout(features.float()))
         return scores[:, 1] - scores[:, 0]
 
     def penalty(self) -> Tensor:

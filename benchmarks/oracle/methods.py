@@ -122,7 +122,7 @@ class World:
     def discriminator(self, policy: LSTMPolicy) -> tuple[HighwayCNN, torch.optim.Adam, float]:
         """The discriminator before the adversarial rounds, its optimiser, and the seconds of its training."""
         torch.manual_seed(self.seed)
-        discriminator = HighwayCNN().to(self.device).eval()
+        discriminator = HighwayCNN(bf16=self.settings.discriminator_bf16).to(self.device).eval()
         optimizer = adam(discriminator, self.settings.discriminator_learning_rate)
         parts = {"discriminator": discriminator, "optimizer": optimizer}
         loop = ResumableLoop(self.directory / "discriminator", self.settings.discriminator_rounds, parts)

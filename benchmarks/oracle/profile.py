@@ -78,7 +78,8 @@ class Timed:
 def profile(settings: OracleSettings, device: str) -> None:
     """Time generator steps with each search in turn, several times over, and print medians and ratios."""
     torch.manual_seed(0)
-    policy, discriminator = LSTMPolicy().to(device), HighwayCNN().to(device).eval()
+    policy = LSTMPolicy().to(device)
+    discriminator = HighwayCNN(bf16=settings.discriminator_bf16).to(device).eval()
     optimizer = adam(policy, 0.0)
     number, rows = settings.completions, settings.max_rows
 

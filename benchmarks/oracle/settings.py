@@ -18,6 +18,7 @@ class OracleSettings:
         discriminator_rounds: before the first adversarial round; fresh negatives in each.
         discriminator_epochs: over real and negative sequences in each of them.
         discriminator_learning_rate: Adam.
+        discriminator_bf16: whether it computes in bfloat16 (autocast); its weights stay in float32.
         adversarial_rounds: each a generator step and then discriminator rounds.
         discriminator_rounds_each: discriminator rounds of an adversarial one.
         learning_rate: of the policy gradient; Adam.
@@ -39,6 +40,7 @@ class OracleSettings:
     discriminator_rounds: int = field(default=50, metadata={"help": "rounds before the adversarial ones"})
     discriminator_epochs: int = field(default=3, metadata={"help": "epochs a discriminator round"})
     discriminator_learning_rate: float = field(default=1e-4, metadata={"help": "of the discriminator, Adam"})
+    discriminator_bf16: bool = field(default=False, metadata={"help": "the discriminator computes in bfloat16"})
     adversarial_rounds: int = field(default=200, metadata={"help": "rounds of one generator step each"})
     discriminator_rounds_each: int = field(default=5, metadata={"help": "discriminator rounds after each of them"})
     learning_rate: float = field(default=1e-2, metadata={"help": "of the policy gradient, Adam"})
@@ -62,7 +64,7 @@ class OracleSettings:
         """
         for name, value in vars(self).items():
             values = value if isinstance(value, list) else [value]
-            if any(isinstance(number, int | float) and number <= 0 for number in values):
+            if any(type(number) in (int, float) and number <= 0 for number in values):
                 raise UserError(f"--{name.replace('_', '-')} {value}: expected above 0")
         if self.sequences % self.batch_size:
             raise UserError(f"--sequences {self.sequences}: expected a multiple of --batch-size {self.batch_size}")

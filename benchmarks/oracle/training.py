@@ -59,8 +59,8 @@ def discriminator_round(
         right = 0
         orders = torch.randperm(len(real)), torch.randperm(len(real))
         for real_rows, negative_rows in zip(*(order.split(half) for order in orders), strict=True):
-            on_real = discriminator.sequence_logits(as_batch(real[real_rows]))
-            on_negative = discriminator.sequence_logits(as_batch(negatives[negative_rows]))
+            ids = torch.cat([real[real_rows], negatives[negative_rows]])
+            on_real, on_negative = discriminator.sequence_logits(as_batch(ids)).split(len(real_rows))
             loss = discriminator_loss(on_real, on_negative) + OUTPUT_PENALTY * discriminator.penalty()
             _step(optimizer, loss, float("inf"))
             right += int((on_real > 0).sum() + (on_negative < 0).sum())
