@@ -6,11 +6,10 @@ import dataclasses
 import itertools
 import json
 import logging
-import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
 
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, pad_token_id
@@ -33,8 +32,17 @@ from gantune.generators import GeneratorSpec, build_generator
 from gantune.kept_weights import KeptWeights
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
+from gantune.micro_batches import MicroBatches
 from gantune.observer import Observer, Silent
-from gantune.policy import CausalLMPolicy, DelayedPolicy, MonteCarloSearch, Prefill, Rollout
+from gantune.policy import (
+    CausalLMPolicy,
+    DelayedPolicy,
+    MonteCarloSearch,
+    Prefill,
+    Rollout,
+    checkpoint_layers,
+    concatenate,
+)
 from gantune.seqgan import (
     ADVANTAGES,
     REWARDS,
@@ -47,6 +55,7 @@ from gantune.seqgan import (
     returns,
 )
 from gantune.tuning import encode_training_pairs
+from gantune.updates import update
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +114,9 @@ class LanguageGAN:
         self.model, self.tokenizer = tuned, tokenizer
         self.pad_token_id = pad_token_id(tokenizer)
         self.policy = CausalLMPolicy(tuned, tokenizer.eos_token_id, self.pad_token_id)
+        self.micro_batches = MicroBatches(config.micro_batch_size or None)
+        if config.gradient_checkpointing:
+            checkpoint_layers(tuned)
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
         self.discriminator: Discriminator = made.to(model.device).eval()  # it judges without dropout
@@ -122,9 +134,9 @@ class LanguageGAN:
                 f"--samples-per-question {config.samples_per_question}: advantage {config.advantage!r} compares the "
                 f"samples of a question, expected at least {self.advantage.min_samples}"
             )
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.discriminator_learning_rate
+            self.discriminator.parameters(), lr=config.discriminator_learning_rate, fused=True
         )
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
         self.held_out: tuple[Batch, Rollout] | None = None
@@ -214,9 +226,9 @@ class LanguageGAN:
         Returns:
             `loss`, in nats a token, and `gradient_norm` before clipping.
         """
-        (loss,), norm = self._update(self.optimizer, [self._likelihood(batch)], "likelihood loss")
-        self._after_update()
-        return {"loss": loss, "gradient_norm": norm}
+        noise = self.policy.draw_noise(len(batch))
+        losses, norm = self._step(batch, lambda: self._likelihood_losses(batch, noise), "likelihood loss")
+        return {"loss": losses["likelihood"], "gradient_norm": norm}
 
     def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
         """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
@@ -237,7 +249,7 @@ class LanguageGAN:
         if rollout is None:
             rollout = self.sample(batch, for_update=True)
         mask = rollout.answer_mask
-        rewards = self._rewards(rollout)
+        rewards = self.micro_batches.run(len(batch), lambda: self._rewards(rollout))
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
             dense = rewards * mask
@@ -245,16 +257,11 @@ class LanguageGAN:
             dense = returns(rewards, mask, config.discount, config.length_normalised)
         advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
         kl = self._kl_to_base(rollout)
-        parts = -(-len(rollout) // len(batch))
-        losses, norm = self._update(
-            self.optimizer, self._generator_losses(batch, rollout, advantages), "generator loss", rollout.prefill
-        )
-        rollout.prefill = None  # of weights that are no more
-        self._after_update()
+        losses, norm = self._step(batch, lambda: self._generator_losses(batch, rollout, advantages), "generator loss")
         return {
-            "loss": sum(losses),
-            "likelihood": sum(losses[parts:]),
-            "policy_gradient": sum(losses[:parts]),
+            "loss": sum(losses.values()),
+            "likelihood": losses.get("likelihood", 0.0),
+            "policy_gradient": losses["policy_gradient"],
             "gradient_norm": norm,
             "kl": kl,
         } | rollout_health(
@@ -304,7 +311,8 @@ class LanguageGAN:
         accuracy = 0.5 * (figures["discriminator_accuracy_real"] + figures["discriminator_accuracy_generated"])
         figures = {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy} | figures
         if accuracy <= config.max_discriminator_accuracy:
-            _, norm = self._update(self.discriminator_optimizer, [loss], "discriminator loss")
+            name = "discriminator loss"
+            _, norm = update(self.discriminator_optimizer, [(name, loss)], config.max_grad_norm, name)
             figures["discriminator_gradient_norm"] = norm
         if self.held_out is not None:
             with torch.no_grad():
@@ -320,15 +328,7 @@ class LanguageGAN:
             for_update: read the questions with a gradient, once for sampling and scoring, and let a Monte-Carlo search
                 go on from the answers' prefixes: what [`generator_step`] makes use of.
         """
-        searching = getattr(self.reward, "searches", False) and self.delayed is None
-        rollout = self.policy.rollout(
-            batch,
-            max_new_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
-            samples_per_prompt=self.config.samples_per_question,
-            keep_state=for_update and searching,
-            prefill=self.policy.prefill(batch, self.policy.draw_noise(len(batch))) if for_update else None,
-        )
+        rollout = self.micro_batches.run(len(batch), lambda: self._sample(batch, for_update))
         self.replay.append(rollout.without_state())
         return rollout
 
@@ -411,12 +411,33 @@ class LanguageGAN:
         shuffled = random.Random(config.seed).sample(encoded, len(encoded))
         return shuffled[held_out:], shuffled[:held_out]
 
-    def _likelihood(self, batch: Batch) -> Tensor:
-        log_probs = self.policy.score(batch, noise=self.policy.draw_noise(len(batch)))
-        return likelihood_loss(log_probs, batch.answer_mask)
+    def _sample(self, batch: Batch, for_update: bool) -> Rollout:
+        whole = self.micro_batches.whole(len(batch))
+        searching = getattr(self.reward, "searches", False) and self.delayed is None
+        with_gradient = for_update and whole and not self.config.gradient_checkpointing
+        parts = [batch.rows(start, stop) for start, stop in self.micro_batches.of(len(batch))]
+        rollouts = [
+            self.policy.rollout(
+                part,
+                max_new_tokens=self.config.max_new_tokens,
+                temperature=self.config.temperature,
+                samples_per_prompt=self.config.samples_per_question,
+                keep_state=for_update and whole and searching,
+                prefill=self.policy.prefill(part, self.policy.draw_noise(len(part))) if with_gradient else None,
+            )
+            for part in parts
+        ]
+        return rollouts[0] if whole else concatenate(rollouts, self.pad_token_id)
 
     def _rewards(self, rollout: Rollout) -> Tensor:
-        """The reward as a tensor, `[B]` or `[B, T]`."""
+        """The reward as a tensor, `[B]` or `[B, T]`; one that searches is computed on parts of the rows."""
+        k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
+        if getattr(self.reward, "searches", False) and not self.micro_batches.whole(questions):
+            parts = [rollout.rows(start * k, stop * k) for start, stop in self.micro_batches.of(questions)]
+            return torch.cat([self._reward(part) for part in parts])
+        return self._reward(rollout)
+
+    def _reward(self, rollout: Rollout) -> Tensor:
         answers = self.tokenizer.batch_decode(
             [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)],
             skip_special_tokens=True,
@@ -424,11 +445,6 @@ class LanguageGAN:
         questions = [pair.question for pair in rollout.pairs or ()]
         rewards = self.reward(questions, [answer.strip() for answer in answers], rollout)
         return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
-
-    def _after_update(self) -> None:
-        """What follows each step of the generator."""
-        if self.delayed is not None:
-            self.delayed.update()
 
     @torch.no_grad()
     def _kl_to_base(self, rollout: Rollout) -> float:
@@ -466,61 +482,69 @@ class LanguageGAN:
         for batch, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
             yield self.discriminator_step(batch, rollout)
 
-    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[Tensor]:
-        """The policy-gradient loss in parts of a batch's rows, so that one part's graph lives at a time; the anchor."""
-        config, rows, prefill = self.config, len(batch), rollout.prefill
-        questions = torch.arange(len(rollout), device=rollout.device) // rollout.samples_per_prompt
-        weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
-        for start in range(0, len(rollout), rows):
-            part = rollout.rows(start, start + rows)
-            if prefill is None:
-                log_probs = self.policy.score(part, noise=part.noise, temperature=part.temperature)
-            else:
-                log_probs = self.policy.score_from(prefill, part, questions[start : start + rows], part.temperature)
-            loss = policy_gradient_loss(log_probs, advantages[start : start + rows], part.answer_mask)
-            yield weight * len(part) * loss
-        if not config.likelihood_weight:
-            return
-        if prefill is None:
-            yield config.likelihood_weight * self._likelihood(batch)
-        else:
-            log_probs = self.policy.score_from(prefill, batch, torch.arange(rows, device=batch.device))
-            yield config.likelihood_weight * likelihood_loss(log_probs, batch.answer_mask)
+    def _likelihood_losses(self, batch: Batch, noise: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        """The likelihood loss in parts, one a micro-batch."""
+        for start, stop in self.micro_batches.of(len(batch)):
+            part = batch.rows(start, stop)
+            log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
+            yield "likelihood", _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
 
-    def _update(
-        self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], name: str, prefill: Prefill | None = None
-    ) -> tuple[list[float], float]:
-        """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time.
+    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The policy-gradient loss and the anchor in parts, so that one part's graph lives at a time.
 
-        Args:
-            optimizer: of the network that is stepped.
-            losses: scalars.
-            name: of their sum, for what goes wrong.
-            prefill: what they were computed from, to carry their gradients on to the questions.
-
-        Returns:
-            Their values, and the norm of the gradient before clipping.
+        A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
+        with gradient checkpointing each part is a pass of its own.
         """
-        optimizer.zero_grad(set_to_none=True)
-        values = []
-        for loss in losses:
-            values.append(loss.item())
-            if not math.isfinite(values[-1]):
-                raise FloatingPointError(f"{name} is {values[-1]}: lower the learning rate")
-            loss.backward()
-        if prefill is not None:
-            prefill.backward()
-        (group,) = optimizer.param_groups
-        norm = nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient of the {name} is {norm}: lower the learning rate")
-        optimizer.step()
-        return values, norm
+        config, k = self.config, rollout.samples_per_prompt
+        weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
+        for start, stop in self.micro_batches.of(len(batch)):
+            questions, rows = batch.rows(start, stop), stop - start
+            noise = None if rollout.noise is None else rollout.noise[start * k : stop * k : k]
+            prefill, rollout.prefill = rollout.prefill, None  # of weights that are no more after this
+            if config.gradient_checkpointing:
+                prefill = None
+            elif prefill is None or not prefill.is_of(questions):
+                prefill = self.policy.prefill(questions, noise)
+            for first in range(start * k, stop * k, rows):
+                part = rollout.rows(first, first + rows)
+                of = torch.arange(first, first + rows, device=part.device) // k - start
+                log_probs = self._score(part, prefill, of, part.noise, part.temperature)
+                loss = policy_gradient_loss(log_probs, advantages[first : first + rows], part.answer_mask)
+                yield "policy_gradient", weight * len(part) * loss
+            if config.likelihood_weight:
+                log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)
+                loss = likelihood_loss(log_probs, questions.answer_mask)
+                yield "likelihood", config.likelihood_weight * _share(questions, batch) * loss
+            if prefill is not None:
+                prefill.backward()
+
+    def _score(
+        self, batch: Batch, prefill: Prefill | None, rows: Tensor, noise: Tensor | None, temperature: float = 1.0
+    ) -> Tensor:
+        """Log-probs of answers: from these rows of the prefill, or by a pass of its own without one."""
+        if prefill is None:
+            return self.policy.score(batch, noise=noise, temperature=temperature)
+        return self.policy.score_from(prefill, batch, rows, temperature)
+
+    def _step(
+        self, batch: Batch, losses: Callable[[], Iterator[tuple[str, Tensor]]], name: str
+    ) -> tuple[dict[str, float], float]:
+        """One step of the generator's optimiser; see [`update`]."""
+        limit = self.config.max_grad_norm
+        figures = self.micro_batches.run(len(batch), lambda: update(self.optimizer, losses(), limit, name))
+        if self.delayed is not None:
+            self.delayed.update()
+        return figures
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
-        losses = encoded_losses(self.policy, validation, self.config.batch_size)
+        losses = encoded_losses(self.policy, validation, self.micro_batches.size or self.config.batch_size)
         return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
+
+
+def _share(part: Batch, batch: Batch) -> float:
+    """Share of the answer tokens of `batch` that are in `part`."""
+    return (part.answer_mask.sum() / batch.answer_mask.sum()).item()
 
 
 def _accuracies(real: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor]) -> dict[str, float]:

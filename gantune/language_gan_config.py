@@ -149,7 +149,13 @@ class LanguageGANConfig(TuningConfig):
                         "samples_per_question", "discriminator_warmup_rollouts",
                         "search_completions", "search_stride", "search_rows")  # fmt: skip
         above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
-        not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight", "adversarial_weight")
+        not_negative = (
+            "micro_batch_size",
+            "discriminator_warmup_steps",
+            "replay_rollouts",
+            "likelihood_weight",
+            "adversarial_weight",
+        )
         for names, holds, expected in (
             (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),
             (at_least_one, lambda value: value >= 1, "at least 1"),

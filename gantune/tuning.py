@@ -30,6 +30,12 @@ class TuningConfig:
         max_prompt_tokens: longest question, template included.
         max_new_tokens: longest answer, in training and in generation.
         too_long: what happens to longer training pairs.
+
+    > Parameters that trade time for memory, with the same gradient
+
+    Args:
+        micro_batch_size: pairs that pass through the model at once; 0 for all of a step. Halved when memory runs out.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
     """
 
     _argument_group_name = "training, the same for every method"
@@ -49,6 +55,13 @@ class TuningConfig:
             "help": "training pairs over the limits: cut to them (a cut answer has no end), left out, or refused; "
             "their number is always printed"
         },
+    )
+    micro_batch_size: int = field(
+        default=0,
+        metadata={"help": "pairs at once, their gradients added up to those of a step (0: all); halved out of memory"},
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "less memory for more time: compute activations again in the backward pass"}
     )
 
 

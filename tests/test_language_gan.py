@@ -17,6 +17,7 @@ from gantune.errors import UserError
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
+from gantune.micro_batches import MicroBatches
 from gantune.observer import Silent
 from gantune.seqgan import policy_gradient_loss
 from tests.tiny_models import TINY_MODELS
@@ -99,8 +100,7 @@ def test_generator_step_follows_the_gradient_of_its_loss():
     gan = build(advantage="none", reward="sequence", max_grad_norm=1e9)
     batch = batch_of(gan)
     rollout = gan.sample(batch)
-    noise = torch.zeros(len(batch), 100)
-    gan.policy.draw_noise = lambda rows: noise  # of the anchor
+    noise = rollout.noise[:: rollout.samples_per_prompt]  # of the anchor, too
     rewards = 2 * gan.discriminator.sequence_logits(rollout).sigmoid() - 1
     log_probs = gan.policy.score(rollout, noise=rollout.noise)
     loss = policy_gradient_loss(log_probs, rewards[:, None].expand_as(log_probs), rollout.answer_mask) / 12
@@ -117,31 +117,32 @@ def test_generator_step_follows_the_gradient_of_its_loss():
     assert any(exact.abs().max() > 1e-4 for exact in expected)
 
 
-def test_a_step_from_the_prefill_is_the_plain_step():
-    """Questions read once, answers scored in one block, anchor included: the same gradient as by full passes."""
-    gan = build(generator="embedding+lora", max_grad_norm=1e9)
+def gradient_of_a_step(spoil=None, **settings):
+    """Gradients and figures of a generator step on answers that depend on nothing but the seed."""
+    gan = build(generator="embedding+lora", max_grad_norm=1e9, **settings)
     batch = batch_of(gan)
+    torch.manual_seed(1)
     with torch.no_grad():
         for parameter in gan.parameters:
             parameter.add_(0.1 * torch.randn_like(parameter))
+    micro_batches, gan.micro_batches = gan.micro_batches, MicroBatches()
     rollout = gan.sample(batch, for_update=True)
-    noise = rollout.noise[:: rollout.samples_per_prompt]
-    gan.policy.draw_noise = lambda rows: noise  # of the anchor, for the plain step
-    state = [p.detach().clone() for p in gan.parameters]
-    gradients = []
-    for drawn in (rollout, rollout.without_state()):
-        assert (drawn.prefill is None) == bool(gradients)
-        figures = gan.generator_step(batch, drawn)
-        gradients.append(([p.grad.clone() for p in gan.parameters], figures))
-        with torch.no_grad():
-            for parameter, before in zip(gan.parameters, state, strict=True):
-                parameter.copy_(before)
-    (ours, our_figures), (plain, plain_figures) = gradients
+    gan.micro_batches = micro_batches
+    if spoil is not None:
+        spoil(gan)
+    figures = gan.generator_step(batch, rollout)
+    assert rollout.prefill is None, "it is not valid after the update"
+    return [p.grad.clone() for p in gan.parameters], figures
+
+
+def test_a_step_from_the_prefill_is_the_plain_step():
+    """Questions read once, answers scored in one block, anchor included: the same gradient as by full passes."""
+    ours, our_figures = gradient_of_a_step()
+    plain, plain_figures = gradient_of_a_step(gradient_checkpointing=True)
     for a, b in zip(ours, plain, strict=True):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max() + 1e-9
     for name in ("loss", "likelihood", "policy_gradient", "kl"):
         assert our_figures[name] == pytest.approx(plain_figures[name], rel=1e-4, abs=1e-6)
-    assert rollout.prefill is None, "it is not valid after the update"
 
 
 def test_a_bfloat16_model_is_tuned_by_a_float32_adapter():

@@ -1,9 +1,10 @@
 """Policies over answer tokens, their rollouts, and the search that completes prefixes."""
 
 from gantune.policy.causal_lm import CausalLMPolicy
+from gantune.policy.checkpointing import checkpoint_layers
 from gantune.policy.delayed import DelayedPolicy
 from gantune.policy.prefill import Prefill
-from gantune.policy.rollout import Policy, Rollout
+from gantune.policy.rollout import Policy, Rollout, concatenate
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
 
@@ -15,5 +16,7 @@ __all__ = [
     "Policy",
     "Prefill",
     "Rollout",
+    "checkpoint_layers",
+    "concatenate",
     "sample_tokens",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 
@@ -48,6 +51,33 @@ class Rollout(Batch):
     def without_state(self) -> Rollout:
         """The same answers without state and prefill, ready to be kept."""
         return replace(self, state=None, prefill=None)
+
+
+def concatenate(rollouts: Sequence[Rollout], pad_token_id: int) -> Rollout:
+    """Rollouts of one policy, alike in temperature and samples a prompt, below each other; without their states.
+
+    Args:
+        rollouts: at least one; prompts of equal width P.
+        pad_token_id: fills up answers that are shorter than the longest.
+    """
+    longest = max(rollout.answer_ids.shape[1] for rollout in rollouts)
+
+    def widened(tensor: Tensor, value: float) -> Tensor:
+        return F.pad(tensor, (0, longest - tensor.shape[1]), value=value)
+
+    first = rollouts[0]
+    return replace(
+        first,
+        prompt_ids=torch.cat([rollout.prompt_ids for rollout in rollouts]),
+        prompt_mask=torch.cat([rollout.prompt_mask for rollout in rollouts]),
+        answer_ids=torch.cat([widened(rollout.answer_ids, pad_token_id) for rollout in rollouts]),
+        answer_mask=torch.cat([widened(rollout.answer_mask, 0) for rollout in rollouts]),
+        log_probs=torch.cat([widened(rollout.log_probs, 0) for rollout in rollouts]),
+        pairs=first.pairs and tuple(pair for rollout in rollouts for pair in rollout.pairs),
+        noise=None if first.noise is None else torch.cat([rollout.noise for rollout in rollouts]),
+        state=None,
+        prefill=None,
+    )
 
 
 class Policy(Protocol):

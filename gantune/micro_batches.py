@@ -1,0 +1,72 @@
+"""Rows that pass through the model at once: fewer whenever memory runs out, with the batch and its gradient kept."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from gantune.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class MicroBatches:
+    """Cuts batches into parts whose gradients are added up, after `accelerate.find_executable_batch_size`.
+
+    Args:
+        size: most rows a part; None for all of a batch.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+
+    def of(self, rows: int) -> Iterator[tuple[int, int]]:
+        """First row, and the one after the last, of each part of a batch of so many rows."""
+        size = self.size or rows
+        for start in range(0, rows, size):
+            yield start, min(start + size, rows)
+
+    def whole(self, rows: int) -> bool:
+        """Whether a batch of so many rows is one part."""
+        return self.size is None or rows <= self.size
+
+    def run(self, rows: int, step: Callable[[], Result]) -> Result:
+        """`step()`; each time it runs out of memory, again from the same random state with parts of half the size.
+
+        Args:
+            rows: of the batch that it is about.
+            step: cuts its batch by [`of`].
+
+        Raises:
+            UserError: if memory does not suffice for one row.
+        """
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        python_state, state = random.getstate(), torch.get_rng_state()
+        device_states = [torch.cuda.get_rng_state(device) for device in devices]
+        while True:
+            try:
+                return step()
+            except (RuntimeError, MemoryError) as error:
+                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                    raise
+                if self.size == 1 or rows == 1:
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    raise UserError(
+                        f"out of memory with one row at a time ({reason}): set --gradient-checkpointing true, or lower "
+                        "--samples-per-question, --max-new-tokens or --max-prompt-tokens"
+                    ) from None
+            # After the handler, so that the failed step's tensors are not kept by its traceback.
+            self.size = -(-min(self.size or rows, rows) // 2)
+            logger.warning("out of memory: going on with %d rows at a time, the batch stays as it is", self.size)
+            clear_device_cache(garbage_collection=True)
+            random.setstate(python_state)
+            torch.set_rng_state(state)
+            for device, device_state in zip(devices, device_states, strict=True):
+                torch.cuda.set_rng_state(device_state, device)
