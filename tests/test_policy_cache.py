@@ -17,7 +17,7 @@ from transformers import (
 from gantune.data.batch import Batch
 from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
-from gantune.policy import CausalLMPolicy, Rollout
+from gantune.policy import CausalLMPolicy, Rollout, decoding
 from gantune.policy.cache import GrowingCache, GrowingLayer
 from tests.tiny_models import SHAPE, TINY_MODELS, build
 from tests.tiny_policies import moved_policy
@@ -108,6 +108,29 @@ def test_sampled_log_probs_are_those_of_scoring(name):
         rollout = policy.rollout(questions(), max_new_tokens=12, samples_per_prompt=4, keep_state=keep_state)
         assert (policy.score(rollout, noise=rollout.noise) - rollout.log_probs).abs().max() < 1e-5
         assert rollout.answer_mask.sum(1).min() < rollout.answer_mask.sum(1).max()
+
+
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_looking_rarely_for_ends_samples_the_same(monkeypatch, keep_state):
+    policy = tuned("gpt2", end_bias=5.0)
+    torch.manual_seed(5)
+    noise = policy.draw_noise(3)
+    monkeypatch.setattr(policy, "draw_noise", lambda rows: noise)
+    drawn = []
+    for every in (1, 3, 100):
+        monkeypatch.setitem(decoding.CHECK_EVERY, "cpu", every)
+        torch.manual_seed(0)
+        with monkeypatch.context() as patched:  # one number decides a token, whichever rows are decoded along
+            patched.setattr(decoding, "sample_tokens", lambda p: (p.cumsum(dim=1) < 0.3).sum(dim=1))
+            drawn.append(policy.rollout(questions(), max_new_tokens=12, keep_state=keep_state))
+    first = drawn[0]
+    assert 1 < first.answer_mask.sum(dim=1).min() < first.answer_mask.sum(dim=1).max()
+    for other in drawn[1:]:
+        assert torch.equal(other.answer_ids, first.answer_ids) and torch.equal(other.answer_mask, first.answer_mask)
+        assert torch.allclose(other.log_probs, first.log_probs, atol=1e-5)
+        if keep_state:
+            rows, lengths = torch.arange(3), torch.ones(3, dtype=torch.long)
+            assert policy.complete(policy.prepare(other), rows, lengths).answer_ids.shape[0] == 3
 
 
 @every_model
