@@ -49,6 +49,7 @@ from gantune.seqgan import (
     TRANSFORMS,
     Reward,
     build_reward,
+    clipped_policy_gradient_loss,
     discriminator_loss,
     likelihood_loss,
     policy_gradient_loss,
@@ -198,8 +199,7 @@ class LanguageGAN:
 
         observer.on_begin(total + (config.discriminator_warmup_steps if warmup < total else 0), self.model)
         for epoch in range(1, config.epochs + 1):
-            for batch in batches(training, config.batch_size, self.pad_token_id, config.seed, epoch):
-                batch = batch.to(self.model.device)
+            for batch in self._batches(training, epoch):
                 started = time.perf_counter()
                 if step == warmup:
                     checkpoints.offer(epoch - 1, self._validation_loss(validation))
@@ -231,9 +231,11 @@ class LanguageGAN:
         return {"loss": losses["likelihood"], "gradient_norm": norm}
 
     def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
-        """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
+        """A policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
 
         The policy gradient is divided by `max_new_tokens`, a constant, so that both terms are of the order of a token.
+        Of `updates_per_rollout` updates, all after the first weight the answers by importance, clipped; the figures
+        are those of the first.
 
         Args:
             batch: questions and true answers.
@@ -257,7 +259,16 @@ class LanguageGAN:
             dense = returns(rewards, mask, config.discount, config.length_normalised)
         advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
         kl = self._kl_to_base(rollout)
-        losses, norm = self._step(batch, lambda: self._generator_losses(batch, rollout, advantages), "generator loss")
+        behaviour = torch.zeros_like(rollout.log_probs)  # by scoring: sampling may have rounded more
+        steps = [
+            self._step(
+                batch,
+                lambda repeated=repeated: self._generator_losses(batch, rollout, advantages, behaviour, repeated),
+                "generator loss",
+            )
+            for repeated in range(config.updates_per_rollout)
+        ]
+        losses, norm = steps[0]
         return {
             "loss": sum(losses.values()),
             "likelihood": losses.get("likelihood", 0.0),
@@ -411,6 +422,13 @@ class LanguageGAN:
         shuffled = random.Random(config.seed).sample(encoded, len(encoded))
         return shuffled[held_out:], shuffled[:held_out]
 
+    def _batches(self, training: list[EncodedPair], epoch: int) -> Iterator[Batch]:
+        config = self.config
+        drawn = batches(
+            training, config.batch_size, self.pad_token_id, config.seed, epoch, group_by_length=config.group_by_length
+        )
+        return (batch.to(self.model.device) for batch in drawn)
+
     def _sample(self, batch: Batch, for_update: bool) -> Rollout:
         whole = self.micro_batches.whole(len(batch))
         searching = getattr(self.reward, "searches", False) and self.delayed is None
@@ -476,8 +494,7 @@ class LanguageGAN:
         config = self.config
         if not config.discriminator_warmup_steps:
             return
-        drawn = batches(training, config.batch_size, self.pad_token_id, config.seed, epoch=0)
-        drawn = [batch.to(self.model.device) for batch in itertools.islice(drawn, config.discriminator_warmup_rollouts)]
+        drawn = itertools.islice(self._batches(training, epoch=0), config.discriminator_warmup_rollouts)
         ready = [(batch, self.sample(batch)) for batch in drawn]
         for batch, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
             yield self.discriminator_step(batch, rollout)
@@ -489,11 +506,14 @@ class LanguageGAN:
             log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
             yield "likelihood", _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
 
-    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def _generator_losses(
+        self, batch: Batch, rollout: Rollout, advantages: Tensor, behaviour: Tensor, repeated: int
+    ) -> Iterator[tuple[str, Tensor]]:
         """The policy-gradient loss and the anchor in parts, so that one part's graph lives at a time.
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
-        with gradient checkpointing each part is a pass of its own.
+        with gradient checkpointing each part is a pass of its own. The first time, `behaviour` is filled with the
+        log-probs of the policy that sampled; a repeated time weights by them.
         """
         config, k = self.config, rollout.samples_per_prompt
         weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
@@ -509,7 +529,12 @@ class LanguageGAN:
                 part = rollout.rows(first, first + rows)
                 of = torch.arange(first, first + rows, device=part.device) // k - start
                 log_probs = self._score(part, prefill, of, part.noise, part.temperature)
-                loss = policy_gradient_loss(log_probs, advantages[first : first + rows], part.answer_mask)
+                rewarded, old = advantages[first : first + rows], behaviour[first : first + rows]
+                if repeated:
+                    loss = clipped_policy_gradient_loss(log_probs, old, rewarded, part.answer_mask, config.clip_range)
+                else:
+                    old.copy_(log_probs.detach())
+                    loss = policy_gradient_loss(log_probs, rewarded, part.answer_mask)
                 yield "policy_gradient", weight * len(part) * loss
             if config.likelihood_weight:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)

@@ -31,10 +31,12 @@ class TuningConfig:
         max_new_tokens: longest answer, in training and in generation.
         too_long: what happens to longer training pairs.
 
-    > Parameters that trade time for memory, with the same gradient
+    > Parameters that control speed and memory
 
     Args:
-        micro_batch_size: pairs that pass through the model at once; 0 for all of a step. Halved when memory runs out.
+        group_by_length: put pairs of similar length into one step, for less padding; other pairs meet in a step then.
+        micro_batch_size: pairs that pass through the model at once, with the same gradient; 0 for all of a step. Halved
+            when memory runs out.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
     """
 
@@ -55,6 +57,9 @@ class TuningConfig:
             "help": "training pairs over the limits: cut to them (a cut answer has no end), left out, or refused; "
             "their number is always printed"
         },
+    )
+    group_by_length: bool = field(
+        default=False, metadata={"help": "put pairs of similar length into one step, for less padding"}
     )
     micro_batch_size: int = field(
         default=0,

@@ -18,6 +18,7 @@ from gantune.data import (
     collate_prompts,
     encode_pairs,
     epoch_order,
+    grouped_by_length,
     likelihood_inputs,
     load_pairs,
     pad_token_id,
@@ -260,3 +261,16 @@ def test_the_whole_of_tofu_with_a_pretrained_tokenizer():
         assert (labels != -100).sum() == batch.answer_mask.sum()
         assert ((labels == eos).sum(dim=1) == 1).all()
     assert seen == 4000
+
+
+def test_rows_of_similar_length_share_a_batch():
+    lengths = [i % 17 for i in range(1, 404)]
+    order = epoch_order(403, seed=0, epoch=1)
+    grouped = grouped_by_length(order, lengths, 4, seed=0, epoch=1)
+    assert sorted(grouped) == list(range(403))
+    spans = [max(part) - min(part) for part in ([lengths[i] for i in grouped[s : s + 4]] for s in range(0, 400, 4))]
+    assert sum(spans) / len(spans) < 1.5
+    firsts = [lengths[grouped[s]] for s in range(0, 400, 4)]
+    assert firsts != sorted(firsts) and firsts != sorted(firsts, reverse=True), "batches come in random order"
+    assert grouped != grouped_by_length(order, lengths, 4, seed=0, epoch=2)
+    assert [grouped_by_length([1, 0, 2], [5, 9, 1], 2, 0, 1)] == [[1, 0, 2]], "what is left over comes last"

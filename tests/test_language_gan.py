@@ -483,7 +483,7 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
     ("settings", "message"),
     [
         ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, mlp, source"),
-        ({"generator": "prefix"}, "unknown generator 'prefix': expected one of embedding, lora"),
+        ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
         ({"generator": "os.path.join"}, "generator 'os.path.join'"),
         ({"reward": "bleu"}, "unknown reward 'bleu'"),

@@ -9,6 +9,7 @@ from gantune.data.encoding import (
     collate_prompts,
     encode_pairs,
     epoch_order,
+    grouped_by_length,
     likelihood_inputs,
 )
 from gantune.data.sources import load_pairs
@@ -29,6 +30,7 @@ __all__ = [
     "collate_prompts",
     "encode_pairs",
     "epoch_order",
+    "grouped_by_length",
     "likelihood_inputs",
     "load_pairs",
     "pad_token_id",

@@ -182,8 +182,39 @@ def epoch_order(n: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
+def grouped_by_length(
+    order: Sequence[int], lengths: Sequence[int], batch_size: int, seed: int, epoch: int
+) -> list[int]:
+    """`order` rearranged so that rows of one batch are of similar length, and batches come in random order.
+
+    As transformers' LengthGroupedSampler: rows are sorted within chunks of 50 batches, so that which rows meet still
+    changes from epoch to epoch in large data. A batch that is not full stays the last one.
+
+    Args:
+        order: row numbers, as [`epoch_order`] gives them.
+        lengths: of each row.
+        batch_size: rows a batch.
+        seed: decides the order of the batches, with `epoch`.
+        epoch: counts the passes over the data.
+    """
+    chunk = 50 * batch_size
+    rows = [
+        row
+        for start in range(0, len(order), chunk)
+        for row in sorted(order[start : start + chunk], key=lambda row: -lengths[row])
+    ]
+    full = [rows[start : start + batch_size] for start in range(0, len(rows) - batch_size + 1, batch_size)]
+    random.Random(f"{seed}/{epoch}/batches").shuffle(full)
+    return [row for batch in full for row in batch] + rows[len(full) * batch_size :]
+
+
 def batches(
-    encoded: Sequence[EncodedPair], batch_size: int, pad_token_id: int, seed: int, epoch: int
+    encoded: Sequence[EncodedPair],
+    batch_size: int,
+    pad_token_id: int,
+    seed: int,
+    epoch: int,
+    group_by_length: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch in the order of [`epoch_order`]; the last one may be smaller.
 
@@ -193,7 +224,11 @@ def batches(
         pad_token_id: fills the padding.
         seed: decides the order, with `epoch`.
         epoch: counts the passes over the data.
+        group_by_length: put rows of similar length together; see [`grouped_by_length`].
     """
     order = epoch_order(len(encoded), seed, epoch)
+    if group_by_length:
+        lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in encoded]
+        order = grouped_by_length(order, lengths, batch_size, seed, epoch)
     for start in range(0, len(order), batch_size):
         yield collate([encoded[i] for i in order[start : start + batch_size]], pad_token_id)
