@@ -8,7 +8,6 @@ import json
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
 
+from gantune.adversary import Adversary
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, pad_token_id
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import HealthMonitor, kl_estimate, rollout_health
@@ -50,7 +50,6 @@ from gantune.seqgan import (
     Reward,
     build_reward,
     clipped_policy_gradient_loss,
-    discriminator_loss,
     likelihood_loss,
     policy_gradient_loss,
     returns,
@@ -120,7 +119,7 @@ class LanguageGAN:
             checkpoint_layers(tuned)
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
-        self.discriminator: Discriminator = made.to(model.device).eval()  # it judges without dropout
+        self.discriminator: Discriminator = made.to(model.device)
         self.parameters = [p for p in tuned.parameters() if p.requires_grad]
         self.delayed: DelayedPolicy | None = None
         if config.search_policy == "delayed":
@@ -136,11 +135,7 @@ class LanguageGAN:
                 f"samples of a question, expected at least {self.advantage.min_samples}"
             )
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.discriminator_learning_rate, fused=True
-        )
-        self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
-        self.held_out: tuple[Batch, Rollout] | None = None
+        self.adversary = Adversary(self.discriminator, getattr(self.reward, "per_token", False), config)
         self.history: list[dict[str, Any]] = []
 
     # ------------------------------------------------------------------------------------------------- training
@@ -299,37 +294,7 @@ class LanguageGAN:
             `..._real` and `..._generated`; the latter two of held-out questions as `held_out_...`, if there are any;
             `discriminator_gradient_norm` before clipping, if it was trained.
         """
-        config = self.config
-        rollout = self.sample(batch) if rollout is None else rollout
-        generated = [rollout]
-        if earlier := [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]:
-            replayed = random.choice(earlier)
-            start = random.randrange(max(1, len(replayed) - len(batch) + 1))
-            generated.append(replayed.rows(start, start + len(batch)))
-        if config.mismatched_negatives and len(batch) > 1:
-            generated.append(
-                replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
-            )
-        self.discriminator.train()
-        real, real_mask = self._judge(batch)
-        judged = [self._judge(part) for part in generated]
-        fake = torch.cat([logits.flatten() for logits, _ in judged])
-        fake_mask = torch.cat([mask.flatten() for _, mask in judged])
-        loss = discriminator_loss(real, fake, real_mask, fake_mask, config.real_label)
-        self.discriminator.eval()
-
-        figures = _accuracies((real, real_mask), judged[0])
-        accuracy = 0.5 * (figures["discriminator_accuracy_real"] + figures["discriminator_accuracy_generated"])
-        figures = {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy} | figures
-        if accuracy <= config.max_discriminator_accuracy:
-            name = "discriminator loss"
-            _, norm = update(self.discriminator_optimizer, [(name, loss)], config.max_grad_norm, name)
-            figures["discriminator_gradient_norm"] = norm
-        if self.held_out is not None:
-            with torch.no_grad():
-                held_out = _accuracies(*(self._judge(part) for part in self.held_out))
-            figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
-        return figures
+        return self.adversary.step(batch, self.sample(batch) if rollout is None else rollout)
 
     def sample(self, batch: Batch, for_update: bool = False) -> Rollout:
         """Answers of the current policy to the questions of `batch`, `samples_per_question` each; kept for replay.
@@ -340,7 +305,7 @@ class LanguageGAN:
                 go on from the answers' prefixes: what [`generator_step`] makes use of.
         """
         rollout = self.micro_batches.run(len(batch), lambda: self._sample(batch, for_update))
-        self.replay.append(rollout.without_state())
+        self.adversary.remember(rollout)
         return rollout
 
     # ---------------------------------------------------------------------------------------- using what was tuned
@@ -480,14 +445,7 @@ class LanguageGAN:
             rollout = self.policy.rollout(
                 batch, max_new_tokens=self.config.max_new_tokens, temperature=self.config.temperature
             )
-            self.held_out = batch, rollout
-
-    def _judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits and where they count: of every prefix if the reward is one a token, else one an answer."""
-        if getattr(self.reward, "per_token", False):
-            return self.discriminator.prefix_logits(batch), batch.answer_mask
-        logits = self.discriminator.sequence_logits(batch)
-        return logits, torch.ones_like(logits)
+            self.adversary.hold_out(batch, rollout)
 
     def _discriminator_warmup(self, training: list[EncodedPair]) -> Iterator[dict[str, float]]:
         """Train the discriminator on rollouts of the likelihood-only generator, step by step, before it is followed."""
@@ -570,13 +528,3 @@ class LanguageGAN:
 def _share(part: Batch, batch: Batch) -> float:
     """Share of the answer tokens of `batch` that are in `part`."""
     return (part.answer_mask.sum() / batch.answer_mask.sum()).item()
-
-
-def _accuracies(real: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Share of right judgements on real and on generated answers, each given as logits and where they count."""
-    right_on_real = ((real[0] > 0) * real[1]).sum() / real[1].sum()
-    right_on_generated = ((generated[0] < 0) * generated[1]).sum() / generated[1].sum()
-    return {
-        "discriminator_accuracy_real": right_on_real.item(),
-        "discriminator_accuracy_generated": right_on_generated.item(),
-    }

@@ -67,7 +67,7 @@ def test_the_recipe_is_the_studys(trainers):
     assert {name: getattr(trainer.config, name) for name in expected} == expected
     assert [row["phase"] for row in trainer.history] == ["adversarial"] * 2 * len(PAIRS)
     assert all(0 < row["reward"] < 1 for row in trainer.history)
-    optimizers = (trainer.optimizer, 2e-3), (trainer.discriminator_optimizer, 3e-4)
+    optimizers = (trainer.optimizer, 2e-3), (trainer.adversary.optimizer, 3e-4)
     for optimizer, rate in optimizers:  # as it was at the start: constant
         (group,) = optimizer.param_groups
         assert (group["lr"], group["weight_decay"]) == (pytest.approx(rate), 0)

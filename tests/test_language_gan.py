@@ -436,7 +436,7 @@ def test_monte_carlo_values_are_returns_as_they_are():
     expected = -(log_probs * values[0] * rollout.answer_mask).sum() / (12 * len(rollout))
     assert figures["policy_gradient"] == pytest.approx(expected.item(), rel=1e-5)
     assert rollout.state is None
-    assert all(kept.state is None for kept in gan.replay)
+    assert all(kept.state is None for kept in gan.adversary.replay)
 
 
 @pytest.mark.parametrize("generator", ["embedding", "lora", "embedding+lora"])

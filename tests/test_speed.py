@@ -159,7 +159,7 @@ def test_a_step_trains_the_adapter_and_leaves_shared_weights(name):
     assert all(torch.equal(value, before[key]) for key, value in base.state_dict().items())
     assert any(not torch.equal(a, b) for a, b in zip(trained, start, strict=True))
     if name in ("gantune", "plain", "source"):
-        state = contender.gan.discriminator_optimizer.state
+        state = contender.gan.adversary.optimizer.state
         assert {int(entry["step"]) for entry in state.values()} == {2}
 
 

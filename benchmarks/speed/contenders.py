@@ -151,7 +151,7 @@ class PlainPath(Adversarial):
         gan, config = self.gan, self.gan.config
         with meter.part("rollout"):
             rollout = gan.policy.rollout(self.batch, max_new_tokens=config.max_new_tokens)
-        gan.replay.append(rollout)
+        gan.adversary.remember(rollout)
         with meter.part("discriminator"):
             gan.discriminator_step(self.batch, rollout)
         rewards = gan.reward([], [], rollout)
