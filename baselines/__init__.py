@@ -1,26 +1,73 @@
 """Methods to compare, one file a family. Importing this package registers them in `METHODS`."""
 
 from baselines.base import untuned
+from baselines.bottleneck import BottleneckTuningConfig, tune_bottleneck
+from baselines.few_shot import FewShotConfig, few_shot
+from baselines.full import FullTuningConfig, tune_full
 from baselines.gan import tune_gan, tune_mle
 from baselines.gan_source import SourceStudyConfig, tune_source
-from baselines.lora import LoraTuningConfig, tune_lora
-from baselines.method import METHODS, Diverged, Method, Tuned, TunedModel, method
+from baselines.ia3 import IA3TuningConfig, tune_ia3
+from baselines.lora import LoraMatchedConfig, LoraTuningConfig, tune_lora, tune_lora_matched
+from baselines.method import (
+    METHODS,
+    OBJECTIVES,
+    Diverged,
+    Method,
+    NotAvailable,
+    Tuned,
+    TunedModel,
+    method,
+    resolve_method,
+)
+from baselines.prompt_learning import (
+    PrefixTuningMethodConfig,
+    PromptTuningMethodConfig,
+    PTuningMethodConfig,
+    tune_p,
+    tune_prefix,
+    tune_prompt,
+)
+from baselines.qlora import QLoraTuningConfig, tune_qlora
+from baselines.self_play import SelfPlay, SelfPlayConfig
 from baselines.trivial import copy_question, random_answer
 
 __all__ = [
     "METHODS",
+    "OBJECTIVES",
+    "BottleneckTuningConfig",
     "Diverged",
+    "FewShotConfig",
+    "FullTuningConfig",
+    "IA3TuningConfig",
+    "LoraMatchedConfig",
     "LoraTuningConfig",
     "Method",
+    "NotAvailable",
+    "PTuningMethodConfig",
+    "PrefixTuningMethodConfig",
+    "PromptTuningMethodConfig",
+    "QLoraTuningConfig",
+    "SelfPlay",
+    "SelfPlayConfig",
     "SourceStudyConfig",
     "Tuned",
     "TunedModel",
     "copy_question",
+    "few_shot",
     "method",
     "random_answer",
+    "resolve_method",
+    "tune_bottleneck",
+    "tune_full",
     "tune_gan",
+    "tune_ia3",
     "tune_lora",
+    "tune_lora_matched",
     "tune_mle",
+    "tune_p",
+    "tune_prefix",
+    "tune_prompt",
+    "tune_qlora",
     "tune_source",
     "untuned",
 ]

@@ -1,20 +1,46 @@
-"""The methods of this project, as rows of the comparison."""
+"""The methods of this project, as rows of the comparison: an objective that trains a generator.
+
+Each objective is a method, whose generator the settings name, and the left half of every `OBJECTIVE:GENERATOR`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
 
+from peft import PeftType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from baselines.method import Diverged, TunedModel, method
+from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel
+from baselines.self_play import SelfPlay, SelfPlayConfig
 from gantune.data import Pair
+from gantune.errors import UserError
+from gantune.generators import build_generator
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Observer
+from gantune.seqgan import ShuffledReward
 
 
-def train_language_gan(trainer: LanguageGAN, pairs: Sequence[Pair], observer: Observer | None) -> TunedModel:
+class GeneratorTrainer(Protocol):
+    """What trains a generator, such as [`LanguageGAN`]; made of `(model, tokenizer, config)`."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    config: LanguageGANConfig
+
+    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> Any:
+        """Raises FloatingPointError, with the last good weights put back, if training diverges."""
+        ...
+
+    def save_pretrained(self, directory: Any) -> None: ...
+
+
+def train_language_gan(
+    trainer: GeneratorTrainer, pairs: Sequence[Pair], observer: Observer | None = None
+) -> TunedModel:
     """What a trainer makes of the pairs, as the comparison wants it.
 
     Raises:
@@ -28,25 +54,115 @@ def train_language_gan(trainer: LanguageGAN, pairs: Sequence[Pair], observer: Ob
     return tuned
 
 
-@method("gan", LanguageGANConfig)
-def tune_gan(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: LanguageGANConfig,
-    observer: Observer | None = None,
-) -> TunedModel:
-    """LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor."""
-    return train_language_gan(LanguageGAN(model, tokenizer, config), pairs, observer)
+@dataclass(frozen=True)
+class Objective:
+    """A way to train any generator.
+
+    Args:
+        about: what it is, for the methods' docstrings.
+        changes: settings that it fixes.
+        trainer: `(model, tokenizer, config) -> GeneratorTrainer`.
+        config_class: its settings.
+        samples: whether it samples answers, which prompt learning methods cannot.
+    """
+
+    about: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Callable[..., GeneratorTrainer] = LanguageGAN
+    config_class: type[LanguageGANConfig] = LanguageGANConfig
+    samples: bool = True
 
 
-@method("mle", LanguageGANConfig)
-def tune_mle(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: LanguageGANConfig,
-    observer: Observer | None = None,
-) -> TunedModel:
-    """The control of `gan`: the same generator and the same number of steps, every one of them likelihood."""
-    return tune_gan(model, tokenizer, pairs, replace(config, warmup_share=1.0), observer)
+def with_shuffled_reward(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LanguageGANConfig
+) -> LanguageGAN:
+    """A LanguageGAN whose rewards are given to the wrong answers of the batch; see [`ShuffledReward`]."""
+    trainer = LanguageGAN(model, tokenizer, config)
+    trainer.reward = ShuffledReward(trainer.reward)
+    return trainer
+
+
+OBJECTIVE_TABLE = {
+    "gan": Objective("LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor."),
+    "mle": Objective(
+        "The control of `gan`: the same generator and the same number of steps, every one of them likelihood.",
+        changes={"warmup_share": 1.0},
+        samples=False,
+    ),
+    "gan-constant": Objective("A control of `gan`: the same reward for all.", changes={"reward": "constant"}),
+    "gan-shuffled": Objective("A control of `gan`: each answer gets another's reward.", trainer=with_shuffled_reward),
+    "self-play": Objective(
+        "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
+        trainer=SelfPlay,
+        config_class=SelfPlayConfig,
+    ),
+}
+NAMED_CELLS = {"gan-stack": ("gan", "embedding+lora"), "mle-stack": ("mle", "embedding+lora")}
+
+
+def check_generator(name: str, objective: Objective, generator: str) -> None:
+    """Refuse a generator that is not known, or that the objective cannot train.
+
+    Raises:
+        UserError: naming the method.
+    """
+    for config in build_generator(generator):
+        if config.is_prompt_learning and objective.samples:
+            raise UserError(
+                f"{name}: generator {generator!r} is prompt learning, whose virtual tokens peft feeds again at every "
+                "step, so it cannot sample answers; train it by mle, or another generator"
+            )
+        if config.is_prompt_learning and config.peft_type != PeftType.PREFIX_TUNING:
+            raise UserError(
+                f"{name}: generator {generator!r} puts virtual tokens among the embeddings, where peft drops the "
+                "positions of padded rows; use the method prompt-tuning or p-tuning, or the generator prefix"
+            )
+
+
+def cell(objective: Objective, name: str, generator: str | None = None) -> Method:
+    """The method that trains a generator by an objective.
+
+    Args:
+        objective: trains it.
+        name: of the method.
+        generator: see [`build_generator`]; `config.generator` if None.
+
+    Raises:
+        UserError: see [`check_generator`].
+    """
+    changes = dict(objective.changes)
+    if generator is not None:
+        check_generator(name, objective, generator)
+        changes["generator"] = generator
+
+    def tune(
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pairs: Sequence[Pair],
+        config: LanguageGANConfig,
+        observer: Observer | None = None,
+    ) -> TunedModel:
+        config = replace(config, **changes)
+        check_generator(name, objective, config.generator)
+        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer)
+
+    tune.__doc__ = objective.about
+    control = None if objective is OBJECTIVE_TABLE["mle"] else _control(name)
+    return Method(name, tune, objective.config_class, needs_model=True, control=control)
+
+
+def _control(name: str) -> str:
+    """The likelihood-only method of the same generator."""
+    _, colon, generator = name.partition(":")
+    if colon:
+        return f"mle:{generator}"
+    _, generator = NAMED_CELLS.get(name, (name, None))
+    return next((cell for cell, content in NAMED_CELLS.items() if content == ("mle", generator)), "mle")
+
+
+for _name, _objective in OBJECTIVE_TABLE.items():
+    OBJECTIVES.register(_name)(partial(cell, _objective))
+    METHODS.register(_name)(cell(_objective, _name))
+for _name, (_objective_name, _generator) in NAMED_CELLS.items():
+    METHODS.register(_name)(cell(OBJECTIVE_TABLE[_objective_name], _name, _generator))
+tune_gan, tune_mle = METHODS.get("gan"), METHODS.get("mle")

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
-from torch.utils.data import DataLoader, Sampler
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from transformers.trainer_callback import PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from baselines.likelihood_training import train_by_likelihood
 from baselines.method import TunedModel, method
-from gantune.data import Pair, collate, epoch_order, likelihood_inputs, pad_token_id
-from gantune.observer import Observer, Silent
-from gantune.tuning import TuningConfig, encode_training_pairs
+from gantune.data import Pair
+from gantune.embedding_generator import NETWORKS, EmbeddingGeneratorConfig
+from gantune.observer import Observer
+from gantune.tuning import TuningConfig
 
 
 @dataclass
@@ -48,51 +40,48 @@ class LoraTuningConfig(TuningConfig):
     lora_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-class EpochOrder(Sampler[int]):
-    """Rows in the order that LanguageGAN takes them in, epoch by epoch, so that methods differ in nothing else."""
+@dataclass
+class LoraMatchedConfig(LoraTuningConfig):
+    """Settings of `lora-matched`: those of [`LoraTuningConfig`], of which the rank sets the scale alpha / rank only.
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows, self.seed, self.epoch = rows, seed, 0
+    Args:
+        lora_matched_learning_rate: AdamW, falling linearly to 0.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        self.epoch += 1
-        return iter(epoch_order(self.rows, self.seed, self.epoch))
+    _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
 
-    def __len__(self) -> int:
-        return self.rows
+    lora_matched_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-class OrderedTrainer(Trainer):
-    """`transformers.Trainer` with [`EpochOrder`]."""
+def lora_config(config: LoraTuningConfig, rank: int | None = None) -> LoraConfig:
+    """peft's configuration for the settings; `rank`, if not `config.lora_rank`, keeps the scale alpha / rank."""
+    rank = config.lora_rank if rank is None else rank
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=config.lora_alpha * rank / config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.lora_target_modules or None,
+    )
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of the training set in the order of [`EpochOrder`]."""
-        sampler = EpochOrder(len(self.train_dataset), self.args.seed)
-        loader = DataLoader(
-            self.train_dataset, self.args.train_batch_size, sampler=sampler, collate_fn=self.data_collator
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    """How many numbers training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def matched_rank(model: PreTrainedModel, config: LoraTuningConfig) -> int:
+    """The rank at which LoRA has nearest to as many parameters as the default embedding generator; at least 1.
+
+    Both are counted on the meta device, so `model` is only read.
+    """
+    generator = EmbeddingGeneratorConfig()
+    with torch.device("meta"):
+        network = NETWORKS.get(generator.network)(
+            embedding_dim=model.get_input_embeddings().embedding_dim, noise_dim=generator.noise_dim
         )
-        return self.accelerator.prepare(loader)
-
-
-class Report(TrainerCallback):
-    """Tells an observer what the Trainer does, and stops a run that diverges."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self.observer.on_begin(state.max_steps, model)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"likelihood loss is {logs['loss']}: lower --lora-learning-rate")
-        row = {"step": state.global_step, "epoch": math.ceil(state.epoch), "phase": "likelihood", "loss": logs["loss"]}
-        self.observer.on_step(row)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self.observer.on_epoch(round(state.epoch), model)
+        of_rank_1 = get_peft_model(type(model)(model.config), lora_config(config, rank=1))
+    return max(1, round(trainable_parameters(network) / trainable_parameters(of_rank_1)))
 
 
 @method("lora", LoraTuningConfig)
@@ -104,40 +93,18 @@ def tune_lora(
     observer: Observer | None = None,
 ) -> TunedModel:
     """peft's LoRA, trained by `transformers.Trainer` on the answers' tokens."""
-    encoded = encode_training_pairs(pairs, tokenizer, config)
-    tuned = get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=config.lora_target_modules or None,
-        ),
-    )
-    pad = pad_token_id(tokenizer)
-    with tempfile.TemporaryDirectory() as unused:
-        trainer = OrderedTrainer(
-            model=tuned,
-            args=TrainingArguments(
-                output_dir=unused,
-                num_train_epochs=config.epochs,
-                per_device_train_batch_size=config.batch_size,
-                learning_rate=config.lora_learning_rate,
-                weight_decay=0.0,
-                seed=config.seed,
-                use_cpu=model.device.type == "cpu",
-                logging_steps=1,
-                logging_nan_inf_filter=False,
-                save_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                remove_unused_columns=False,
-            ),
-            train_dataset=encoded,
-            data_collator=lambda rows: likelihood_inputs(collate(rows, pad)),
-            callbacks=[Report(observer or Silent())],
-        )
-        trainer.remove_callback(PrinterCallback)  # the observer shows what it would print
-        trainer.train()
-    return TunedModel(tuned, tokenizer, config, save=tuned.save_pretrained)
+    tuned = get_peft_model(model, lora_config(config))
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_learning_rate, observer)
+
+
+@method("lora-matched", LoraMatchedConfig)
+def tune_lora_matched(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: LoraMatchedConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """`lora` at the rank of [`matched_rank`], so that neither method wins by its number of parameters."""
+    tuned = get_peft_model(model, lora_config(config, matched_rank(model, config)))
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_matched_learning_rate, observer)

@@ -10,12 +10,15 @@ from typing import Any, Protocol
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.data import Pair
+from gantune.errors import UserError
 from gantune.evaluation import answer_losses
 from gantune.generation import generate_answers
 from gantune.registry import Registry
 from gantune.tuning import TuningConfig
 
 METHODS = Registry("method")
+OBJECTIVES = Registry("objective")
+"""What a generator can be trained by: functions `(method name, generator) -> Method`; see [`resolve_method`]."""
 
 
 class Tuned(Protocol):
@@ -85,6 +88,10 @@ class Diverged(FloatingPointError):
         self.tuned = tuned
 
 
+class NotAvailable(UserError):
+    """A method cannot run on this machine; the message is the reason, in one line."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
@@ -94,12 +101,14 @@ class Method:
         tune: `(model, tokenizer, pairs, config, observer) -> Tuned`.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
+        control: the method that differs from it in nothing but its adversarial part, if there is one.
     """
 
     name: str
     tune: Callable[..., Tuned]
     config_class: type[TuningConfig]
     needs_model: bool
+    control: str | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tuned:
         """The same as `tune`."""
@@ -115,3 +124,17 @@ def method(
         return METHODS.register(name)(Method(name, tune, config_class, needs_model))
 
     return register
+
+
+def resolve_method(name: str) -> Method:
+    """The method that the user typed.
+
+    Args:
+        name: a registered name; a dotted path; or `OBJECTIVE:GENERATOR`, such as `gan:lora` or `mle:embedding+lora`,
+            for any cell of the two registries `OBJECTIVES` and `gantune.generators.GENERATORS`.
+
+    Raises:
+        UserError: if a name is not known, or the objective cannot train the generator.
+    """
+    objective, colon, generator = name.partition(":")
+    return OBJECTIVES.get(objective)(name, generator) if colon else METHODS.resolve(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from peft import LoraConfig, PeftConfig
+from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig
 from torch import nn
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
@@ -26,6 +26,21 @@ def embedding() -> PeftConfig:
 def lora() -> PeftConfig:
     """LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
     return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16)
+
+
+@GENERATORS.register("ia3")
+def ia3() -> PeftConfig:
+    """(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
+    return IA3Config(task_type="CAUSAL_LM")
+
+
+@GENERATORS.register("prefix")
+def prefix() -> PeftConfig:
+    """A prefix of 20 keys and values in every layer, trained as it is (arXiv:2101.00190).
+
+    A policy with a prefix scores answers and cannot sample any, so likelihood alone can train it.
+    """
+    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
 
 
 def build_generator(spec: GeneratorSpec) -> list[PeftConfig]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from baselines import METHODS, LoraTuningConfig, tune_lora
-from baselines.lora import EpochOrder
+from baselines.likelihood_training import EpochOrder
 from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
+from gantune.errors import UserError
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Silent
 from gantune.tuning import TuningConfig
@@ -54,13 +55,14 @@ def test_lora_learns_and_leaves_the_base_alone():
     assert spy.steps[-1]["loss"] < spy.steps[0]["loss"]
 
 
-def test_lora_and_language_gan_see_the_same_batches_in_the_same_order():
+@pytest.mark.parametrize("grouped", [False, True])
+def test_lora_and_language_gan_see_the_same_batches_in_the_same_order(grouped):
     tokenizer = tiny_tokenizer()
     encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
-    sampler = EpochOrder(len(encoded), seed=5)
+    sampler = EpochOrder(encoded, TuningConfig(seed=5, batch_size=4, group_by_length=grouped))
     for epoch in (1, 2):
         order = list(sampler)
-        ours = list(batches(encoded, 4, tokenizer.pad_token_id, 5, epoch))
+        ours = list(batches(encoded, 4, tokenizer.pad_token_id, 5, epoch, grouped))
         theirs = [collate([encoded[i] for i in order[start : start + 4]], 0) for start in (0, 4, 8)]
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(likelihood_inputs(a)["labels"], likelihood_inputs(b)["labels"])
@@ -107,3 +109,22 @@ def test_mle_is_gan_without_its_adversarial_steps():
     config = LanguageGANConfig(**LIMITS, warmup_share=0.1, validation_share=0.0)
     METHODS.get("mle").tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, spy)
     assert {row["phase"] for row in spy.steps} == {"likelihood"} and len(spy.steps) == spy.total == 9
+
+
+@pytest.mark.parametrize("settings", [{"micro_batch_size": 2}, {"gradient_checkpointing": True}])
+def test_less_memory_leaves_the_losses_as_they_are(settings):
+    runs = []
+    for changed in ({}, settings):
+        model, spy = TINY_MODELS["gpt2"](), Spy()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        tune_lora(model, tiny_tokenizer(), PAIRS[:8], LoraTuningConfig(**LIMITS, **changed), spy)
+        runs.append([row["loss"] for row in spy.steps])
+    assert runs[1][0] == pytest.approx(runs[0][0], rel=1e-6), "the mean over the batch's tokens, not a mean of means"
+    assert runs[1] == pytest.approx(runs[0], rel=5e-3) and len(runs[0]) == 6
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+    with pytest.raises(UserError, match="--micro-batch-size 3: expected a divisor of --batch-size 4"):
+        tune_lora(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, LoraTuningConfig(**LIMITS, micro_batch_size=3))

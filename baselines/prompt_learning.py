@@ -1,0 +1,156 @@
+"""Virtual tokens, learned: in front of the question, or in front of every layer's keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+import torch
+from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.likelihood_training import train_by_likelihood
+from baselines.method import TunedModel, method
+from baselines.prompt_positions import add_virtual_tokens
+from gantune.data import Pair
+from gantune.errors import UserError
+from gantune.observer import Observer
+from gantune.tuning import TuningConfig
+
+
+def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, option: str) -> None:
+    """Refuse a number of virtual tokens that makes no sense, or leaves too few of the model's positions.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if virtual_tokens < 1:
+        raise UserError(f"--{option} {virtual_tokens}: expected at least 1")
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    needed = virtual_tokens + config.max_prompt_tokens + config.max_new_tokens
+    if positions is not None and needed > positions:
+        raise UserError(
+            f"--{option} {virtual_tokens}: with --max-prompt-tokens {config.max_prompt_tokens} and --max-new-tokens "
+            f"{config.max_new_tokens} expected at most {positions - needed + virtual_tokens}, the model has "
+            f"{positions} positions"
+        )
+
+
+@dataclass
+class PromptTuningMethodConfig(TuningConfig):
+    """Settings of prompt tuning.
+
+    Args:
+        prompt_tuning_virtual_tokens: length of the prompt.
+        prompt_tuning_text: what its embeddings are at the start, repeated or cut to the length.
+        prompt_tuning_learning_rate: AdamW, falling linearly to 0.
+    """
+
+    _argument_group_name = "prompt-tuning: virtual tokens before the question"
+
+    prompt_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
+    prompt_tuning_text: str = field(
+        default="Answer the question in a full sentence.",
+        metadata={"help": "text whose embeddings it starts from, repeated or cut to the length"},
+    )
+    prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW, falling linearly to 0"})
+
+
+@method("prompt-tuning", PromptTuningMethodConfig)
+def tune_prompt(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: PromptTuningMethodConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691), its embeddings initialised from text."""
+    length = config.prompt_tuning_virtual_tokens
+    check_positions(model, config, length, "prompt-tuning-virtual-tokens")
+    ids = tokenizer(config.prompt_tuning_text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise UserError(f"--prompt-tuning-text {config.prompt_tuning_text!r}: expected a text of at least one token")
+    tuned = add_virtual_tokens(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
+    with torch.no_grad():  # peft's own initialisation from text reads the tokenizer's files again, for a reload too
+        words = model.get_input_embeddings()(torch.tensor([*islice(cycle(ids), length)], device=model.device))
+        tuned.prompt_encoder["default"].embedding.weight.copy_(words)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.prompt_tuning_learning_rate, observer)
+
+
+@dataclass
+class PTuningMethodConfig(TuningConfig):
+    """Settings of P-tuning.
+
+    Args:
+        p_tuning_virtual_tokens: length of the prompt.
+        p_tuning_learning_rate: AdamW, falling linearly to 0.
+    """
+
+    _argument_group_name = "p-tuning: virtual tokens that a network writes"
+
+    p_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
+    p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+
+
+@method("p-tuning", PTuningMethodConfig)
+def tune_p(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: PTuningMethodConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """P-tuning (Liu et al. 2021, arXiv:2103.10385): peft's PromptEncoder, a perceptron as wide as the embeddings.
+
+    All virtual tokens stand before the question. The network is trained with them and not saved: what it writes is.
+    """
+    check_positions(model, config, config.p_tuning_virtual_tokens, "p-tuning-virtual-tokens")
+    tuned = add_virtual_tokens(
+        model, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.p_tuning_virtual_tokens)
+    )
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.p_tuning_learning_rate, observer)
+
+
+@dataclass
+class PrefixTuningMethodConfig(TuningConfig):
+    """Settings of prefix tuning.
+
+    Args:
+        prefix_tuning_virtual_tokens: length of the prefix.
+        prefix_tuning_hidden_size: of the perceptron that writes the prefix (the paper's section 4.3); 0 for none.
+        prefix_tuning_learning_rate: AdamW, falling linearly to 0.
+    """
+
+    _argument_group_name = "prefix-tuning: keys and values before the question"
+
+    prefix_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prefix"})
+    prefix_tuning_hidden_size: int = field(
+        default=512, metadata={"help": "of the network that writes the prefix in training (0: the prefix itself)"}
+    )
+    prefix_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+
+
+@method("prefix-tuning", PrefixTuningMethodConfig)
+def tune_prefix(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: PrefixTuningMethodConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """Prefix tuning (Li & Liang 2021, arXiv:2101.00190); the network that writes the prefix is not saved."""
+    hidden = config.prefix_tuning_hidden_size
+    check_positions(model, config, config.prefix_tuning_virtual_tokens, "prefix-tuning-virtual-tokens")
+    if hidden < 0:
+        raise UserError(f"--prefix-tuning-hidden-size {hidden}: expected at least 0")
+    tuned = get_peft_model(
+        model,
+        PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=config.prefix_tuning_virtual_tokens,
+            prefix_projection=hidden > 0,
+            encoder_hidden_size=hidden or None,
+        ),
+    )
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.prefix_tuning_learning_rate, observer)

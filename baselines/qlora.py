@@ -1,0 +1,77 @@
+"""QLoRA: LoRA on a base model of 4 bits a weight (Dettmers et al. 2023, arXiv:2305.14314)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from peft import get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.likelihood_training import train_by_likelihood
+from baselines.lora import LoraTuningConfig, lora_config
+from baselines.method import NotAvailable, TunedModel, method
+from gantune.data import Pair
+from gantune.observer import Observer
+
+
+@dataclass
+class QLoraTuningConfig(LoraTuningConfig):
+    """Settings of QLoRA: the adapter is that of `lora`.
+
+    Args:
+        qlora_learning_rate: AdamW, falling linearly to 0; the paper's is 2e-4, for models of 7B and 13B.
+    """
+
+    _argument_group_name = "qlora: as lora, on a base model of 4 bits a weight"
+
+    qlora_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW, falling linearly to 0"})
+
+
+def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, read again from its files into NF4 with double quantisation; the given one loses its weights.
+
+    Matrix products are computed in the given model's dtype, float32 models' in bfloat16 as in the paper.
+
+    Raises:
+        NotAvailable: without CUDA, bitsandbytes, or the model's files.
+    """
+    if model.device.type != "cuda":
+        raise NotAvailable(f"qlora needs CUDA, the model is on {model.device.type}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise NotAvailable("qlora needs the package bitsandbytes, which is not installed")
+    if not model.name_or_path:
+        raise NotAvailable("qlora quantises a model's files, and this model was not loaded from any")
+    device, dtype = model.device, torch.bfloat16 if model.dtype == torch.float32 else model.dtype
+    model.to("meta")  # whoever holds it keeps no memory
+    return AutoModelForCausalLM.from_pretrained(
+        model.name_or_path,
+        dtype=dtype,
+        device_map={"": device},
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+    )
+
+
+@method("qlora", QLoraTuningConfig)
+def tune_qlora(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: QLoraTuningConfig,
+    observer: Observer | None = None,
+) -> TunedModel:
+    """LoRA on 4-bit weights, without gradient checkpointing, so that its time compares with the others'.
+
+    Raises:
+        NotAvailable: see [`in_four_bits`].
+    """
+    quantised = prepare_model_for_kbit_training(in_four_bits(model), use_gradient_checkpointing=False)
+    tuned = get_peft_model(quantised, lora_config(config))
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.qlora_learning_rate, observer)

@@ -1,0 +1,231 @@
+"""Self-play fine-tuning, SPIN (Chen et al. 2024, arXiv:2401.01335): prefer the true answer to one's own earlier one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
+
+from gantune.data import Batch, EncodedPair, Pair, batches, pad_token_id
+from gantune.diagnostics import write_json
+from gantune.embedding_generator import save_stack, stack_adapters
+from gantune.errors import UserError
+from gantune.evaluation import encoded_losses
+from gantune.generators import build_generator
+from gantune.kept_weights import KeptWeights
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.observer import Observer, Silent
+from gantune.policy import CausalLMPolicy, Rollout
+from gantune.seqgan import likelihood_loss
+from gantune.tuning import encode_training_pairs
+
+CONFIG_FILE = "self_play.json"
+
+
+@dataclass
+class SelfPlayConfig(LanguageGANConfig):
+    """Settings of [`SelfPlay`]: those of LanguageGAN without discriminator, reward and advantage, and a scale.
+
+    `adversarial_weight` is that of the preference loss, `likelihood_weight` that of the likelihood beside it.
+
+    Args:
+        self_play_scale: lambda in the preference loss; the paper's first iterations have 0.1.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+
+    _argument_group_name = "self-play: beside the options of gan"
+
+    self_play_scale: float = field(default=0.1, metadata={"help": "of the log-prob ratios in the preference loss"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.self_play_scale <= 0:
+            raise UserError(f"--self-play-scale {self.self_play_scale}: expected above 0")
+
+
+class Game(NamedTuple):
+    """A batch as the opponent left it.
+
+    Args:
+        true: B questions and true answers.
+        played: the opponent's answers to them, with their noise.
+        true_log_probs: `[B]`, of the true answers under the opponent and the same noise.
+    """
+
+    true: Batch
+    played: Rollout
+    true_log_probs: Tensor
+
+
+def preference_loss(true_ratios: Tensor, played_ratios: Tensor, scale: float) -> Tensor:
+    """- log sigmoid(lambda (log p(y)/p_t(y) - log p(y')/p_t(y'))), the mean over questions: the paper's L_SPIN.
+
+    Args:
+        true_ratios: `[B]` log p / p_t of the true answers y, p_t being the opponent.
+        played_ratios: `[B]` the same of the opponent's answers y'.
+        scale: lambda.
+    """
+    return -F.logsigmoid(scale * (true_ratios - played_ratios)).mean()
+
+
+class SelfPlay:
+    """Tunes an adapter on a frozen model: likelihood warm-up, then each epoch against the policy that entered it.
+
+    At the start of a self-play epoch the policy answers all of the epoch's questions, one answer each; the epoch's
+    steps then raise the true answers over these. A sequence has one noise vector, in play and in both scores.
+
+    Args:
+        model: the language model; it is frozen, and wrapped in place by the adapter.
+        tokenizer: its tokenizer, with an end-of-sequence token.
+        config: settings.
+
+    Raises:
+        UserError: if the generator is not known.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SelfPlayConfig) -> None:
+        self.config, self.tokenizer, self.pad_token_id = config, tokenizer, pad_token_id(tokenizer)
+        with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
+            torch.manual_seed(config.seed)
+            self.model = stack_adapters(model, build_generator(config.generator))
+        self.policy = CausalLMPolicy(self.model, tokenizer.eos_token_id, self.pad_token_id)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+
+    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> None:
+        """Likelihood for `warmup_share` of the steps, self-play for the others, choice of the checkpoint.
+
+        Args:
+            pairs: questions and true answers.
+            observer: told of each step and epoch.
+
+        Raises:
+            UserError: if there is no pair to train on.
+            FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
+        """
+        set_seed(self.config.seed)
+        training, validation = self._encode(pairs)
+        checkpoints = KeptWeights(self.parameters)
+        try:
+            self._train(training, validation, checkpoints, observer or Silent())
+        except FloatingPointError as error:
+            epoch = checkpoints.restore()
+            raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
+        if checkpoints.best is not None:
+            checkpoints.restore()
+
+    def _train(
+        self,
+        training: list[EncodedPair],
+        validation: list[EncodedPair],
+        checkpoints: KeptWeights,
+        observer: Observer,
+    ) -> None:
+        config, step = self.config, 0
+        total = config.epochs * -(-len(training) // config.batch_size)
+        warmup = round(config.warmup_share * total)
+        schedule = get_scheduler(config.lr_scheduler, self.optimizer, num_warmup_steps=0, num_training_steps=total)
+        observer.on_begin(total, self.model)
+        for epoch in range(1, config.epochs + 1):
+            drawn = batches(training, config.batch_size, self.pad_token_id, config.seed, epoch)
+            drawn = [batch.to(self.model.device) for batch in drawn]
+            games: list[Game] = []
+            for number, batch in enumerate(drawn):
+                started = time.perf_counter()
+                if step == warmup:
+                    checkpoints.offer(epoch - 1, self._validation_loss(validation))
+                if step < warmup:
+                    row = {"phase": "likelihood"} | self.likelihood_step(batch)
+                else:
+                    games = games or [self.play(later) for later in drawn[number:]]
+                    row = {"phase": "self-play"} | self.preference_step(games[number - len(drawn)])
+                schedule.step()
+                step += 1
+                row = {"step": step, "epoch": epoch} | row | {"seconds": time.perf_counter() - started}
+                observer.on_step(row)
+            checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
+            observer.on_epoch(epoch, self.model)
+
+    @torch.no_grad()
+    def play(self, batch: Batch) -> Game:
+        """One answer of the present policy to each question, and its log-probs of the true ones."""
+        config = self.config
+        played = self.policy.rollout(batch, max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+        return Game(batch, played, self._log_probs(batch, played))
+
+    def likelihood_step(self, batch: Batch) -> dict[str, float]:
+        """One step of maximum likelihood on the true answers: `loss`, in nats a token, and `gradient_norm`."""
+        loss = self._likelihood(batch)
+        return {"loss": loss.item(), "gradient_norm": self._update(loss)}
+
+    def preference_step(self, game: Game) -> dict[str, float]:
+        """One step of self-play: preference against the opponent, and likelihood.
+
+        Returns:
+            `loss` and its weighted parts `preference` and `likelihood`; `margin`, the mean difference of the two
+            log-prob ratios in nats; `gradient_norm` before clipping.
+        """
+        config = self.config
+        true = self._log_probs(game.true, game.played) - game.true_log_probs
+        played = self._log_probs(game.played, game.played) - game.played.log_probs.sum(dim=1)
+        preference = config.adversarial_weight * preference_loss(true, played, config.self_play_scale)
+        likelihood = config.likelihood_weight * self._likelihood(game.true)
+        loss = preference + likelihood
+        return {
+            "loss": loss.item(),
+            "preference": preference.item(),
+            "likelihood": likelihood.item(),
+            "margin": (true - played).mean().item(),
+            "gradient_norm": self._update(loss),
+        }
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the adapter as PEFT folders, which [`load_stack`] reads, and the settings as JSON."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_stack(self.model, directory)
+        write_json(directory / CONFIG_FILE, dataclasses.asdict(self.config))
+
+    def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
+        """Tokens of the pairs to train on and of those held out: those that LanguageGAN holds out."""
+        encoded = encode_training_pairs(pairs, self.tokenizer, self.config)
+        held_out = round(self.config.validation_share * len(encoded))
+        if held_out == len(encoded):
+            raise UserError(f"no pair to train on: {len(encoded)} given, {held_out} held out by --validation-share")
+        shuffled = random.Random(self.config.seed).sample(encoded, len(encoded))
+        return shuffled[held_out:], shuffled[:held_out]
+
+    def _log_probs(self, batch: Batch, played: Rollout) -> Tensor:
+        """Log-probs of whole answers, `[B]`, under the noise and the temperature of the rollout."""
+        return self.policy.score(batch, noise=played.noise, temperature=played.temperature).sum(dim=1)
+
+    def _likelihood(self, batch: Batch) -> Tensor:
+        log_probs = self.policy.score(batch, noise=self.policy.draw_noise(len(batch)))
+        return likelihood_loss(log_probs, batch.answer_mask)
+
+    def _update(self, loss: Tensor) -> float:
+        """One clipped optimiser step; the norm of the gradient before clipping."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm).item()
+        if not math.isfinite(loss.item()) or not math.isfinite(norm):
+            raise FloatingPointError(f"loss is {loss.item()}, its gradient {norm}: lower the learning rate")
+        self.optimizer.step()
+        return norm
+
+    def _validation_loss(self, validation: list[EncodedPair]) -> float:
+        """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
+        losses = encoded_losses(self.policy, validation, self.config.batch_size)
+        return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")

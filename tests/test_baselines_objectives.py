@@ -1,0 +1,195 @@
+"""Objectives and generators, each with each: which cells there are, what they train, and self-play's mathematics."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import pytest
+import torch
+
+from baselines import METHODS, Diverged, SelfPlay, SelfPlayConfig, gan, resolve_method
+from baselines.self_play import preference_loss
+from gantune.data import Pair, collate
+from gantune.embedding_generator import load_stack
+from gantune.errors import UserError
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.observer import Silent
+from gantune.seqgan import ShuffledReward
+from gantune.tuning import encode_training_pairs
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:fan_in_fan_out is set to False", "ignore:Could not find a config file", "ignore:`is_gradient_checkpointing`"
+)
+
+PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'new'}.") for i in range(8)]
+LIMITS = {"epochs": 2, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 12, "validation_share": 0.0}
+
+
+class Spy(Silent):
+    """Keeps the rows of the history."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_step(self, row):
+        self.rows.append(row)
+
+
+def tune(name, **options):
+    found, spy = resolve_method(name), Spy()
+    options = {"learning_rate": 1e-2, "warmup_share": 0.5, "discriminator_warmup_steps": 1, "samples_per_question": 2,
+               "adversarial_every": 1} | LIMITS | options  # fmt: skip
+    torch.manual_seed(0)
+    return found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, found.config_class(**options), spy), spy.rows
+
+
+@pytest.mark.parametrize(
+    "name, adapters, phases",
+    [
+        ("gan-stack", {"embedding_generator", "lora"}, {"likelihood", "discriminator", "adversarial"}),
+        ("mle-stack", {"embedding_generator", "lora"}, {"likelihood"}),
+        ("gan-constant", {"embedding_generator"}, {"likelihood", "discriminator", "adversarial"}),
+        ("gan-shuffled", {"embedding_generator"}, {"likelihood", "discriminator", "adversarial"}),
+        ("self-play", {"embedding_generator"}, {"likelihood", "self-play"}),
+        ("gan:ia3", {"ia3"}, {"likelihood", "discriminator", "adversarial"}),
+        ("self-play:lora", {"lora"}, {"likelihood", "self-play"}),
+        ("mle:prefix", {"prefix_tuning"}, {"likelihood"}),
+    ],
+)
+def test_a_cell_trains_its_generator_by_its_objective(name, adapters, phases, tmp_path):
+    base = TINY_MODELS["gpt2"]()
+    hashes = {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in base.parameters()}
+    before = sum(nats for nats, _ in METHODS.get("base").tune(
+        base, tiny_tokenizer(), PAIRS, LanguageGANConfig(**LIMITS)).losses(PAIRS))  # fmt: skip
+    tuned, rows = tune(name, **{"learning_rate": 0.1, "epochs": 4} if name == "mle:prefix" else {})
+    assert {row["phase"] for row in rows} == phases
+    assert sum(nats for nats, _ in tuned.losses(PAIRS)) < 0.99 * before
+    assert hashes <= {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in tuned.model.parameters()}
+    tuned.save(tmp_path)
+    assert {path.parent.name for path in tmp_path.glob("*/adapter_config.json")} == adapters
+    torch.manual_seed(1)  # a load that fails leaves fresh weights
+    back, ids = load_stack(TINY_MODELS["gpt2"](), tmp_path), torch.tensor([[5, 9, 12, 30]])
+    with torch.no_grad():
+        torch.testing.assert_close(back.eval()(input_ids=ids).logits, tuned.model(input_ids=ids).logits)
+
+
+def test_a_method_has_the_name_that_was_typed():
+    assert resolve_method("gan") is METHODS.get("gan") and resolve_method("lora").name == "lora"
+    assert resolve_method("gan:embedding+lora").name == "gan:embedding+lora"
+    assert resolve_method("self-play:lora").config_class is SelfPlayConfig
+    assert resolve_method("tests.methods_of_a_user.own").name == "tests.methods_of_a_user.own"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("gam:lora", "unknown objective 'gam': expected one of gan, gan-constant, gan-shuffled, mle, self-play"),
+        ("lora:lora", "unknown objective 'lora'"),
+        ("gan:soft", "unknown generator 'soft'"),
+        ("gan:", "unknown generator ''"),
+        ("gan:prefix", "gan:prefix: generator 'prefix' is prompt learning"),
+        ("self-play:prefix", "cannot sample answers"),
+        ("mle:peft.PromptTuningConfig", "use the method prompt-tuning or p-tuning, or the generator prefix"),
+    ],
+)
+def test_a_cell_that_there_is_not_is_refused_in_one_line(name, message):
+    with pytest.raises(UserError) as error:
+        resolve_method(name)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_generator_of_the_settings_is_checked_before_training():
+    with pytest.raises(UserError, match="gan: generator 'prefix' is prompt learning"):
+        tune("gan", generator="prefix")
+
+
+def test_objectives_change_their_settings_and_no_others(monkeypatch):
+    seen = []
+
+    class Made(Exception):
+        pass
+
+    def trainer(model, tokenizer, config):
+        seen.append(config)
+        raise Made
+
+    expected = {"gan": {}, "mle": {"warmup_share": 1.0}, "gan-constant": {"reward": "constant"}, "gan-shuffled": {}}
+    for name, changes in expected.items():
+        objective = gan.OBJECTIVE_TABLE[name]
+        found = gan.cell(gan.Objective("", objective.changes, trainer, samples=objective.samples), name, "lora")
+        with pytest.raises(Made):
+            found.tune(None, None, [], LanguageGANConfig(warmup_share=0.25))
+        assert seen.pop() == LanguageGANConfig(**{"warmup_share": 0.25} | changes, generator="lora")
+
+
+def test_the_shuffled_reward_is_the_configured_one_shuffled():
+    trainer = gan.with_shuffled_reward(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(**LIMITS))
+    assert isinstance(trainer.reward, ShuffledReward)
+    assert type(trainer.reward.reward).__name__ == "TokenReward" and trainer.reward.per_token
+
+
+def test_preference_loss_by_hand():
+    true, played = torch.tensor([1.0, -2.0]), torch.tensor([0.0, 3.0])
+    expected = (math.log1p(math.exp(-0.5 * 1.0)) + math.log1p(math.exp(0.5 * 5.0))) / 2
+    assert preference_loss(true, played, 0.5).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_epoch_of_self_play_starts_even_and_its_margin_grows():
+    _, rows = tune("self-play", warmup_share=0.0, likelihood_weight=0.0, self_play_scale=1.0, epochs=1)
+    first, second = rows
+    assert first["preference"] == pytest.approx(math.log(2), abs=1e-4)  # the policy is its opponent still
+    assert first["margin"] == pytest.approx(0, abs=1e-3)
+    assert second["margin"] > 0.05 and second["preference"] < first["preference"]
+    assert first["likelihood"] == 0 and first["loss"] == first["preference"]
+
+
+def test_the_gradient_of_self_play_is_the_formulas():
+    """At the opponent's own weights: - lambda / 2 grad (log p(y) - log p(y')), by plain scores of the policy."""
+    config = SelfPlayConfig(**LIMITS, generator="lora", self_play_scale=0.3, likelihood_weight=0.0, max_grad_norm=1e9)
+    trainer = SelfPlay(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)
+    batch = collate(encode_training_pairs(PAIRS[:3], trainer.tokenizer, config), trainer.pad_token_id)
+    game = trainer.play(batch)
+    loss = -0.3 / 2 * (trainer.policy.score(batch).sum(1) - trainer.policy.score(game.played).sum(1)).mean()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, trainer.parameters)])
+    trainer.optimizer.step = lambda: None
+    trainer.preference_step(game)
+    torch.testing.assert_close(
+        torch.cat([p.grad.flatten() for p in trainer.parameters]), expected, rtol=1e-3, atol=1e-5
+    )
+
+
+def test_the_opponent_answers_once_an_epoch(monkeypatch):
+    order = []
+    for name in ("play", "preference_step"):
+        method = getattr(SelfPlay, name)
+        monkeypatch.setattr(
+            SelfPlay, name, lambda self, given, name=name, method=method: order.append(name) or method(self, given)
+        )
+    tune("self-play", warmup_share=0.25)
+    assert order == ["play", "preference_step"] + 2 * ["play"] + 2 * ["preference_step"]
+
+
+def test_self_play_that_diverges_puts_the_last_good_weights_back(monkeypatch):
+    def broken(true, played, scale):
+        return (true - played).mean() * float("nan")
+
+    monkeypatch.setattr("baselines.self_play.preference_loss", broken)
+    with pytest.raises(Diverged, match=r"loss is nan.*the weights are those after epoch 1") as error:
+        tune("self-play")
+    assert all(math.isfinite(nats) for nats, _ in error.value.tuned.losses(PAIRS))
+
+
+def test_self_play_holds_out_what_language_gan_holds_out():
+    config = SelfPlayConfig(**LIMITS | {"validation_share": 0.25}, generator="lora")
+    ours = SelfPlay(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)._encode(PAIRS)
+    theirs = gan.LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)._encode(PAIRS)
+    assert [[row.pair for row in part] for part in ours] == [[row.pair for row in part] for part in theirs]
+
+
+@pytest.mark.parametrize("options, message", [({"self_play_scale": 0.0}, "--self-play-scale 0.0: expected above 0")])
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        SelfPlayConfig(**options)
