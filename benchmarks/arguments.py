@@ -11,11 +11,13 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from baselines import METHODS
+from baselines import METHODS, resolve_method
 from benchmarks.presets import PRESETS, settings_of
 from benchmarks.tuned import tuned_for
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
+
+TEST_SIZE = 400
 
 
 @dataclass
@@ -48,7 +50,13 @@ class DataArguments:
     question_column: str = field(default="question", metadata={"help": "name of the column with the questions"})
     answer_column: str = field(default="answer", metadata={"help": "name of the column with the answers"})
     train_size: int = field(default=50, metadata={"help": "pairs to train on"})
-    test_size: int = field(default=200, metadata={"help": "pairs to test on"})
+    test_size: int | None = field(
+        default=None, metadata={"help": f"pairs to test on (default: {TEST_SIZE}, or all that are left)"}
+    )
+    forgetting: bool = field(
+        default=False,
+        metadata={"help": "also TOFU's own measures, on what was tuned, held-out authors and what was known before"},
+    )
 
 
 @dataclass
@@ -65,6 +73,14 @@ class ComparisonArguments:
     output: str | None = field(
         default=None,
         metadata={"help": "directory of the results; finished runs in it are kept (default: a new one under results/)"},
+    )
+    from_directories: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "run nothing: build tables and pages again from the results in these directories; several are "
+            "joined into --output",
+            "aliases": ["--from"],
+        },
     )
     preset: str | None = field(
         default=None,
@@ -110,7 +126,7 @@ class Settings:
         Raises:
             UserError: if the method is not known, or a value is out of range.
         """
-        config_class = METHODS.resolve(method).config_class
+        config_class = resolve_method(method).config_class
         names = {f.name for f in dataclasses.fields(config_class)}
         return config_class(**{name: value for name, value in self.tuning.items() if name in names} | {"seed": seed})
 
@@ -162,7 +178,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         first_parser.set_defaults(**preset)
         first = first_parser.parse_known_args(arguments)[0]
     for name in first.methods:
-        METHODS.resolve(name)  # a method of the user's own brings options of its own
+        resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
         [ComparisonArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
         usage="python -m benchmarks.compare [options]",
@@ -181,6 +197,6 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
     for name in ("train_size", "test_size"):
-        if getattr(data, name) < 1:
+        if getattr(data, name) is not None and getattr(data, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
     return Settings(model, data, comparison, values, stand_ins)

@@ -21,16 +21,17 @@ import torch
 import transformers
 
 from baselines import METHODS
-from benchmarks.arguments import Settings, parse
+from benchmarks.arguments import TEST_SIZE, Settings, parse
 from benchmarks.command import exit_status
 from benchmarks.environment import describe_device, resolve_device
-from benchmarks.grid import markdown_table, text_table
-from benchmarks.published import beside_published
-from benchmarks.run import SCHEMA, failed_row
-from benchmarks.table import as_markdown, as_text, notes, summarise
+from benchmarks.forgetting import question_sets
+from benchmarks.presentation import heading, present, store
+from benchmarks.run import failed_row
+from benchmarks.stored import Stored, claim, join, read
+from benchmarks.table import summarise
 from benchmarks.tuned import tuned_for
 from gantune.data import TEMPLATES, encode_pairs, load_pairs, split_pairs
-from gantune.diagnostics import plot_comparison, write_atomically, write_json
+from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.generators import GENERATORS, build_generator
@@ -76,7 +77,11 @@ def check(settings: Settings) -> list[str]:
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
     pairs = load_pairs(data.dataset, data.question_column, data.answer_column)
+    if data.test_size is None:
+        data.test_size = max(1, min(TEST_SIZE, len(pairs) - data.train_size))
     train, test = split_pairs(pairs, data.train_size, data.test_size, comparison.seeds[0])
+    if data.forgetting:
+        question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
     model_path(model.model)
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
     limits = (tokenizer, tuning["template"], tuning["max_prompt_tokens"], tuning["max_new_tokens"])
@@ -94,46 +99,17 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
         "data": asdict(settings.data),
         "tuning": settings.tuning,
         "bleurt": settings.comparison.bleurt,
+        "preset": settings.comparison.preset,
     }
 
 
-def claim(output: str | None, described: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The directory of the results, and what an earlier comparison of the same settings left in it.
-
-    Raises:
-        UserError: if the directory holds something else, or results of other settings.
-    """
-    if output is None:
-        names = (Path(described["model"]).name, Path(described["data"]["dataset"]).stem)
-        name = "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
-        output = f"results/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    directory = Path(output).absolute()
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"{output}: is a file, expected a directory for the results")
-    file = directory / "comparison.json"
-    if not directory.exists() or not any(directory.iterdir()):
-        return directory, {}
-    if not file.is_file():
-        raise UserError(f"{output}: holds files that are no comparison; give --output an empty or new directory")
-    try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))
-        earlier_settings = {name: earlier["settings"][name] for name in described}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
-    for name, value in described.items():
-        if earlier_settings[name] != value:
-            raise UserError(
-                f"{output}: holds a comparison with another {name} ({_difference(earlier_settings[name], value)}); "
-                "give --output another directory"
-            )
-    return directory, earlier
-
-
-def _difference(earlier: Any, now: Any) -> str:
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        key = next(key for key in {**earlier, **now} if earlier.get(key) != now.get(key))
-        return f"{key} {earlier.get(key)!r}, now {now.get(key)!r}"
-    return f"{earlier!r}, now {now!r}"
+def results_directory(settings: Settings) -> Path:
+    """The directory that was asked for, or a new one under `results/`."""
+    if settings.comparison.output is not None:
+        return Path(settings.comparison.output).absolute()
+    names = (Path(settings.model.model).name, Path(settings.data.dataset).stem)
+    name = "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+    return Path(f"results/{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
 
 
 def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -158,30 +134,20 @@ def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def compare(settings: Settings) -> int:
     """Run every method and seed, write the results, print the table; 0 if all ended well, 1 if some failed."""
-    warnings = check(settings)
+    said = check(settings)
     device = resolve_device(settings.model.device)
     described = describe(settings, device)
-    directory, earlier = claim(settings.comparison.output, described)
-    before = earlier.get("settings", {})
+    directory = results_directory(settings)
+    earlier = claim(directory, described)
+    before = earlier.settings if earlier else {}
     methods = list(dict.fromkeys([*ALWAYS, *before.get("methods", []), *settings.comparison.methods]))
     seeds = sorted({*before.get("seeds", []), *settings.comparison.seeds})
     asked = {"methods": methods, "seeds": seeds, **described, "command": " ".join(["python -m", *_command()])}
-
-    data = settings.data
-    header = (
-        f"model {settings.model.model} | data {data.dataset} ({data.train_size} to train, {data.test_size} to test) | "
-        f"device {describe_device(device)} | dtype {settings.model.dtype}"
-    )
-    warnings = [learning_rates(settings), *settings.stand_ins, *warnings]
-    print(header, *warnings, sep="\n", flush=True)
-    rows: list[dict[str, Any]] = []
-
-    def write(summary: dict[str, Any]) -> None:
-        content = {"schema": SCHEMA, "settings": asked, "rows": rows, "summary": summary}
-        write_json(directory / "comparison.json", content)
+    stored = Stored(asked, [], [learning_rates(settings), *settings.stand_ins, *said])
+    print(heading(asked), *stored.warnings, sep="\n", flush=True)
 
     if not earlier:
-        write({})  # before the first run, so that a directory that was cut off in it is known again
+        store(directory, stored, {})  # before the first run, so that a directory that was cut off in it is known again
     for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
         print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
         name = f"runs/{method}-seed{seed}"
@@ -192,26 +158,25 @@ def compare(settings: Settings) -> int:
             "dtype": settings.model.dtype,
             "device": device,
             "trust_remote_code": settings.model.trust_remote_code,
-            "data": asdict(data),
+            "data": asdict(settings.data),
             "bleurt": settings.comparison.bleurt,
             "memory_snapshot": settings.comparison.memory_snapshot,
             "base_samples": None if method in ALWAYS else str(directory / f"runs/base-seed{seed}/samples.jsonl"),
         }
-        rows.append(run_in_process(directory / name, config) | {"directory": name})
-        write(summarise(rows))
+        stored.rows.append(run_in_process(directory / name, config) | {"directory": name})
+        store(directory, stored, summarise(stored.rows))
+    present(directory, stored)
+    return 1 if any(row["status"] == "failed" for row in stored.rows) else 0
 
-    summary = summarise(rows)
-    said = [*warnings, *notes(rows)]
-    tables, markdown_tables = [as_text(summary)], [as_markdown(summary)]
-    if settings.comparison.preset == "source":
-        tables.append(beside_published(summary, header, text_table))
-        markdown_tables.append(beside_published(summary, header, markdown_table))
-    write_atomically(directory / "comparison.md", "\n\n".join([header, *markdown_tables, *said]) + "\n")
-    drawn = [plot_row(method, figures) for method, figures in summary.items() if figures["seeds"]]
-    if drawn:
-        plot_comparison(drawn, directory / "comparison.png")
-    print("", *(f"{table}\n" for table in tables), *said, f"results: {directory}", sep="\n")
-    return 1 if any(row["status"] == "failed" for row in rows) else 0
+
+def rebuild(settings: Settings) -> None:
+    """Everything that a person sees, once more from stored runs; several comparisons become one."""
+    directories = [Path(directory).absolute() for directory in settings.comparison.from_directories]
+    if len(directories) == 1 and settings.comparison.output is None:
+        present(directories[0], read(directories[0]))
+    else:
+        output = results_directory(settings)
+        present(output, join(directories, output))
 
 
 def learning_rates(settings: Settings) -> str:
@@ -221,17 +186,6 @@ def learning_rates(settings: Settings) -> str:
     rates = {name: settings.tuning[name] for name in settings.tuning if name.endswith("learning_rate") and name in used}
     told = (f"{name} {rate:g}{' (tuned)' if found.get(name) == rate else ''}" for name, rate in rates.items())
     return f"learning rates: {', '.join(told) or 'none'}"
-
-
-def plot_row(method: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """What the plot of the comparison shows of a method."""
-    return {
-        "method": method,
-        "rougeL": figures["rougeL"]["mean"],
-        "half_width": figures["rougeL"]["half_width"],
-        "train_seconds": figures["train_seconds"]["mean"],
-        "peak_memory_bytes": figures["peak_memory_bytes"]["mean"],
-    }
 
 
 def _command() -> list[str]:
@@ -250,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int | None:
         settings = parse(arguments)
-        return list_components() if settings.comparison.list_components else compare(settings)
+        if settings.comparison.list_components:
+            return list_components()
+        return rebuild(settings) if settings.comparison.from_directories else compare(settings)
 
     return exit_status(command, "the same command with the same --output goes on from here")
 

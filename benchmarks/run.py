@@ -24,8 +24,9 @@ import transformers
 from torch import nn
 from tqdm import tqdm
 
-from baselines import METHODS, Diverged, Tuned
+from baselines import Diverged, NotAvailable, Tuned, resolve_method
 from benchmarks.environment import environment
+from benchmarks.forgetting import forgetting, question_sets
 from gantune.data import Pair, load_pairs, split_pairs
 from gantune.diagnostics import (
     JsonLines,
@@ -172,7 +173,7 @@ def run(directory: Path) -> dict[str, Any]:
         UserError: if the settings ask for something that is not there.
     """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    method = METHODS.resolve(config["method"])
+    method = resolve_method(config["method"])
     settings = method.config_class(**config["tuning"])
     device, dtype = config["device"], config["dtype"]
     write_json(directory / "environment.json", environment(device, dtype, settings.seed))
@@ -181,6 +182,7 @@ def run(directory: Path) -> dict[str, Any]:
     data = config["data"]
     pairs = load_pairs(data["dataset"], data["question_column"], data["answer_column"])
     train, test = split_pairs(pairs, data["train_size"], data["test_size"], settings.seed)
+    sets = question_sets(data["dataset"], pairs, train, test, seed=settings.seed) if data["forgetting"] else None
     model = tokenizer = None
     if method.needs_model:
         trust = config["trust_remote_code"]
@@ -218,6 +220,7 @@ def run(directory: Path) -> dict[str, Any]:
         "train_seconds": seconds if trained else None,
         "peak_memory_bytes": memory.peak_bytes if trained else None,
         "metrics": metrics,
+        "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
         "not_run": not_run,
         "warnings": observer.warnings,
         "memory": asdict(memory.report) if trained else None,
@@ -226,17 +229,18 @@ def run(directory: Path) -> dict[str, Any]:
     }
 
 
-def failed_row(method: str, seed: int, error: str) -> dict[str, Any]:
-    """The row of a run that did not end well."""
+def failed_row(method: str, seed: int, error: str, status: str = "failed") -> dict[str, Any]:
+    """The row of a run that did not end well, or was not begun: status "not run"."""
     return {
         "method": method,
         "seed": seed,
-        "status": "failed",
+        "status": status,
         "error": error,
         "trainable_parameters": None,
         "train_seconds": None,
         "peak_memory_bytes": None,
         "metrics": dict.fromkeys(METRICS),
+        "forgetting": None,
         "not_run": {},
         "warnings": [],
         "memory": None,
@@ -261,13 +265,16 @@ def main() -> int:
         row = run(directory)
     except KeyboardInterrupt:
         return 130
+    except NotAvailable as error:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        row = failed_row(config["method"], config["tuning"]["seed"], str(error), status="not run")
     except Exception as error:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         (directory / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         reason = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         row = failed_row(config["method"], config["tuning"]["seed"], " ".join(reason.split()))
     write_json(directory / "metrics.json", row)
-    return 0 if row["status"] == "success" else 1
+    return 1 if row["status"] == "failed" else 0
 
 
 if __name__ == "__main__":

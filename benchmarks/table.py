@@ -61,7 +61,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for method in dict.fromkeys(row["method"] for row in rows):
         of_method = [row for row in rows if row["method"] == method]
         ended = [row | row["metrics"] for row in of_method if row["status"] == "success"]
-        summary[method] = {"seeds": len(ended), "failed": len(of_method) - len(ended)}
+        failed = sum(row["status"] == "failed" for row in of_method)
+        summary[method] = {"seeds": len(ended), "failed": failed}
         for figure in figures:
             values = [row[figure] for row in ended if row[figure] is not None]
             mean, half_width = mean_and_half_width(values) if values else (None, None)
@@ -105,7 +106,9 @@ def _grid(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What has to be said beside the figures: failures, metrics that were not run, and how to read the intervals."""
     lines = [
-        f"{row['method']}, seed {row['seed']}: failed: {row['error']}" for row in rows if row["status"] == "failed"
+        f"{row['method']}, seed {row['seed']}: {row['status']}: {row['error']}"
+        for row in rows
+        if row["status"] != "success"
     ]
     lines += [
         f"{row['method']}, seed {row['seed']}: warning: {warning}"

@@ -70,7 +70,8 @@ def comparison(command, tmp_path_factory):
 
 def test_comparison_json_has_its_schema(comparison):
     result = json.loads((comparison / "comparison.json").read_text())
-    assert set(result) == {"schema", "settings", "rows", "summary"} and result["schema"] == 1
+    assert set(result) == {"schema", "settings", "warnings", "rows", "summary", "differences"}
+    assert result["schema"] == 1
     assert [(row["method"], row["seed"]) for row in result["rows"]] == [
         (method, seed) for seed in (0, 1) for method in ("copy-question", "random-answer", "base", "gan", "lora")
     ]
@@ -272,8 +273,9 @@ def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
 
 
 def test_unknown_names_are_told_with_the_known_ones(refused):
-    assert "base, copy-question, gan, gan-source, lora, mle, random-answer" in refused("--methods", "lorra")
-    assert "embedding, lora" in refused("--generator", "soft")
+    assert "base, bottleneck, copy-question, few-shot, full, gan, gan-constant," in refused("--methods", "lorra")
+    assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
+    assert "embedding, ia3, lora" in refused("--generator", "soft")
     assert "cnn, mlp, source" in refused("--discriminator", "rnn")
     assert "constant, monte-carlo, sequence, token" in refused("--reward", "rouge")
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
@@ -316,7 +318,7 @@ def test_help_is_grouped_and_complete(capsys):
 def test_list_names_every_component(capsys):
     assert compare.main(["--list"]) == 0
     text = capsys.readouterr().out
-    assert "method: base, copy-question, gan, gan-source, lora, mle, random-answer" in text
+    assert "method: base, bottleneck, copy-question, few-shot, full, gan, gan-constant, gan-shuffled, gan-so" in text
     assert "discriminator: cnn, mlp, source" in text
 
 

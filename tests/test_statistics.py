@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
@@ -254,3 +255,14 @@ def test_runs_that_are_absent_or_unequal_in_number_are_refused(tmp_path: Path) -
         paired_differences([tmp_path / "nowhere.jsonl"], [tmp_path / "nowhere.jsonl"], "rougeL")
     with pytest.raises(UserError, match="1 runs of the method and 0 of its rival"):
         paired_differences([tmp_path / "a.jsonl"], [], "rougeL")
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_smallest_detectable_difference_is_that_of_the_noncentral_t(seeds):
+    """SciPy's noncentral t, where it is defined, at the difference found: power 80 %."""
+    groups = [np.full(4, value) + np.array([-0.1, 0.1, -0.2, 0.2]) for value in (0.1, 0.3, 0.15, 0.2, 0.4)[:seeds]]
+    found = smallest_detectable(groups)
+    error = np.std([group.mean() for group in groups], ddof=1) / seeds**0.5
+    critical = scipy.stats.t.ppf(0.975, seeds - 1)
+    power = 1 - scipy.stats.nct.cdf(critical, seeds - 1, found / error)
+    assert power == pytest.approx(0.8, abs=2e-3) or (seeds == 2 and np.isnan(power))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import nct
+from scipy.stats import chi2, norm
 from scipy.stats import t as student_t
 
 from benchmarks.statistics.bootstrap import as_groups, mean_and_standard_error
+
+QUANTILES = 4000
 
 
 def smallest_detectable(differences: Sequence[ArrayLike], power: float = 0.8, alpha: float = 0.05) -> float | None:
@@ -36,8 +39,11 @@ def smallest_detectable(differences: Sequence[ArrayLike], power: float = 0.8, al
         return None
     critical = student_t.ppf(1 - alpha / 2, degrees)
 
+    # SciPy's noncentral t is NaN far out for few degrees of freedom: average over the chi-square of the error instead.
+    spread = np.sqrt(chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, degrees) / degrees)
+
     def missing(shift: float) -> float:
-        return nct.sf(critical, degrees, shift) + nct.cdf(-critical, degrees, shift) - power
+        return float(np.mean(norm.sf(critical * spread - shift) + norm.cdf(-critical * spread - shift))) - power
 
     upper = 1.0
     while missing(upper) < 0:

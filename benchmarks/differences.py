@@ -1,0 +1,105 @@
+"""Which differences between methods the runs show, and how small a one they could show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.method import resolve_method
+from benchmarks.statistics import compare_methods, smallest_detectable, stored_scores
+from gantune.errors import UserError
+
+REFERENCE = "lora"
+METRICS_COMPARED = {"rougeL": "ROUGE-L", "nll": "NLL"}
+FEW_QUESTIONS = 50
+WITHOUT_TUNING = ("copy-question", "random-answer", "base", REFERENCE)
+
+
+def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each tuned method against LoRA and against its likelihood-only control, by the stored scores of each question.
+
+    Returns:
+        Rows of [`compare_methods`] with `metric` and `detectable`, the smallest true difference that would be found
+        with 80 % probability. Nothing for runs whose `samples.jsonl` is not there.
+    """
+    found = []
+    ended = [row for row in rows if row["status"] == "success"]
+    for metric in METRICS_COMPARED:
+        files: dict[str, dict[int, Path]] = {}
+        for row in ended:
+            file = directory / row["directory"] / "samples.jsonl"
+            if file.is_file() and row["metrics"][metric] is not None:
+                files.setdefault(row["method"], {})[row["seed"]] = file
+        rivals = {method: _rivals(method, files) for method in files if method not in WITHOUT_TUNING}
+        scores = stored_scores(files, metric)
+        for row in compare_methods(scores, rivals):
+            own, other = scores[row["method"]], scores[row["rival"]]
+            gaps = [np.subtract(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]
+            found.append({"metric": metric, **row, "detectable": smallest_detectable(gaps)})
+    return found
+
+
+def _rivals(method: str, there: Mapping[str, Any]) -> list[str]:
+    try:
+        control = resolve_method(method).control
+    except UserError:  # stored by a user whose method is not at hand now
+        control = None
+    return [rival for rival in dict.fromkeys((REFERENCE, control)) if rival in there and rival != method]
+
+
+def differences_grid(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Heading and a row a comparison; stars where the corrected p-value is below .05."""
+    grid = [["method - rival", "metric", "difference", "95 % interval", "p", "p (Holm)", "could be shown"]]
+    for row in found:
+        interval = "-" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}"
+        star = " *" if row["p_holm"] < 0.05 else ""
+        grid.append(
+            [
+                f"{row['method']} - {row['rival']}",
+                METRICS_COMPARED[row["metric"]],
+                f"{row['difference']:+.3f}{star}",
+                interval,
+                _p(row["p"]),
+                _p(row["p_holm"]),
+                "-" if row["detectable"] is None else f"{row['detectable']:.3f}",
+            ]
+        )
+    return grid
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def how_to_read(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What has to be said below the differences."""
+    if not found:
+        return []
+    lines = [
+        "Paired differences: hierarchical bootstrap-t, questions within seeds; Holm's correction over the methods "
+        "compared with one rival; * marks p (Holm) < .05. A lower NLL is better.",
+    ]
+    detectable = [row["detectable"] for row in found if row["metric"] == "rougeL" and row["detectable"] is not None]
+    if detectable:
+        seeds, questions = max(row["seeds"] for row in found), max(row["questions"] for row in found)
+        lines.append(
+            f"Power: with {seeds} seed{'s' if seeds > 1 else ''} and {questions} answers a method, a true difference "
+            f"in ROUGE-L of {min(detectable):.3f} to {max(detectable):.3f} is found 4 times in 5; smaller ones mostly "
+            "are not."
+        )
+    if any(row["seeds"] == 1 for row in found):
+        lines.append("One seed: these differences hold for this one training run of each method, not for the methods.")
+    return lines
+
+
+def caution(test_size: int) -> list[str]:
+    """A warning about few test questions."""
+    if test_size > FEW_QUESTIONS:
+        return []
+    return [
+        f"caution: {test_size} test questions are few: differences of several hundredths in ROUGE-L may be chance; "
+        "take more with --test-size"
+    ]

@@ -1,0 +1,70 @@
+"""What a person sees of a comparison: the tables on the terminal, and `comparison.json`, `.md`, `.png` and `.html`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.differences import caution, differences, differences_grid, how_to_read
+from benchmarks.grid import markdown_table, text_table
+from benchmarks.published import beside_published
+from benchmarks.report import write_report
+from benchmarks.run import SCHEMA
+from benchmarks.stored import FILE, Stored
+from benchmarks.table import as_markdown, as_text, notes, summarise
+from gantune.diagnostics import plot_comparison, write_atomically, write_json
+
+
+def store(directory: Path, stored: Stored, summary: Mapping[str, Any], found: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write `comparison.json`, which everything else is made from again."""
+    content = {
+        "schema": SCHEMA,
+        "settings": stored.settings,
+        "warnings": stored.warnings,
+        "rows": stored.rows,
+        "summary": summary,
+        "differences": found,
+    }
+    write_json(directory / FILE, content)
+
+
+def present(directory: Path, stored: Stored) -> None:
+    """Write the files of a comparison whose runs are in `directory`, and print its tables."""
+    settings, rows = stored.settings, stored.rows
+    summary, found = summarise(rows), differences(directory, rows)
+    store(directory, stored, summary, found)
+    header = heading(settings)
+    said = [*stored.warnings, *caution(settings["data"]["test_size"]), *notes(rows), *how_to_read(found)]
+    tables = [(as_text(summary), as_markdown(summary))]
+    if found:
+        grid = differences_grid(found)
+        tables.append((text_table(grid), markdown_table(grid)))
+    if settings.get("preset") == "source":
+        tables.append(tuple(beside_published(summary, header, write) for write in (text_table, markdown_table)))
+    text, markdown = zip(*tables, strict=True)
+    write_atomically(directory / "comparison.md", "\n\n".join([header, *markdown, *said]) + "\n")
+    drawn = [_plotted(method, figures) for method, figures in summary.items() if figures["seeds"]]
+    if drawn:
+        plot_comparison(drawn, directory / "comparison.png")
+    page = write_report(directory, found)
+    print("", *(f"{table}\n" for table in text), *said, f"results: {directory}", f"page: {page}", sep="\n")
+
+
+def heading(settings: Mapping[str, Any]) -> str:
+    """Model, data and device in one line."""
+    data = settings["data"]
+    return (
+        f"model {settings['model']} | data {data['dataset']} ({data['train_size']} to train, {data['test_size']} to "
+        f"test) | device {settings['device']} | dtype {settings['dtype']}"
+    )
+
+
+def _plotted(method: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "method": method,
+        "rougeL": figures["rougeL"]["mean"],
+        "half_width": figures["rougeL"]["half_width"],
+        "train_seconds": figures["train_seconds"]["mean"],
+        "peak_memory_bytes": figures["peak_memory_bytes"]["mean"],
+    }

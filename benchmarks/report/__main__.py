@@ -1,0 +1,21 @@
+"""`python -m benchmarks.report DIRECTORY` writes the page of a stored comparison."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.command import exit_status
+from benchmarks.report import write_report
+
+
+def main() -> None:
+    """Write the page of the comparison on the command line and name the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("directory", type=Path, help="what a comparison wrote under --output")
+    print(f"report: {write_report(parser.parse_args().directory)}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main, "nothing was written"))

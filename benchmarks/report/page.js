@@ -1,0 +1,448 @@
+
+// ---- What is shown
+
+const report = JSON.parse(document.getElementById("data").textContent);
+const sections = document.getElementById("sections");
+const MB = 1e6;
+
+// Tuned methods get colours, in their order; those that need no training are grey. Markers differ for all.
+const styles = {};
+{
+  let trained = 0, control = 0;
+  for (const { name, trained: tuned } of report.methods) {
+    const i = tuned ? trained++ : control++;
+    const look = (tuned ? i + 3 * Math.floor(i / 8) : i + 4) % 8;
+    styles[name] = { name, cls: tuned ? `s${i % 8}` : "control", shape: SHAPES[look], dash: tuned ? DASHES[look] : "5 4" };
+  }
+}
+const styleOf = (name) => styles[name] || { name, cls: "control", shape: "star", dash: "1 4" };
+const trainedMethods = report.methods.filter((method) => method.trained).map((method) => method.name);
+
+function section(id, title, ...children) {
+  const node = h("section", { "aria-labelledby": id }, h("h2", { id }, title), children);
+  sections.append(node);
+  document.querySelector("#contents ul").append(h("li", null, h("a", { href: `#${id}` }, title)));
+  return node;
+}
+const quiet = (...text) => h("p", { class: "quiet" }, text);
+const list = (names) => names.join(", ");
+
+function select(label, options, chosen, changed) {
+  const node = h("select", { on: { change: () => changed(node.value) } },
+    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+  return h("label", null, label, node);
+}
+
+// ---- Heading
+
+function heading() {
+  document.title = `${report.title} \u2013 gantune comparison`;
+  document.getElementById("title").textContent = report.title;
+  const facts = document.getElementById("facts");
+  facts.append(h("dl", { class: "facts" }, report.facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
+  if (report.command) {
+    const code = h("code", null, report.command);
+    const copied = h("span", { class: "hidden", role: "status" });
+    const button = h("button", { type: "button", class: "screen", on: { click: copy } }, "Copy");
+    async function copy() {
+      try {
+        await navigator.clipboard.writeText(report.command);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code);
+        button.textContent = "Selected";
+      }
+      copied.textContent = `Command ${button.textContent.toLowerCase()}`;
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    }
+    facts.append(h("div", { class: "command" }, h("pre", { "aria-label": "Command to reproduce" }, code), button, copied));
+  } else facts.append(quiet("Command to reproduce: not stored."));
+  if (report.settings.length) {
+    facts.append(h("details", null, h("summary", null, `All ${report.settings.length} settings of tuning`),
+      h("dl", { class: "facts" }, report.settings.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))))));
+  }
+  const said = [...report.warnings, ...report.notes];
+  if (said.length) facts.append(h("ul", { class: "notes", "aria-label": "Notes" }, said.map((line) => h("li", null, line))));
+  document.getElementById("contents").append(h("ul"));
+}
+
+// ---- Tables that sort by a click on a heading
+
+/* `columns`: {heading, better, text}; `rows`: a list of cells, each {value, node}. */
+function sortableTable(caption, columns, rows) {
+  const body = h("tbody");
+  const order = { column: null, direction: 1 };
+  const headings = columns.map((column, i) => {
+    const arrow = { high: ["\u2191", "higher is better"], low: ["\u2193", "lower is better"] }[column.better];
+    const button = h("button", { type: "button", on: { click: () => sort(i) } }, column.heading,
+      arrow && [h("span", { "aria-hidden": "true" }, ` ${arrow[0]}`), h("span", { class: "hidden" }, `, ${arrow[1]}`)]);
+    return h("th", { scope: "col", "aria-sort": "none", class: column.text && "text" }, button);
+  });
+  function show(ordered) {
+    body.replaceChildren(...ordered.map((row) => h("tr", { "data-row": row[0].value }, row.map((cell) => cell.node))));
+  }
+  function sort(i) {
+    const first = columns[i].text || columns[i].better === "low" ? 1 : -1;
+    order.direction = order.column === i ? -order.direction : first;
+    order.column = i;
+    headings.forEach((th, j) => th.setAttribute("aria-sort", j !== i ? "none" : order.direction > 0 ? "ascending" : "descending"));
+    const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+    const missing = (row) => row[i].value === null;
+    show([...rows.filter((row) => !missing(row)).sort((a, b) => order.direction * compare(a[i].value, b[i].value)), ...rows.filter(missing)]);
+  }
+  show(rows);
+  return [quiet(caption), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", { "aria-label": caption }, h("thead", null, h("tr", null, headings)), body))];
+}
+
+const cell = (value, text, extra = {}) => ({
+  value: value ?? null,
+  node: h("td", { class: extra.best ? "best" : known(value) || typeof value === "string" ? null : "none" }, text,
+    extra.best && h("span", { class: "hidden" }, " (best)"), extra.small && h("small", null, extra.small)),
+});
+const rowHeading = (text, small) => ({ value: text, node: h("th", { scope: "row" }, text, small && h("small", null, small)) });
+
+function results() {
+  const { columns, rows, reference, empty } = report.table;
+  const node = section("results", "Results");
+  if (!rows.length) return void node.append(quiet("No run has ended yet."));
+  const ended = (row) => row.runs.success || 0;
+  const seeds = Math.max(...rows.map(ended));
+  const heads = [{ heading: "method", text: true }, ...columns];
+  const runs = (row) => ended(row) === seeds && Object.keys(row.runs).length === 1 ? null
+    : Object.entries(row.runs).map(([status, count]) => (status === "success" ? `${count} of ${report.seeds.length} seeds` : `${count} ${status}`)).join(", ");
+  const marked = rows.some((row) => row.cells.some((one) => one && one.best));
+  node.append(...sortableTable(
+    seeds > 1 ? `Means over ${seeds} seeds, below them half of the 95 % confidence interval (Student's t).` : "One seed: no interval.",
+    heads,
+    rows.map((row) => [rowHeading(row.method, runs(row)), ...row.cells.map((one) =>
+      one ? cell(one.mean, one.text, { small: one.interval, best: one.best }) : cell(null, "\u2013"))])));
+  node.append(quiet(
+    "\u2191 higher is better, \u2193 lower is better. ", h("span", { class: "screen" }, "A click on a heading sorts. "),
+    marked ? "Bold: the best mean, where its interval overlaps with no other. "
+      : seeds > 1 ? "No value is marked as the best: the intervals of the best overlap with others. " : "No value is marked as the best: one seed gives no interval. ",
+    empty.length ? `Without any value: ${list(empty)}.` : ""));
+  if (reference && rows.length > 1) {
+    node.append(h("h3", null, `Ratio to ${reference}`));
+    node.append(...sortableTable(`Means divided by those of ${reference}.`, heads,
+      rows.filter((row) => row.method !== reference).map((row) => [rowHeading(row.method), ...row.cells.map((one) =>
+        one && known(one.ratio) ? cell(one.ratio, `${one.ratio.toFixed(2)} \u00d7`) : cell(null, "\u2013"))])));
+  }
+}
+
+// ---- Paired differences
+
+function differences() {
+  const rows = report.differences.map((row) => ({ ...row, name: `${row.method} \u2212 ${row.rival}`, ...pick(styleOf(row.method)) }));
+  if (!rows.length) return;
+  const node = section("differences", "Paired differences");
+  const p = (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3));
+  const columns = [
+    ["difference", "difference", (value) => signed(value)], ["95 % interval", "low", (_, row) => (known(row.high) ? `${signed(row.low)} to ${signed(row.high)}` : "\u2013")],
+    ["p", "p", p], ["p (Holm)", "p_holm", p], ["could be shown", "detectable", (value) => value.toFixed(3)], ["seeds", "seeds", String],
+    ["questions", "questions", String],
+  ].filter(([, key]) => rows.some((row) => known(row[key])));
+  node.append(...sortableTable("Differences between methods on the same questions and seeds.",
+    [{ heading: "methods", text: true }, { heading: "metric", text: true }, ...columns.map(([heading]) => ({ heading }))],
+    rows.map((row) => [
+      rowHeading(row.name), { value: row.metric, node: h("td", { class: "text" }, row.metric) },
+      ...columns.map(([, key, write]) => cell(row[key], known(row[key]) ? write(row[key], row) : "\u2013")),
+    ])));
+  const told = { p_holm: "p (Holm): corrected for the methods compared with the same rival.", detectable: "Could be shown: the smallest true difference that data like these mostly show." };
+  node.append(quiet(columns.map(([, key]) => told[key]).filter(Boolean).join(" ")));
+  node.append(h("div", { class: "charts wide" }, [...new Set(rows.map((row) => row.metric))].map((metric) => forestChart({
+    title: `${metric}: difference and 95 % interval`, x: `difference in ${metric}`,
+    rows: rows.filter((row) => row.metric === metric && known(row.difference)),
+  }))));
+}
+const pick = ({ cls, shape }) => ({ cls, shape });
+
+// ---- Quality against cost
+
+function quality() {
+  const { points, fronts } = report.quality;
+  const node = section("cost", "Quality against cost");
+  const chart = (title, cost, scale, x) => scatterChart({
+    title, x, y: "ROUGE-L", front: fronts[cost],
+    points: points.map((point) => ({
+      ...styleOf(point.method), quality: point.rougeL, cost: point[cost].map((value) => (known(value) ? value / scale : null)),
+    })),
+  });
+  node.append(h("div", { class: "charts wide" },
+    chart("ROUGE-L against training time", "train_seconds", 1, "training time (s)"),
+    chart("ROUGE-L against peak memory", "peak_memory_bytes", MB, "peak memory (MB)")));
+  const intervals = points.some((point) => known(point.rougeL[1]));
+  node.append(quiet(intervals ? "Whiskers: 95 % intervals over seeds. " : "", "Dotted: the Pareto front of the means; a tuned method below it is beaten in " +
+    "quality by one that costs no more. Dashed: methods without training."));
+}
+
+// ---- Training
+
+const entries = (seed, kind) => Object.entries(report.runs[seed] || {}).filter(([, run]) => run[kind]);
+const series = (phase, key) => (phase[key] ? phase.step.map((step, i) => [step, phase[key][i]]) : []);
+
+function training() {
+  const node = section("training", "Training");
+  if (!report.seeds.length) return void node.append(quiet("No run has ended yet."));
+  const view = h("div");
+  const draw = (seed) => view.replaceChildren(...[curves, health, weights, memory].flatMap((part) => part(seed)));
+  node.append(h("div", { class: "controls" }, select("Seed of the curves", report.seeds.map((seed) => [seed, seed]), report.seeds[0], draw)), view);
+  draw(report.seeds[0]);
+}
+
+function missing(what, seed, kind) {
+  const without = trainedMethods.filter((name) => report.runs[seed][name] && !report.runs[seed][name][kind]);
+  return without.length ? quiet(`${what} not stored for ${list(without)}.`) : null;
+}
+
+function curves(seed) {
+  const stored = entries(seed, "history");
+  const title = h("h3", null, `Learning curves, seed ${seed}`);
+  if (!stored.length) return [title, quiet("Training histories: not stored.")];
+  const lines = (key) => stored.map(([name, { history }]) => {
+    const all = merged(history, key);
+    return { ...styleOf(name), points: series(all, key), smooth: true, dots: true };
+  });
+  const losses = lines("likelihood_loss").flatMap((line) => line.points.map((point) => point[1])).filter(known);
+  const log = Math.min(...losses) > 0 && Math.max(...losses) > 10 * Math.min(...losses);
+  const block = Math.max(...stored.flatMap(([, { history }]) => Object.values(history).map((phase) => phase.block)));
+  const names = stored.map(([name]) => name);
+  const begins = stored.filter(([, { history }]) => history.adversarial && history.likelihood)
+    .map(([name, { history }]) => `${name} from step ${history.adversarial.step[0]}`);
+  return [title, legend(names.map(styleOf)), h("div", { class: "charts wide" },
+    lineChart({ title: "Loss on the true answers", note: "adversarial steps without their policy gradient; bold: running mean",
+      series: lines("likelihood_loss"), x: "step", y: log ? "nats a token, logarithmic" : "nats a token", log, width: WIDE }),
+    lineChart({ title: "Reward", note: "mean over the sampled answers of an adversarial step", series: lines("reward"), x: "step", y: "reward", width: WIDE })),
+    begins.length ? quiet(`Adversarial steps: ${begins.join("; ")}.`) : null,
+    block > 1 ? quiet(`Thinned out: a point is the mean of up to ${block} steps.`) : null,
+    missing("Training history", seed, "history")].filter(Boolean);
+}
+
+// Names of figures: those of gantune.diagnostics.health.
+function health(seed) {
+  const adversarial = entries(seed, "history").filter(([, { history }]) => history.adversarial);
+  const title = (name) => `Health of adversarial training: ${name}, seed ${seed}`;
+  if (!adversarial.length) return [h("h3", null, "Health of adversarial training"), quiet("No adversarial run is stored.")];
+  const head = h("h3"), view = h("div");
+  const draw = (name) => {
+    head.textContent = title(name);
+    view.replaceChildren(h("div", { class: "charts" }, healthCharts(report.runs[seed][name].history)));
+  };
+  draw(adversarial[0][0]);
+  const choice = adversarial.length > 1
+    && h("div", { class: "controls" }, select("Adversarial method", adversarial.map(([name]) => [name, name]), adversarial[0][0], draw));
+  return [head, choice, view].filter(Boolean);
+}
+
+function healthCharts(history) {
+  const phase = history.adversarial;
+  const styled = (i, name) => ({ cls: `s${i}`, shape: SHAPES[i], dash: DASHES[i], name });
+  const chart = (title, y, lines, more = {}) => {
+    const drawn = lines.map(([key, name, from], i) => ({ ...styled(i, name), points: series(from || phase, key), smooth: true }))
+      .filter((one) => one.points.length);
+    const node = lineChart({ title, series: drawn.map((one) => ({ ...one, ...(more.band && { band: more.band }) })), x: "step", y, ...more });
+    if (drawn.length > 1) node.append(legend(drawn));
+    return node;
+  };
+  const shares = { low: -0.03, high: 1.03 };
+  const reward = series(phase, "reward"), deviation = series(phase, "reward_std");
+  const band = reward.map(([x, mean], i) => [x, mean - (deviation[i] || [])[1], mean + (deviation[i] || [])[1]]).filter((b) => known(b[1]));
+  const norms = Object.entries(history).map(([kind, of]) => ["gradient_norm", `generator, ${kind}`, of]).filter(([key, , of]) => of[key]);
+  return [
+    chart("Reward (band: \u00b1 one standard deviation)", "reward of an answer", [["reward", "mean"]], { band }),
+    chart("Spread of a rollout", "share", [["no_spread_share", "questions without reward spread"], ["distinct_answers", "distinct answers"],
+      ["most_common_answer", "most common answer"]], shares),
+    chart("Entropy and KL to the base", "nats a token", [["entropy", "entropy"], ["kl", "KL"]]),
+    chart("Discriminator accuracy", "share", [["discriminator_accuracy_real", "real"], ["discriminator_accuracy_generated", "generated"],
+      ["held_out_discriminator_accuracy_real", "real, held out"], ["held_out_discriminator_accuracy_generated", "generated, held out"]], { ...shares, level: 0.5 }),
+    chart("Length of answers", "tokens", [["answer_length", "mean length"]]),
+    chart("Answers that end by themselves", "share", [["ended", "ended"]], shares),
+    chart("Loss of the generator, adversarial steps", "loss", [["loss", "whole"], ["policy_gradient", "policy gradient"]]),
+    chart("Loss of the discriminator, all phases", "nats", [["discriminator_loss", "discriminator", merged(history, "discriminator_loss")]]),
+    chart("Gradient norms, all phases", "L2 norm, logarithmic", [...norms,
+      ["discriminator_gradient_norm", "discriminator", merged(history, "discriminator_gradient_norm")]], { log: true }),
+  ];
+}
+
+// A figure over the steps of all phases.
+function merged(history, key) {
+  const points = Object.values(history).flatMap((phase) => series(phase, key)).sort((a, b) => a[0] - b[0]);
+  return { step: points.map((point) => point[0]), [key]: points.length ? points.map((point) => point[1]) : null };
+}
+
+function weights(seed) {
+  const stored = entries(seed, "weights");
+  const title = h("h3", null, `Weight trajectories, seed ${seed}`);
+  if (!stored.length) return [title, quiet("Weight trajectories: not stored.")];
+  const charts = stored.map(([name, { weights: found }]) => {
+    const flat = found.frozen ? [{ cls: "control", name: "frozen", shape: "cross", points: found.epochs.map((epoch) => [epoch, 0]) }] : [];
+    const shown = found.lines.length < found.trained ? `${found.lines.length} of ${found.trained} trained parameters` : `${found.trained} trained parameters`;
+    const frozen = found.frozen ? found.frozen_change === 0 ? `; all ${found.frozen} frozen ones (grey) stayed as they were`
+      : `; an entry of the ${found.frozen} frozen ones moved by ${short(found.frozen_change)}` : "";
+    return lineChart({
+      title: name, note: shown + frozen, x: "epoch", y: "change of norm (% of largest)",
+      series: [...found.lines.map((line) => ({
+        cls: styleOf(name).cls, thin: true, name: line.name, dash: line.name.endsWith("bias") ? "4 3" : null,
+        points: line.change.map((change, i) => [found.epochs[i], change]),
+      })), ...(found.frozen_change === 0 ? flat : [])],
+    });
+  });
+  return [title, h("div", { class: "charts" }, charts),
+    quiet("Change of the L2 norm of each parameter since the start, in per cent of the largest norm that it reached; biases dashed. The name of a line appears under the pointer."),
+    missing("Weight trajectory", seed, "weights")].filter(Boolean);
+}
+
+function memory(seed) {
+  const stored = entries(seed, "memory");
+  const title = h("h3", null, `Memory, seed ${seed}`);
+  const timed = stored.filter(([, { memory: found }]) => found.bytes);
+  const snapshots = stored.filter(([, { memory: found }]) => found.snapshot);
+  const said = snapshots.length ? quiet(`PyTorch's memory snapshot is stored for ${list(snapshots.map(([name]) => name))} (${snapshots[0][1].memory.snapshot}); its memory_viz page shows it.`) : null;
+  if (!timed.length) return [title, said || quiet("Memory timelines: not stored (--memory-snapshot true records them).")];
+  return [title, legend(timed.map(([name]) => styleOf(name))), h("div", { class: "charts wide" }, lineChart({
+    title: "Resident memory above the state at the start", note: "each point is the highest of its neighbours", x: "time (s)", y: "MB", width: WIDE,
+    series: timed.map(([name, { memory: found }]) => ({
+      ...styleOf(name), points: found.bytes.map((bytes, i) => [found.seconds[i], (bytes - found.bytes[0]) / MB]),
+    })),
+  })), said, missing("Memory timeline", seed, "memory")].filter(Boolean);
+}
+
+// ---- Questions and answers
+
+const PAGE = 10;
+const words = (text) => [...text.matchAll(/[a-z0-9]+/gi)].map((found) => ({ word: found[0].toLowerCase(), start: found.index, end: found.index + found[0].length }));
+
+// Where the words of `answer` lie that are in its longest common subsequence with `reference`.
+function commonWords(answer, reference) {
+  const a = words(answer), b = words(reference);
+  const lengths = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      lengths[i][j] = a[i].word === b[j].word ? 1 + lengths[i + 1][j + 1] : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
+    }
+  }
+  const common = [];
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
+    if (a[i].word === b[j].word) { common.push(a[i]); i++; j++; }
+    else if (lengths[i + 1][j] >= lengths[i][j + 1]) i++;
+    else j++;
+  }
+  return common;
+}
+
+function marked(answer, reference) {
+  if (!answer) return [h("span", { class: "quiet" }, "(empty)")];
+  const parts = [];
+  let end = 0;
+  for (const word of commonWords(answer, reference)) {
+    parts.push(answer.slice(end, word.start), h("mark", null, answer.slice(word.start, word.end)));
+    end = word.end;
+  }
+  return [...parts, answer.slice(end)];
+}
+
+function questions() {
+  const node = section("answers", "Questions and answers");
+  const seeds = Object.keys(report.questions).sort((a, b) => a - b);
+  if (!seeds.length) return void node.append(quiet("Answers: not stored."));
+  const methods = [...new Set(seeds.flatMap((seed) => Object.keys(report.questions[seed].answers)))];
+  const better = methods.includes("gan") ? "gan" : trainedMethods.find((name) => methods.includes(name)) || methods[0];
+  const rival = methods.includes("lora") && better !== "lora" ? "lora" : methods.find((name) => name !== better) || better;
+  const state = { seed: seeds[0], text: "", a: better, b: rival, order: "stored", methods: new Set(methods), count: PAGE };
+
+  const orderNames = () => [["stored", "as in the test set"], ["largest", "largest difference first"], ["wins", `${state.a} better, first`], ["losses", `${state.b} better, first`]];
+  const order = select("Order", orderNames(), state.order, (value) => change({ order: value }));
+  const rename = () => order.querySelectorAll("option").forEach((option, i) => { option.textContent = orderNames()[i][1]; });
+  const search = h("input", { type: "search", on: { input: () => change({ text: search.value }) } });
+  const options = methods.map((name) => [name, name]);
+  const controls = h("div", { class: "controls" },
+    select("Seed of the questions", seeds.map((seed) => [seed, seed]), state.seed, (seed) => change({ seed })),
+    h("label", null, "Text in question, reference or answers shown", search),
+    methods.length > 1 && [select("Compare", options, state.a, (a) => change({ a })), select("with", options, state.b, (b) => change({ b })), order],
+    h("fieldset", null, h("legend", null, "Methods shown"), h("div", null, methods.map((name) => {
+      const box = h("input", { type: "checkbox", checked: true, value: name, on: { change: () => {
+        state.methods[box.checked ? "add" : "delete"](name);
+        change({});
+      } } });
+      return h("label", null, box, name);
+    }))));
+  const status = h("p", { role: "status" }), duel = quiet(), cards = h("div", { id: "cards" });
+  const more = h("button", { type: "button", class: "screen", on: { click: () => show(state.count, state.count + PAGE) } });
+  node.append(controls, status, duel,
+    quiet("Marked words: the longest common subsequence with the reference, which ROUGE-L counts (ROUGE-L also matches words of one stem, which are not marked)."),
+    cards, more);
+  let found = [];
+
+  const score = (of, name, i) => { const answer = (of.answers[name] || [])[i]; return answer && known(answer[1]) ? answer[1] : null; };
+  function delta(of, i) {
+    const [a, b] = [score(of, state.a, i), score(of, state.b, i)];
+    return a === null || b === null ? null : a - b;
+  }
+
+  function change(changes) {
+    Object.assign(state, changes);
+    rename();
+    const of = report.questions[state.seed], text = state.text.trim().toLowerCase();
+    const shown = methods.filter((name) => state.methods.has(name));
+    const matches = (i) => !text || [...of.pairs[i], ...shown.map((name) => ((of.answers[name] || [])[i] || [""])[0])].some((one) => one.toLowerCase().includes(text));
+    found = of.pairs.map((_, i) => i).filter(matches).map((i) => ({ i, delta: delta(of, i) }));
+    const rank = { largest: (d) => Math.abs(d), wins: (d) => d, losses: (d) => -d }[state.order];
+    if (rank) found.sort((p, q) => (q.delta === null ? -Infinity : rank(q.delta)) - (p.delta === null ? -Infinity : rank(p.delta)) || p.i - q.i);
+    const deltas = found.map((one) => one.delta).filter((one) => one !== null);
+    const share = (test) => deltas.filter(test).length;
+    duel.textContent = state.a === state.b || !deltas.length ? "" :
+      `Of these, ${state.a} has the higher ROUGE-L on ${share((d) => d > 0)}, ${state.b} on ${share((d) => d < 0)}, ` +
+      `equal on ${share((d) => d === 0)}; mean difference ${signed(deltas.reduce((sum, d) => sum + d, 0) / deltas.length)}.`;
+    cards.replaceChildren();
+    show(0, PAGE);
+  }
+
+  function show(from, to) {
+    const of = report.questions[state.seed];
+    cards.append(...found.slice(from, to).map((one) => card(of, one)));
+    state.count = Math.min(to, found.length);
+    const kept = of.pairs.length < of.total ? ` (this page holds the first ${of.pairs.length} of ${of.total})` : "";
+    status.textContent = found.length ? `${found.length} of ${of.pairs.length} questions${kept}, ${state.count} on the page.` : `No question of ${of.pairs.length} matches${kept}.`;
+    const left = found.length - state.count;
+    more.hidden = left === 0;
+    more.textContent = `Show ${Math.min(PAGE, left)} more`;
+  }
+
+  function card(of, { i, delta: difference }) {
+    const [question, reference] = of.pairs[i];
+    const answers = methods.filter((name) => state.methods.has(name) && (of.answers[name] || [])[i]).map((name) => {
+      const [text, value] = of.answers[name][i], style = styleOf(name);
+      const bar = h("div");
+      bar.style.width = `${100 * (value || 0)}%`;
+      return h("div", { class: style.cls, "data-method": name },
+        h("dt", null, s("svg", { class: `key point ${style.cls}`, viewBox: "10 0 14 14", "aria-hidden": "true" }, marker(style.shape, 17, 7, 4.5)), name,
+          h("span", { class: "score" }, known(value) ? [h("span", { class: "hidden" }, "ROUGE-L "), value.toFixed(2)] : "")),
+        known(value) && h("dd", { class: "bar", "aria-hidden": "true" }, bar),
+        h("dd", null, marked(text, reference)));
+    });
+    const showDelta = difference !== null && state.a !== state.b;
+    return h("article", null,
+      h("h3", null, question, showDelta && h("span", { class: "delta" }, `  ${state.a} \u2212 ${state.b}: ${signed(difference, 2)}`)),
+      h("p", { class: "reference" }, h("b", null, "Reference "), reference),
+      h("dl", { class: "answers" }, answers));
+  }
+  change({});
+}
+
+// ---- The page
+
+heading();
+results();
+differences();
+quality();
+training();
+questions();
+
+const closed = [];
+addEventListener("beforeprint", () => {
+  closed.push(...document.querySelectorAll("details:not([open])"));
+  closed.forEach((details) => { details.open = true; });
+});
+addEventListener("afterprint", () => {
+  closed.splice(0).forEach((details) => { details.open = false; });
+});

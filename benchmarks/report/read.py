@@ -1,0 +1,132 @@
+"""What a comparison left on disk, read back; what is not there is None or empty."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gantune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`comparison.json`.
+
+    Args:
+        directory: of the comparison.
+        settings: what was asked for.
+        rows: one a run, with `method`, `seed`, `status`, `metrics`, `not_run`; the optional `directory` is relative.
+        summary: by method and figure, `mean`, `half_width` and `ratio_to_lora` over the seeds.
+        warnings: what was said before the first run.
+        differences: between methods, as [`benchmarks.report.write_report`] takes them.
+    """
+
+    directory: Path
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    summary: dict[str, dict[str, Any]]
+    warnings: list[str]
+    differences: list[dict[str, Any]]
+
+    @property
+    def methods(self) -> list[str]:
+        """Their names, in the order of the table."""
+        return list(dict.fromkeys(str(row["method"]) for row in self.rows))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs, ascending."""
+        return sorted({row["seed"] for row in self.rows})
+
+    def run_directory(self, row: dict[str, Any]) -> Path:
+        """Where the run of a row keeps its files."""
+        return self.directory / row.get("directory", f"runs/{row['method']}-seed{row['seed']}")
+
+
+def read_comparison(directory: Path) -> Comparison:
+    """Read `comparison.json`.
+
+    Raises:
+        UserError: if it is missing or holds something else.
+    """
+    file = directory / "comparison.json"
+    content = read_json(file)
+    if content is None:
+        raise UserError(f"{directory}: has no comparison.json, expected the --output directory of a comparison")
+    try:
+        comparison = Comparison(
+            directory=directory,
+            settings=dict(content["settings"]),
+            rows=[dict(row) for row in content["rows"]],
+            summary={method: _of_method(figures) for method, figures in content["summary"].items()},
+            warnings=[str(warning) for warning in content.get("warnings", ())],
+            differences=[dict(row) for row in content.get("differences", ())],
+        )
+        for row in comparison.rows:
+            kinds = {"method": str, "status": str, "seed": int, "metrics": dict, "not_run": dict}
+            if not all(isinstance(row[key], kind) for key, kind in kinds.items()):
+                raise TypeError("a row of another kind")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
+    return comparison
+
+
+def _of_method(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: figure for name, figure in figures.items() if isinstance(figure, dict)}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, None if there is no such file.
+
+    Raises:
+        UserError: if the file cannot be read or holds no JSON object.
+    """
+    text = _read_text(path)
+    try:
+        content = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({error})") from error
+    if text is not None and not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, without the torn last line that a killed run may leave; [] if there is no file.
+
+    Raises:
+        UserError: naming the line that is no JSON object.
+    """
+    rows = []
+    # not splitlines: JSON may hold U+2028 and its like, which that takes for ends of lines
+    for number, line in enumerate((_read_text(path) or "").split("\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number}: expected a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text (byte {error.start})") from error
+
+
+def number(value: Any, digits: int = 5) -> float | None:
+    """`value` to some significant digits; None if it is no finite number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
