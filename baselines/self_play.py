@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
 
-from gantune.data import Batch, EncodedPair, Pair, batches, pad_token_id
+from gantune.budget import Budget
+from gantune.data import Batch, EncodedPair, Pair, batches, end_token_id, pad_token_id
 from gantune.diagnostics import write_json
 from gantune.embedding_generator import save_stack, stack_adapters
 from gantune.errors import UserError
@@ -100,7 +101,7 @@ class SelfPlay:
         with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
             torch.manual_seed(config.seed)
             self.model = stack_adapters(model, build_generator(config.generator))
-        self.policy = CausalLMPolicy(self.model, tokenizer.eos_token_id, self.pad_token_id)
+        self.policy = CausalLMPolicy(self.model, end_token_id(config.template, tokenizer), self.pad_token_id)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
 
@@ -119,7 +120,8 @@ class SelfPlay:
         training, validation = self._encode(pairs)
         checkpoints = KeptWeights(self.parameters)
         try:
-            self._train(training, validation, checkpoints, observer or Silent())
+            with Budget(self.config, self.model) as budget:
+                self._train(training, validation, checkpoints, observer or Silent(), budget)
         except FloatingPointError as error:
             epoch = checkpoints.restore()
             raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
@@ -132,6 +134,7 @@ class SelfPlay:
         validation: list[EncodedPair],
         checkpoints: KeptWeights,
         observer: Observer,
+        budget: Budget,
     ) -> None:
         config, step = self.config, 0
         total = config.epochs * -(-len(training) // config.batch_size)
@@ -153,10 +156,14 @@ class SelfPlay:
                     row = {"phase": "self-play"} | self.preference_step(games[number - len(drawn)])
                 schedule.step()
                 step += 1
-                row = {"step": step, "epoch": epoch} | row | {"seconds": time.perf_counter() - started}
-                observer.on_step(row)
+                row = {"step": step, "epoch": epoch} | row | {"tokens": budget.new_tokens()}
+                observer.on_step(row | {"seconds": time.perf_counter() - started})
+                if budget.spent:
+                    break
             checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
             observer.on_epoch(epoch, self.model)
+            if budget.spent:
+                break
 
     @torch.no_grad()
     def play(self, batch: Batch) -> Game:

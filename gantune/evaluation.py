@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.data import EncodedPair, Pair, collate, encode_pairs, pad_token_id
+from gantune.data import EncodedPair, Pair, collate, encode_pairs, end_token_id, pad_token_id
 from gantune.policy import CausalLMPolicy
 from gantune.tuning import TuningConfig
 
@@ -39,7 +39,7 @@ def answer_losses(
     Returns:
         One (nats, tokens) a pair, in order.
     """
-    policy = CausalLMPolicy(model, tokenizer.eos_token_id, pad_token_id(tokenizer))
+    policy = CausalLMPolicy(model, end_token_id(config.template, tokenizer), pad_token_id(tokenizer))
     encoded, _ = encode_pairs(
         pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, "truncate"
     )

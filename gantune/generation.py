@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.data import build_template, collate_prompts, pad_token_id
+from gantune.data import build_template, collate_prompts, end_token_id, pad_token_id
 from gantune.embedding_generator import hold_noise
 from gantune.tuning import TuningConfig
 
@@ -49,7 +49,7 @@ def generate_answers(
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=end_token_id(template, tokenizer),
         pad_token_id=pad,
     )
     model.eval()

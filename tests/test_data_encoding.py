@@ -113,7 +113,10 @@ def test_tokenizers_that_lack_something():
     tokenizer.eos_token = None
     with pytest.raises(UserError, match="tiny: the tokenizer has no end-of-sequence token"):
         check_tokenizer(tokenizer, "tiny")
-    with pytest.raises(UserError, match="unknown template 'x': expected one of chat, plain"):
+    with pytest.raises(
+        UserError,
+        match="unknown template 'x': expected one of alpaca, chat, chatml, gemma, llama-3, mistral, phi-3, plain, text",
+    ):
         build_template("x")
 
 

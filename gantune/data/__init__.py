@@ -1,6 +1,8 @@
 """Question-answer pairs, from their source to the batch."""
 
 from gantune.data.batch import Batch, Pair
+from gantune.data.cleaning import Cleaned, CleaningConfig, Dropped, clean
+from gantune.data.decontamination import Contaminated, decontaminate
 from gantune.data.encoding import (
     EncodedPair,
     LengthReport,
@@ -9,30 +11,57 @@ from gantune.data.encoding import (
     collate_prompts,
     encode_pairs,
     epoch_order,
+    epoch_rows,
     grouped_by_length,
     likelihood_inputs,
 )
-from gantune.data.sources import load_pairs
+from gantune.data.formats import FORMATS, Format
+from gantune.data.question import Question, Turn
+from gantune.data.records import Record
+from gantune.data.sources import Source, load_pairs, open_source, pairs_of
 from gantune.data.splits import split_pairs
-from gantune.data.templates import TEMPLATES, Template, build_template, check_tokenizer, pad_token_id
+from gantune.data.templates import (
+    TEMPLATES,
+    Template,
+    build_template,
+    check_tokenizer,
+    end_token_id,
+    pad_token_id,
+)
 
 __all__ = [
+    "FORMATS",
     "TEMPLATES",
     "Batch",
+    "Cleaned",
+    "CleaningConfig",
+    "Contaminated",
+    "Dropped",
     "EncodedPair",
+    "Format",
     "LengthReport",
     "Pair",
+    "Question",
+    "Record",
+    "Source",
     "Template",
+    "Turn",
     "batches",
     "build_template",
     "check_tokenizer",
+    "clean",
     "collate",
     "collate_prompts",
+    "decontaminate",
     "encode_pairs",
+    "end_token_id",
     "epoch_order",
+    "epoch_rows",
     "grouped_by_length",
     "likelihood_inputs",
     "load_pairs",
+    "open_source",
     "pad_token_id",
+    "pairs_of",
     "split_pairs",
 ]

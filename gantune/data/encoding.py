@@ -208,6 +208,17 @@ def grouped_by_length(
     return [row for batch in full for row in batch] + rows[len(full) * batch_size :]
 
 
+def epoch_rows(
+    encoded: Sequence[EncodedPair], batch_size: int, seed: int, epoch: int, group_by_length: bool = False
+) -> list[int]:
+    """Row numbers of one epoch: [`epoch_order`], with rows of similar length put together if wanted."""
+    order = epoch_order(len(encoded), seed, epoch)
+    if not group_by_length:
+        return order
+    lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in encoded]
+    return grouped_by_length(order, lengths, batch_size, seed, epoch)
+
+
 def batches(
     encoded: Sequence[EncodedPair],
     batch_size: int,
@@ -216,7 +227,7 @@ def batches(
     epoch: int,
     group_by_length: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch in the order of [`epoch_order`]; the last one may be smaller.
+    """The batches of one epoch in the order of [`epoch_rows`]; the last one may be smaller.
 
     Args:
         encoded: all encoded pairs.
@@ -226,9 +237,6 @@ def batches(
         epoch: counts the passes over the data.
         group_by_length: put rows of similar length together; see [`grouped_by_length`].
     """
-    order = epoch_order(len(encoded), seed, epoch)
-    if group_by_length:
-        lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in encoded]
-        order = grouped_by_length(order, lengths, batch_size, seed, epoch)
+    order = epoch_rows(encoded, batch_size, seed, epoch, group_by_length)
     for start in range(0, len(order), batch_size):
         yield collate([encoded[i] for i in order[start : start + batch_size]], pad_token_id)

@@ -1,4 +1,4 @@
-"""Question-answer pairs from the built-in sets, local files and the Hugging Face Hub."""
+"""Rows and question-answer pairs from the built-in sets, local files and the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,30 +11,56 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from gantune.data.batch import Pair
+from gantune.data.formats import Format, build_format
+from gantune.data.records import Record
 from gantune.errors import UserError
 
 TOFU = "locuslab/TOFU"
 TOFU_CONFIG = "full"
 BUILT_IN = ("mini-tofu", "tofu")
 
+Answers = Literal["last", "every"]
 Row = tuple[str, dict[str, Any]]
 """Where a row stands ("line 3") and its columns."""
 
 
+class Source(NamedTuple):
+    """The rows of a data set, and what their columns mean.
+
+    Args:
+        format_name: name of the format.
+        format: reads the pairs of a row.
+        records: the rows in their order.
+    """
+
+    format_name: str
+    format: Format
+    records: list[Record]
+
+
 def load_pairs(
-    source: str, question_column: str = "question", answer_column: str = "answer", split: str = "train"
+    source: str,
+    question_column: str = "question",
+    answer_column: str = "answer",
+    split: str = "train",
+    *,
+    format: str | None = None,
+    answers: Answers = "last",
 ) -> list[Pair]:
     """Read question-answer pairs. White space around questions and answers is removed.
 
     Args:
         source: `mini-tofu` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al. 2024, from the Hub),
-            any other Hub data set as `owner/name` or `owner/name:CONFIG`, or a .jsonl, .json, .csv or .parquet file.
-        question_column: column with the question.
-        answer_column: column with the answer.
+            any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or .parquet file, or a
+            folder of them.
+        question_column: column with the question, of format question-answer.
+        answer_column: column with the answer, of format question-answer.
         split: split of a Hub data set; files and `mini-tofu` have one only.
+        format: a name from [`FORMATS`]; None finds it by the columns.
+        answers: which answers of a conversation are learned, its last one or every one.
 
     Returns:
         The pairs in the order of the source.
@@ -42,7 +68,37 @@ def load_pairs(
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks a question or an answer.
     """
-    return _pairs(source, _read(source, split), (question_column, answer_column))
+    return pairs_of(open_source(source, question_column, answer_column, split, format=format), answers)
+
+
+def open_source(
+    source: str,
+    question_column: str = "question",
+    answer_column: str = "answer",
+    split: str = "train",
+    *,
+    format: str | None = None,
+) -> Source:
+    """Read the rows of a data set and find its format; the arguments are those of [`load_pairs`].
+
+    Raises:
+        UserError: if it cannot be read, has no rows, or its columns are not those of a format.
+    """
+    rows = _read(source, split)
+    columns = _columns(source, rows)
+    name, found = build_format(source, columns, format, question_column, answer_column)
+    return Source(name, found, [Record(source, where, row) for where, row in rows])
+
+
+def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
+    """The pairs of every row.
+
+    Raises:
+        UserError: naming file, row and column, if a row is not as the format wants it, or `answers` is unknown.
+    """
+    if answers not in ("last", "every"):
+        raise UserError(f"answers is {answers!r}, expected last or every")
+    return [pair for record in source.records for pair in source.format.pairs(record)[-1 if answers == "last" else 0 :]]
 
 
 def _read(source: str, split: str) -> list[Row]:
@@ -64,7 +120,7 @@ def _read(source: str, split: str) -> list[Row]:
 
 def _read_file(source: str, path: Path) -> list[Row]:
     if path.is_dir():
-        raise UserError(f"{source}: is a folder, expected a file ({', '.join(READERS)})")
+        return _read_folder(source, path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{source}: unknown suffix {path.suffix!r}, expected one of {', '.join(READERS)}")
@@ -79,30 +135,33 @@ def _read_file(source: str, path: Path) -> list[Row]:
     return list(reader(source, data))
 
 
-def _pairs(source: str, rows: Sequence[Row], columns: tuple[str, str]) -> list[Pair]:
+def _read_folder(source: str, folder: Path) -> list[Row]:
+    """The rows of all data files in a folder, by name; other files, hidden ones and folders in it hold none."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror})") from error
+    files = [path for path in files if not path.name.startswith(".")]
+    if not files:
+        raise UserError(f"{source}: is a folder, expected a file ({', '.join(READERS)}) or a folder of such files")
+    return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]
+
+
+def _columns(source: str, rows: Sequence[Row]) -> list[str]:
     if not rows:
         raise UserError(f"{source}: has no rows, expected questions and answers")
-    existing = dict.fromkeys(column for _, row in rows for column in row)
-    for column in columns:
-        if column not in existing:
-            raise UserError(f"{source}: no column {column!r}, existing ones: {', '.join(existing) or 'none'}")
-    return [Pair(*(_text(source, where, row, column) for column in columns)) for where, row in rows]
+    return list(dict.fromkeys(column for _, row in rows for column in row))
+
+
+def _pairs(source: str, rows: Sequence[Row], columns: tuple[str, str]) -> list[Pair]:
+    """The pairs of rows of format question-answer."""
+    _, found = build_format(source, _columns(source, rows), "question-answer", *columns)
+    return [pair for where, row in rows for pair in found.pairs(Record(source, where, row))]
 
 
 def _text(source: str, where: str, row: dict[str, Any], column: str) -> str:
     """The text in one cell, without the white space around it."""
-    if row.get(column) is None:
-        raise UserError(f"{source}, {where}: no {column!r}, expected a text")
-    value = row[column]
-    if not isinstance(value, str):
-        raise UserError(f"{source}, {where}: {column!r} is {type(value).__name__} {value!r:.40}, expected a text")
-    if not value.strip():
-        raise UserError(f"{source}, {where}: {column!r} is empty, expected a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON's \ud83d without its second half: tokenizers fail on it
-        raise UserError(f"{source}, {where}: {column!r} has half a surrogate pair, expected valid Unicode") from None
-    return value.strip()
+    return Record(source, where, row).text(column)
 
 
 def _decode(source: str, data: bytes) -> str:

@@ -1,9 +1,19 @@
-"""How a question and its answer become token ids."""
+"""How a question and its answer become token ids, in training and in generation.
+
+A template writes a question as text with control strings around it (`<|im_start|>user`), which the tokenizer then reads
+as a whole. What the question and the answer themselves spell stays text: a control token in them ends no turn.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
+from jinja2 import TemplateError
+
+from gantune.data.question import Turn, turns_of, with_system
 from gantune.errors import UserError
 from gantune.registry import Registry
 
@@ -12,67 +22,276 @@ if TYPE_CHECKING:
 
 TEMPLATES = Registry("template")
 
+PINNED_DATE = date(2024, 7, 26)
+"""The day that a tokenizer's own template takes for today: Llama 3.1's default, the same prompt on every day."""
+
+CUT = "\ufdd0"
+"""A Unicode noncharacter put inside a spelled control token, where its text is taken apart before tokenization."""
+
 
 class Template(Protocol):
     """Writes the two halves of a sequence; `prompt_ids + answer_ids` is what a model is trained on."""
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the question, up to where the answer begins; no end-of-sequence at the end."""
+        """Token ids of the question, up to where the answer begins.
+
+        An empty question is that of raw text: its prompt is one token, see [`start_id`].
+        """
         ...
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the answer and one end-of-sequence, which occurs nowhere else in them."""
+        """Token ids of the answer and one end token, which occurs nowhere else in them."""
         ...
 
 
-def build_template(template: str | type[Template] | Template) -> Template:
+def build_template(template: str | type[Template] | Template, system: str | None = None) -> Template:
     """The template that a registry name, a dotted path, a class or an instance stands for.
+
+    Args:
+        template: what names it.
+        system: a system prompt before every question that has none of its own.
 
     Raises:
         UserError: if the name is unknown.
     """
     template = TEMPLATES.resolve(template)
-    return template() if isinstance(template, type) else template
+    template = template() if isinstance(template, type) else template
+    return SystemPromptTemplate(template, system) if system else template
+
+
+def end_token_id(template: str | Template, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token with which answers end, and at which generation has to stop; of a template without one, the eos."""
+    template = build_template(template)
+    last, other = (template.answer_ids(answer, tokenizer)[-1] for answer in ("a", "b"))
+    return last if last == other else tokenizer.eos_token_id
+
+
+class SystemPromptTemplate:
+    """Another template with a system prompt before every question that has none of its own.
+
+    Args:
+        template: writes the turns.
+        system: the system prompt.
+    """
+
+    def __init__(self, template: Template, system: str) -> None:
+        self.template, self.system = template, system
+
+    def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """See [`Template.prompt_ids`]."""
+        return self.template.prompt_ids(with_system(question, self.system), tokenizer)
+
+    def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """See [`Template.answer_ids`]."""
+        return self.template.answer_ids(answer, tokenizer)
+
+
+class TurnTemplate:
+    """A template made of one string a role, with `{}` where the text goes.
+
+    Special tokens in front are those which the tokenizer puts there, such as a begin-of-sequence; those which it puts
+    behind (BERT's separator, an end-of-sequence) would end the sequence before the answer and are left out.
+
+    Attributes:
+        system: around the system prompt; None puts that before the first user's text, with an empty line between.
+        user: around a user's text.
+        assistant: what leads to an answer.
+        lead: the first characters of every answer, which tokenizers join to its first word.
+        end: what ends an answer. It is used where the tokenizer has it as one token, otherwise `eos_token` is.
+        after: between the end of an answer and the next turn.
+    """
+
+    system: str | None = None
+    user: str
+    assistant: str = ""
+    lead: str = ""
+    end: str | None = None
+    after: str = ""
+
+    def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """See [`Template.prompt_ids`]."""
+        turns = turns_of(question)
+        if not turns:
+            return [start_id(tokenizer)]
+        specials = _control_tokens(tokenizer, self._written())
+        turns = [Turn(turn.role, _cut(turn.content, specials), _cut(turn.context, specials)) for turn in turns]
+        return _front_ids(tokenizer) + _rendered_ids(self.render(turns, self.end_token(tokenizer)), tokenizer)
+
+    def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """See [`Template.answer_ids`]."""
+        context = (self.user + self.assistant).rpartition("{}")[2]
+        end_id = tokenizer.convert_tokens_to_ids(self.end_token(tokenizer))
+        answer = _cut(answer, _control_tokens(tokenizer, self._written()))
+        return _answer_ids(context, self.lead + answer, end_id, tokenizer)
+
+    def end_token(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The token with which answers end."""
+        return self.end if self.end in tokenizer.get_added_vocab() else tokenizer.eos_token
+
+    def render(self, turns: Sequence[Turn], end: str) -> str:
+        """The text of a prompt, without the special token in front.
+
+        Args:
+            turns: from the first one to the user's last.
+            end: the token that ends an answer.
+        """
+        if turns[0].role == "system" and self.system is None and len(turns) > 1:
+            first = turns[1]
+            turns = [Turn(first.role, f"{turns[0].text}\n\n{first.content}", first.context), *turns[2:]]
+        return "".join(self._render_turn(turn, end) for turn in turns) + self.assistant
+
+    def _written(self) -> str:
+        """All that the template itself writes."""
+        return "".join([self.system or "", self.user, self.assistant, self.end or ""])
+
+    def _render_turn(self, turn: Turn, end: str) -> str:
+        if turn.role == "assistant":
+            return f"{self.assistant}{self.lead}{turn.text}{end}{self.after}"
+        around = self.system if turn.role == "system" and self.system is not None else self.user
+        return around.format(turn.text)
 
 
 @TEMPLATES.register("plain")
-class PlainTemplate:
-    """`Question: ...` and `Answer:` on two lines, for models without a chat format.
+class PlainTemplate(TurnTemplate):
+    """`Question: ...` and `Answer:` on two lines, for models without a chat format."""
 
-    Special tokens are those which the tokenizer puts in front, such as a begin-of-sequence; those which it puts behind
-    (BERT's separator, an end-of-sequence) would end the sequence before the answer and are left out.
+    system = "{}\n"
+    user = "Question: {}\n"
+    assistant = "Answer:"
+    lead = " "
+
+
+@TEMPLATES.register("text")
+class TextTemplate(TurnTemplate):
+    """Nothing but the text, for language modelling; a question, where there is one, is a line before the answer."""
+
+    system = "{}\n"
+    user = "{}\n"
+    after = "\n"
+
+
+@TEMPLATES.register("alpaca")
+class AlpacaTemplate(TurnTemplate):
+    """Alpaca's two prompts, with and without an input; a system prompt takes the place of the first sentences.
+
+    Source: `PROMPT_DICT` in tatsu-lab/stanford_alpaca, `train.py`; the answer follows the colon, as there.
     """
 
-    def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        text = f"Question: {question}\nAnswer:"
-        ids = _text_ids(text, tokenizer)
-        with_special = tokenizer(text, split_special_tokens=True)["input_ids"]
-        spare = len(with_special) - len(ids)
-        front = next((k for k in range(spare + 1) if with_special[k : k + len(ids)] == ids), 0)
-        return with_special[:front] + ids
+    preamble = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    )
+    preamble_with_input = (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request."
+    )
+    system = "{}\n\n"
+    user = "### Instruction:\n{}\n\n"
+    user_with_input = "### Instruction:\n{}\n\n### Input:\n{}\n\n"
+    assistant = "### Response:"
+    after = "\n\n"
 
-    def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        return _continuation_ids("Answer:", f" {answer}", tokenizer)
+    def render(self, turns: Sequence[Turn], end: str) -> str:
+        """See [`TurnTemplate.render`]."""
+        if turns[0].role != "system":
+            turns = [Turn("system", self.preamble_with_input if turns[0].context else self.preamble), *turns]
+        return super().render(turns, end)
+
+    def _render_turn(self, turn: Turn, end: str) -> str:
+        if turn.role == "user" and turn.context:
+            return self.user_with_input.format(turn.content, turn.context)
+        return super()._render_turn(turn, end)
+
+
+@TEMPLATES.register("phi-3")
+class Phi3Template(TurnTemplate):
+    """Source: model card of microsoft/Phi-3-mini-4k-instruct, "Chat Format"."""
+
+    system = "<|system|>\n{}<|end|>\n"
+    user = "<|user|>\n{}<|end|>\n"
+    assistant = "<|assistant|>\n"
+    end = "<|end|>"
+    after = "\n"
+
+
+@TEMPLATES.register("chatml")
+class ChatMLTemplate(TurnTemplate):
+    """Source: openai/openai-python v0.28, `chatml.md`; Qwen and others use it."""
+
+    system = "<|im_start|>system\n{}<|im_end|>\n"
+    user = "<|im_start|>user\n{}<|im_end|>\n"
+    assistant = "<|im_start|>assistant\n"
+    end = "<|im_end|>"
+    after = "\n"
+
+
+@TEMPLATES.register("llama-3")
+class Llama3Template(TurnTemplate):
+    """Source: meta-llama/llama3, `llama/tokenizer.py`, class `ChatFormat`."""
+
+    system = "<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>"
+    user = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+    assistant = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    end = "<|eot_id|>"
+
+
+@TEMPLATES.register("gemma")
+class GemmaTemplate(TurnTemplate):
+    """Source: ai.google.dev/gemma/docs, "Formatting"; a system prompt belongs to the first user's turn."""
+
+    user = "<start_of_turn>user\n{}<end_of_turn>\n"
+    assistant = "<start_of_turn>model\n"
+    end = "<end_of_turn>"
+    after = "\n"
+
+
+@TEMPLATES.register("mistral")
+class MistralTemplate(TurnTemplate):
+    """Source: model card of mistralai/Mistral-7B-Instruct-v0.2; a system prompt belongs to the first user's turn."""
+
+    user = "[INST] {} [/INST]"
+    lead = " "
 
 
 @TEMPLATES.register("chat")
 class ChatTemplate:
-    """The tokenizer's own chat template: the question is the user's turn, the answer the assistant's.
+    """The tokenizer's own Jinja template, in which today is always [`PINNED_DATE`].
 
-    The template is rendered to text before it is tokenized, so a question that spells a control token becomes one.
+    An answer begins and ends as the template writes it; its end token is the first special one behind the answer, or
+    the end-of-sequence where there is none.
     """
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        if tokenizer.chat_template is None:
-            raise UserError(
-                f"template chat: tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no chat template, "
-                "use template plain"
-            )
-        turn = {"role": "user", "content": question}
-        return list(tokenizer.apply_chat_template([turn], add_generation_prompt=True, return_dict=False))
+        """See [`Template.prompt_ids`].
+
+        Raises:
+            UserError: if the tokenizer has no template, or its template refuses the turns.
+        """
+        turns = turns_of(question)
+        if not turns:
+            return [start_id(tokenizer)]
+        specials = _control_tokens(tokenizer, _chat_template(tokenizer))
+        messages = [{"role": turn.role, "content": _cut(turn.text, specials)} for turn in turns]
+        return _rendered_ids(_apply_chat_template(messages, tokenizer, add_generation_prompt=True), tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        return _continuation_ids("\n", answer, tokenizer)
+        """See [`Template.answer_ids`].
+
+        Raises:
+            UserError: as [`prompt_ids`].
+        """
+        asked, answered = "QUESTION", "ANSWER"
+        messages = [{"role": "user", "content": asked}]
+        prompt = _apply_chat_template(messages, tokenizer, add_generation_prompt=True)
+        messages.append({"role": "assistant", "content": answered})
+        whole = _apply_chat_template(messages, tokenizer, add_generation_prompt=False)
+        before, _, behind = whole.rpartition(answered)
+        lead = before[len(prompt) :] if before.startswith(prompt) else ""
+
+        special_ids = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder} - {tokenizer.unk_token_id}
+        behind_ids = tokenizer(behind, add_special_tokens=False)["input_ids"]
+        end_id = next((token for token in behind_ids if token in special_ids), tokenizer.eos_token_id)
+        answer = _cut(answer, _control_tokens(tokenizer, _chat_template(tokenizer)))
+        return _answer_ids(prompt.rpartition(asked)[2], lead + answer, end_id, tokenizer)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -94,20 +313,93 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
-def _text_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of plain text: nothing is added, and text that spells a special token stays text."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The whole prompt of raw text: the begin-of-sequence, or the end-of-sequence where there is none."""
+    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
 
-def _continuation_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that `text` has after `context`, and one end-of-sequence.
+def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The source of the tokenizer's own template, with the calls of its clock replaced by [`PINNED_DATE`]."""
+    name = tokenizer.name_or_path or type(tokenizer).__name__
+    if tokenizer.chat_template is None:
+        raise UserError(f"template chat: tokenizer {name} has no chat template, use template plain")
+    source = re.sub(
+        r"strftime_now\(\s*(['\"])(.*?)\1\s*\)",
+        lambda call: repr(PINNED_DATE.strftime(call[2])),
+        tokenizer.get_chat_template(),
+    )
+    if "strftime_now(" in source:
+        raise UserError(f"template chat: the template of tokenizer {name} calls strftime_now without a literal format")
+    return source
 
-    SentencePiece tokenizers put a space before whatever they are given; the context takes it, so that the answer's
-    first token is the one which a model writes.
+
+def _apply_chat_template(
+    messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool
+) -> str:
+    """The text that the tokenizer's own template makes."""
+    try:
+        return tokenizer.apply_chat_template(
+            messages,
+            chat_template=_chat_template(tokenizer),
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            date_string=PINNED_DATE.strftime("%d %b %Y"),
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        reason = " ".join(str(error).split())
+        raise UserError(f"template chat: the tokenizer's template refuses the turns {roles}: {reason}") from error
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> list[str]:
+    """The texts that a tokenizer reads as control tokens: its special tokens, and the added ones that `written` has."""
+    added = {
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content in written and not token.content.isspace())
+    }
+    return sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+
+
+def _cut(text: str, specials: Sequence[str]) -> str:
+    """The text with [`CUT`] after the first character of each special token that it spells."""
+    if not any(special in text for special in specials):
+        return text
+    return re.sub("|".join(map(re.escape, specials)), lambda spelled: spelled[0][0] + CUT + spelled[0][1:], text)
+
+
+def _rendered_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of a rendered text: its special tokens are read as such, except those with a cut inside."""
+    first, *others = text.split(CUT)
+    ids = tokenizer(first, add_special_tokens=False)["input_ids"]
+    return ids + [token for other in others for token in _ids_after("\n", other, tokenizer)]
+
+
+def _front_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens which the tokenizer puts in front of a text."""
+    ids = tokenizer("a", add_special_tokens=False)["input_ids"]
+    with_special = tokenizer("a")["input_ids"]
+    spare = len(with_special) - len(ids)
+    return with_special[: next((k for k in range(spare + 1) if with_special[k : k + len(ids)] == ids), 0)]
+
+
+def _ids_after(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that `text` has after `context`.
+
+    SentencePiece tokenizers put a space before whatever they are given; the context takes it, so that the first token
+    of an answer is the one which a model writes.
     """
-    context_ids = _text_ids(context, tokenizer)
-    ids = _text_ids(context + text, tokenizer)
+    context_ids = tokenizer(context, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(context + text, add_special_tokens=False)["input_ids"]
     splits = ids[: len(context_ids)] == context_ids  # or the two share a token
-    ids = ids[len(context_ids) :] if splits else _text_ids(text, tokenizer)
-    eos = tokenizer.eos_token_id
-    return [token for token in ids if token != eos] + [eos]  # some tokenizers map unknown text to their eos
+    return ids[len(context_ids) :] if splits else tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _answer_ids(context: str, answer: str, end_id: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that the answer, with its cuts, has after `context`, and one end token."""
+    first, *others = answer.split(CUT)
+    ids = _ids_after(context, first, tokenizer)
+    for other in others:
+        ids += _ids_after("\n", other, tokenizer)
+    ends = (end_id, tokenizer.eos_token_id)
+    return [token for token in ids if token not in ends] + [end_id]  # some tokenizers map unknown text to their eos

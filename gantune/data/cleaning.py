@@ -1,0 +1,217 @@
+"""Rows that are better not learned from: what is left out, at which step and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gantune.data.batch import Pair
+from gantune.data.decontamination import HeldOut, whole_text
+from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+from gantune.data.records import Record
+from gantune.data.sources import Source
+from gantune.errors import UserError
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """The steps of [`clean`], in their order.
+
+    Args:
+        format_check: leave out rows that are not as the format wants them; without it the first one is an error.
+        min_question: fewest characters of a question, earlier turns included; None for no limit. Likewise the others.
+        max_question: most characters of a question.
+        min_answer: fewest characters of each answer.
+        max_answer: most characters of each answer.
+        forbidden: words and phrases, in any case; a row that holds one as whole words is left out.
+        exact_duplicates: leave out rows that repeat an earlier one but for case, punctuation and white space.
+        near_duplicates: leave out rows nearly the same as an earlier one that stays, see [`NearDuplicates`].
+        decontamination: leave out rows with a pair that the test set holds too, see [`HeldOut`].
+        similarity: least similarity of near-duplicates, also in the decontamination.
+    """
+
+    format_check: bool = True
+    min_question: int | None = None
+    max_question: int | None = None
+    min_answer: int | None = None
+    max_answer: int | None = None
+    forbidden: tuple[str, ...] = ()
+    exact_duplicates: bool = True
+    near_duplicates: bool = True
+    decontamination: bool = True
+    similarity: float = NEAR_DUPLICATE
+
+
+class Dropped(NamedTuple):
+    """A row left out.
+
+    Args:
+        record: the row.
+        step: which step left it out.
+        reason: in words.
+    """
+
+    record: Record
+    step: str
+    reason: str
+
+
+class Cleaned(NamedTuple):
+    """What cleaning leaves.
+
+    Args:
+        kept: rows that stay, in their order and unchanged.
+        dropped: rows left out, in their order.
+        counts: rows left out by each step that was taken, in the order of the steps.
+    """
+
+    kept: list[Record]
+    dropped: list[Dropped]
+    counts: dict[str, int]
+
+
+class Example(NamedTuple):
+    """A row and its pairs, one for each answer."""
+
+    record: Record
+    pairs: list[Pair]
+
+    @property
+    def text(self) -> str:
+        """All of it: of a conversation, the last answer and everything before it."""
+        return whole_text(self.pairs[-1])
+
+
+Check = Callable[[Example], str | None]
+"""Says why a row is to be left out, None if it is not."""
+
+
+def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = None) -> Cleaned:
+    """Leave out rows; each is counted at the first step that leaves it out.
+
+    Args:
+        source: the rows and their format.
+        config: which steps are taken.
+        test: pairs that must not be learned; None if there is no test set.
+
+    Raises:
+        UserError: if an option is out of range, or without the format check, a row is not as the format wants it.
+    """
+    checks = _checks(config, test)
+    counts = ({"format": 0} if config.format_check else {}) | dict.fromkeys(checks, 0)
+    kept: list[Record] = []
+    dropped: list[Dropped] = []
+    for record in source.records:
+        found = _first_reason(record, source, config, checks)
+        if found is None:
+            kept.append(record)
+        else:
+            counts[found[0]] += 1
+            dropped.append(Dropped(record, *found))
+    return Cleaned(kept, dropped, counts)
+
+
+def _first_reason(
+    record: Record, source: Source, config: CleaningConfig, checks: dict[str, Check]
+) -> tuple[str, str] | None:
+    """The first step that leaves a row out, and why."""
+    try:
+        example = Example(record, source.format.pairs(record))
+    except UserError as error:
+        if not config.format_check:
+            raise
+        return "format", str(error).removeprefix(f"{record.source}, {record.where}: ")
+    for step, check in checks.items():
+        if reason := check(example):
+            return step, reason
+    return None
+
+
+def _checks(config: CleaningConfig, test: Sequence[Pair] | None) -> dict[str, Check]:
+    """The steps that are taken, after the format check."""
+    question, answer = (config.min_question, config.max_question), (config.min_answer, config.max_answer)
+    checks: dict[str, Check] = {}
+    if any(limit is not None for limit in question + answer):
+        checks["length"] = _length_check(question, answer)
+    if config.forbidden:
+        checks["keywords"] = _keyword_check(config.forbidden)
+    if config.exact_duplicates:
+        checks["exact duplicates"] = _exact_check()
+    if config.near_duplicates:
+        checks["near duplicates"] = _near_check(config.similarity)
+    if config.decontamination and test is not None:
+        checks["decontamination"] = _test_check(HeldOut(test, config.similarity))
+    return checks
+
+
+Limits = tuple[int | None, int | None]
+
+
+def _length_check(question: Limits, answer: Limits) -> Check:
+    for name, limits in (("question", question), ("answer", answer)):
+        for end, limit in zip(("min", "max"), limits, strict=True):
+            if limit is not None and limit < 0:
+                raise UserError(f"{end}_{name} is {limit}, expected 0 or more")
+
+    def out_of(limits: Limits, name: str, text: str) -> str | None:
+        least, most = limits
+        if least is not None and len(text) < least:
+            return f"{name} of {len(text)} characters, expected at least {least}"
+        if most is not None and len(text) > most:
+            return f"{name} of {len(text)} characters, expected at most {most}"
+        return None
+
+    def check(example: Example) -> str | None:
+        reasons = [out_of(answer, "answer", pair.answer) for pair in example.pairs]
+        return next(filter(None, [out_of(question, "question", example.pairs[-1].question), *reasons]), None)
+
+    return check
+
+
+def _keyword_check(forbidden: Sequence[str]) -> Check:
+    if not all(phrase.strip() for phrase in forbidden):
+        raise UserError("forbidden: an empty phrase, expected words")
+    phrases = "|".join(re.escape(phrase.strip()) for phrase in forbidden)
+    pattern = re.compile(rf"(?<!\w)(?:{phrases})(?!\w)", re.IGNORECASE)
+
+    def check(example: Example) -> str | None:
+        found = pattern.search(example.text)
+        return f"holds {found[0]!r}" if found else None
+
+    return check
+
+
+def _exact_check() -> Check:
+    first: dict[str, str] = {}
+
+    def check(example: Example) -> str | None:
+        where = first.setdefault(normalised(example.text), example.record.where)
+        return None if where == example.record.where else f"the same as {where}"
+
+    return check
+
+
+def _near_check(similarity: float) -> Check:
+    near, places = NearDuplicates(similarity), []
+
+    def check(example: Example) -> str | None:
+        if found := near.find(example.text):
+            return f"similarity {found[1]:.2f} to {places[found[0]]}"
+        near.add(example.text)
+        places.append(example.record.where)
+        return None
+
+    return check
+
+
+def _test_check(test_set: HeldOut) -> Check:
+    def check(example: Example) -> str | None:
+        for pair in example.pairs:
+            if found := test_set.find(pair):
+                test_pair, reason = found
+                return f"{reason}: {(test_pair.question or test_pair.answer)!r:.80}"
+        return None
+
+    return check

@@ -1,0 +1,90 @@
+"""Training pairs that the test set holds too, word for word or nearly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gantune.data.batch import Pair
+from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+
+
+class Contaminated(NamedTuple):
+    """A training pair left out.
+
+    Args:
+        index: its place among the training pairs, from 0.
+        pair: the pair.
+        test_pair: the pair of the test set that it repeats.
+        reason: in words.
+    """
+
+    index: int
+    pair: Pair
+    test_pair: Pair
+    reason: str
+
+
+class HeldOut:
+    """Test pairs, to be asked whether a training pair repeats one of them.
+
+    It does if it has the same question (the same text, for raw text without questions) but for case, punctuation and
+    white space, or if question and answer together are a near-duplicate (see [`NearDuplicates`]).
+
+    Args:
+        pairs: of the test set.
+        threshold: least similarity of near-duplicates.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], threshold: float = NEAR_DUPLICATE) -> None:
+        self.pairs = list(pairs)
+        self._near = NearDuplicates(threshold)
+        self._exact: dict[str, int] = {}
+        for index, pair in enumerate(self.pairs):
+            self._exact.setdefault(_key(pair), index)
+            self._near.add(whole_text(pair))
+
+    def find(self, pair: Pair) -> tuple[Pair, str] | None:
+        """The test pair that a pair repeats, and in what; None if there is none."""
+        if (index := self._exact.get(_key(pair))) is not None:
+            return self.pairs[index], f"the same {'question' if pair.question else 'text'} is in the test set"
+        if near := self._near.find(whole_text(pair)):
+            return self.pairs[near[0]], f"similarity {near[1]:.2f} to a pair of the test set"
+        return None
+
+
+def decontaminate(
+    train: Sequence[Pair], test: Sequence[Pair], threshold: float = NEAR_DUPLICATE
+) -> tuple[list[Pair], list[Contaminated]]:
+    """Leave out the training pairs that repeat a test pair, as [`HeldOut`] says.
+
+    Args:
+        train: training pairs.
+        test: test pairs; none of them is changed or left out.
+        threshold: least similarity of near-duplicates, above 0 and at most 1.
+
+    Returns:
+        The training pairs that stay, in order, and those left out.
+
+    Raises:
+        UserError: if the threshold is out of range.
+    """
+    test_set = HeldOut(test, threshold)
+    kept: list[Pair] = []
+    dropped: list[Contaminated] = []
+    for index, pair in enumerate(train):
+        if found := test_set.find(pair):
+            dropped.append(Contaminated(index, pair, *found))
+        else:
+            kept.append(pair)
+    return kept, dropped
+
+
+def whole_text(pair: Pair) -> str:
+    """Question and answer in one text."""
+    return f"{pair.question}\n{pair.answer}"
+
+
+def _key(pair: Pair) -> str:
+    """What two pairs share that are the same: the question, or the text where there is none."""
+    return normalised(pair.question or pair.answer)

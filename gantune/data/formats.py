@@ -1,0 +1,219 @@
+"""What the columns of a data set mean: the formats in which questions and answers are published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Protocol
+
+from gantune.data.batch import Pair
+from gantune.data.question import Question, Role, Turn
+from gantune.data.records import Record
+from gantune.errors import UserError
+from gantune.registry import Registry
+
+FORMATS = Registry("data format")
+DETECTION_ORDER = ("question-answer", "alpaca", "sharegpt", "openai", "oasst", "dialogue-summary", "text")
+"""The first whose columns are there is taken: published sets often hold a rendered `text` beside what it is made of."""
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+"""What the sets call the sides of a conversation."""
+
+
+class Format(Protocol):
+    """Reads the pairs of a row.
+
+    Attributes:
+        columns: those which a row must have.
+    """
+
+    columns: tuple[str, ...]
+
+    def detect(self, columns: Collection[str]) -> bool:
+        """Whether a source with these columns has this format."""
+        ...
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """Every question and answer of a row, in their order, at least one.
+
+        Raises:
+            UserError: naming file, row and field, if the row is not as the format wants it.
+        """
+        ...
+
+
+class ColumnFormat:
+    """A format that is known by its columns."""
+
+    columns: tuple[str, ...]
+
+    def detect(self, columns: Collection[str]) -> bool:
+        """See [`Format.detect`]."""
+        return all(column in columns for column in self.columns)
+
+
+@FORMATS.register("question-answer")
+class QuestionAnswer(ColumnFormat):
+    """A question and its answer, such as TOFU.
+
+    Args:
+        question: name of the column with the question.
+        answer: name of the column with the answer.
+    """
+
+    def __init__(self, question: str = "question", answer: str = "answer") -> None:
+        self.columns = (question, answer)
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        question, answer = self.columns
+        return [Pair(record.text(question), record.text(answer))]
+
+
+@FORMATS.register("alpaca")
+class Alpaca(ColumnFormat):
+    """`instruction`, `output`, and an `input` that may be empty or absent (tatsu-lab/stanford_alpaca)."""
+
+    columns = ("instruction", "output")
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        instruction, context = record.text("instruction"), record.optional_text("input")
+        question = Question([Turn("user", instruction, context)]) if context else instruction
+        return [Pair(question, record.text("output"))]
+
+
+class ConversationFormat(ColumnFormat):
+    """A list of turns in one column: a system prompt or none, then user and assistant by turns.
+
+    Every answer gives a pair, whose question is all that stands before it. A turn is an object with `from` and `value`
+    (ShareGPT) or `role` and `content` (OpenAI); what the user says after the last answer is not used.
+    """
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        column = self.columns[0]
+        value = record.values.get(column)
+        if not isinstance(value, list):
+            raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
+        turns = [_turn(record, f"{column}[{index}]", turn) for index, turn in enumerate(value)]
+        start = bool(turns) and turns[0].role == "system"
+        for index, turn in enumerate(turns[start:]):
+            expected = ("user", "assistant")[index % 2]
+            if turn.role != expected:
+                name = f"{column}[{index + start}]"
+                raise record.error(f"{name!r} is a turn of role {turn.role!r}, expected {expected!r}")
+        answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+        if not answers:
+            raise record.error(f"{column!r} has no turn of the assistant, expected at least one")
+        return [Pair(_question(turns[:index]), turns[index].content) for index in answers]
+
+
+@FORMATS.register("sharegpt")
+class ShareGPT(ConversationFormat):
+    """`conversations`: a list of `{"from": "human", "value": ...}`."""
+
+    columns = ("conversations",)
+
+
+@FORMATS.register("openai")
+class OpenAI(ConversationFormat):
+    """`messages`: a list of `{"role": "user", "content": ...}`."""
+
+    columns = ("messages",)
+
+
+@FORMATS.register("oasst")
+class OpenAssistant(ColumnFormat):
+    """`INSTRUCTION` and `RESPONSE`, as in the Open Assistant instruction sets."""
+
+    columns = ("INSTRUCTION", "RESPONSE")
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        return [Pair(record.text("INSTRUCTION"), record.text("RESPONSE"))]
+
+
+@FORMATS.register("dialogue-summary")
+class DialogueSummary(ColumnFormat):
+    """`dialogue` and `summary` (DialogSum, Chen et al. 2021); the question asks to summarize the dialogue."""
+
+    columns = ("dialogue", "summary")
+    instruction = "Summarize the following conversation."
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        return [Pair(Question([Turn("user", self.instruction, record.text("dialogue"))]), record.text("summary"))]
+
+
+@FORMATS.register("text")
+class Text(ColumnFormat):
+    """`text`, for language modelling: pairs without a question."""
+
+    columns = ("text",)
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        return [Pair("", record.text("text"))]
+
+
+def build_format(
+    source: str, columns: Collection[str], name: str | None, question_column: str, answer_column: str
+) -> tuple[str, Format]:
+    """The format of a source.
+
+    Args:
+        source: for messages.
+        columns: those which the source has.
+        name: registry name or dotted path of the format; None finds it by the columns.
+        question_column: of format question-answer, which other than the usual columns also choose.
+        answer_column: likewise.
+
+    Returns:
+        Its name and the format.
+
+    Raises:
+        UserError: if the name is unknown, a column is missing, or no format has such columns.
+    """
+    known = {format_name: FORMATS.get(format_name)() for format_name in [*DETECTION_ORDER, *FORMATS.names()]}
+    known["question-answer"] = QuestionAnswer(question_column, answer_column)
+    if name is None and (question_column, answer_column) == ("question", "answer"):
+        name = next((found for found, candidate in known.items() if candidate.detect(columns)), None)
+        hint = "; or those of another data format: " + ", ".join(
+            f"{other} ({', '.join(candidate.columns)})" for other, candidate in known.items()
+        )
+    else:
+        hint = ""
+    name = name or "question-answer"
+    chosen = known[name] if name in known else FORMATS.resolve(name)()
+    for column in chosen.columns:
+        if column not in columns:
+            existing = ", ".join(columns) or "none"
+            raise UserError(f"{source}: no column {column!r}, existing ones: {existing}{hint}")
+    return name, chosen
+
+
+def _turn(record: Record, name: str, turn: Any) -> Turn:
+    if not isinstance(turn, dict):
+        raise record.error(f"{name!r} is {type(turn).__name__}, expected an object with a role and a text")
+    role_key, text_key = ("from", "value") if "from" in turn else ("role", "content")
+    if role_key not in turn:
+        raise record.error(f"{name!r} has no 'from' or 'role', existing fields: {', '.join(turn) or 'none'}")
+    role = turn[role_key]
+    if not isinstance(role, str) or role not in ROLES:
+        raise record.error(f"'{name}.{role_key}' is {role!r:.40}, expected one of {', '.join(ROLES)}")
+    if turn.get(text_key) is None:
+        raise record.error(f"no '{name}.{text_key}', expected a text")
+    return Turn(ROLES[role], record.checked(turn[text_key], f"{name}.{text_key}"))
+
+
+def _question(turns: list[Turn]) -> str:
+    """One plain question as it is, more as a conversation."""
+    return turns[0].content if len(turns) == 1 else Question(turns)

@@ -1,0 +1,66 @@
+"""Questions of several parts: the turns of a conversation, a system prompt, an instruction with its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+NAMES: dict[str, str] = {"system": "System", "user": "User", "assistant": "Assistant"}
+
+
+class Turn(NamedTuple):
+    """What one side of a conversation says.
+
+    Args:
+        role: who says it.
+        content: the text.
+        context: what the text is about (Alpaca's `input`, the dialogue to sum up), empty if there is none.
+    """
+
+    role: Role
+    content: str
+    context: str = ""
+
+    @property
+    def text(self) -> str:
+        """Content and context in one text."""
+        return f"{self.content}\n\n{self.context}" if self.context else self.content
+
+
+class Question(str):
+    """A question of several parts. As text it is what metrics and samples see; templates write its `turns` apart.
+
+    The text is the turn's own where there is one turn, otherwise a line `User: ...` or `Assistant: ...` for each.
+
+    Args:
+        turns: from the first one to the user's last, at least one.
+    """
+
+    turns: tuple[Turn, ...]
+
+    def __new__(cls, turns: Iterable[Turn]) -> Question:
+        turns = tuple(turns)
+        lines = (f"{NAMES[turn.role]}: {turn.text}" for turn in turns)
+        question = super().__new__(cls, turns[0].text if len(turns) == 1 else "\n".join(lines))
+        question.turns = turns
+        return question
+
+    def __getnewargs__(self) -> tuple[tuple[Turn, ...]]:
+        """So that copies have the turns too."""
+        return (self.turns,)
+
+
+def turns_of(question: str) -> tuple[Turn, ...]:
+    """The turns of a question; one of the user's where it is plain text, none where it is empty (raw text)."""
+    if isinstance(question, Question):
+        return question.turns
+    return (Turn("user", question),) if question else ()
+
+
+def with_system(question: str, system: str) -> str:
+    """The question with a system prompt before it, unless it has one of its own or is empty."""
+    turns = turns_of(question)
+    if not turns or turns[0].role == "system":
+        return question
+    return Question((Turn("system", system), *turns))
