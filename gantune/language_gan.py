@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
 
 from gantune.adversary import Adversary
-from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, pad_token_id
+from gantune.budget import Budget
+from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, end_token_id, pad_token_id
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import HealthMonitor, kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Discriminator
@@ -49,7 +50,6 @@ from gantune.seqgan import (
     TRANSFORMS,
     Reward,
     build_reward,
-    clipped_policy_gradient_loss,
     likelihood_loss,
     policy_gradient_loss,
     returns,
@@ -113,7 +113,7 @@ class LanguageGAN:
         self.config = config = replace(self.config, **names)
         self.model, self.tokenizer = tuned, tokenizer
         self.pad_token_id = pad_token_id(tokenizer)
-        self.policy = CausalLMPolicy(tuned, tokenizer.eos_token_id, self.pad_token_id)
+        self.policy = CausalLMPolicy(tuned, end_token_id(config.template, tokenizer), self.pad_token_id)
         self.micro_batches = MicroBatches(config.micro_batch_size or None)
         if config.gradient_checkpointing:
             checkpoint_layers(tuned)
@@ -161,7 +161,8 @@ class LanguageGAN:
         training, validation = self._encode(pairs)
         checkpoints = KeptWeights(self.parameters)
         try:
-            self._train(training, validation, checkpoints, observer or Silent())
+            with Budget(self.config, self.model) as budget:
+                self._train(training, validation, checkpoints, observer or Silent(), budget)
         except FloatingPointError as error:
             epoch = checkpoints.restore()
             raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
@@ -176,6 +177,7 @@ class LanguageGAN:
         validation: list[EncodedPair],
         checkpoints: KeptWeights,
         observer: Observer,
+        budget: Budget,
     ) -> None:
         config = self.config
         total = config.epochs * -(-len(training) // config.batch_size)
@@ -185,7 +187,7 @@ class LanguageGAN:
 
         def log(phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
             row = {"step": len(self.history) + 1, "epoch": epoch, "phase": phase, **figures}
-            row["seconds"] = time.perf_counter() - started
+            row |= {"tokens": budget.new_tokens(), "seconds": time.perf_counter() - started}
             if warnings := monitor.observe(row):
                 row["warnings"] = warnings
                 logger.warning("%s", "\n".join(warnings))
@@ -202,6 +204,8 @@ class LanguageGAN:
                     for figures in self._discriminator_warmup(training):
                         log("discriminator", epoch, figures, started)
                         started = time.perf_counter()
+                        if budget.spent:
+                            break
                 if step >= warmup and (step - warmup) % config.adversarial_every == 0:
                     rollout = self.sample(batch, for_update=True)
                     figures = self.discriminator_step(batch, rollout)
@@ -210,10 +214,14 @@ class LanguageGAN:
                     log("likelihood", epoch, self.likelihood_step(batch), started)
                 schedule.step()
                 step += 1
+                if budget.spent:
+                    break
             checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
             if warmup < step < total:
                 self._hold_out(validation)
             observer.on_epoch(epoch, self.model)
+            if budget.spent:
+                break
 
     def likelihood_step(self, batch: Batch) -> dict[str, float]:
         """One step of maximum likelihood on the true answers.
@@ -226,11 +234,9 @@ class LanguageGAN:
         return {"loss": losses["likelihood"], "gradient_norm": norm}
 
     def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
-        """A policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
+        """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
 
         The policy gradient is divided by `max_new_tokens`, a constant, so that both terms are of the order of a token.
-        Of `updates_per_rollout` updates, all after the first weight the answers by importance, clipped; the figures
-        are those of the first.
 
         Args:
             batch: questions and true answers.
@@ -254,16 +260,7 @@ class LanguageGAN:
             dense = returns(rewards, mask, config.discount, config.length_normalised)
         advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
         kl = self._kl_to_base(rollout)
-        behaviour = torch.zeros_like(rollout.log_probs)  # by scoring: sampling may have rounded more
-        steps = [
-            self._step(
-                batch,
-                lambda repeated=repeated: self._generator_losses(batch, rollout, advantages, behaviour, repeated),
-                "generator loss",
-            )
-            for repeated in range(config.updates_per_rollout)
-        ]
-        losses, norm = steps[0]
+        losses, norm = self._step(batch, lambda: self._generator_losses(batch, rollout, advantages), "generator loss")
         return {
             "loss": sum(losses.values()),
             "likelihood": losses.get("likelihood", 0.0),
@@ -276,7 +273,7 @@ class LanguageGAN:
             mask,
             rollout.log_probs,
             rollout.samples_per_prompt,
-            self.tokenizer.eos_token_id,
+            self.policy.eos_token_id,
         )
 
     def discriminator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
@@ -464,14 +461,11 @@ class LanguageGAN:
             log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
             yield "likelihood", _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
 
-    def _generator_losses(
-        self, batch: Batch, rollout: Rollout, advantages: Tensor, behaviour: Tensor, repeated: int
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The policy-gradient loss and the anchor in parts, so that one part's graph lives at a time.
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
-        with gradient checkpointing each part is a pass of its own. The first time, `behaviour` is filled with the
-        log-probs of the policy that sampled; a repeated time weights by them.
+        with gradient checkpointing each part is a pass of its own.
         """
         config, k = self.config, rollout.samples_per_prompt
         weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
@@ -487,12 +481,7 @@ class LanguageGAN:
                 part = rollout.rows(first, first + rows)
                 of = torch.arange(first, first + rows, device=part.device) // k - start
                 log_probs = self._score(part, prefill, of, part.noise, part.temperature)
-                rewarded, old = advantages[first : first + rows], behaviour[first : first + rows]
-                if repeated:
-                    loss = clipped_policy_gradient_loss(log_probs, old, rewarded, part.answer_mask, config.clip_range)
-                else:
-                    old.copy_(log_probs.detach())
-                    loss = policy_gradient_loss(log_probs, rewarded, part.answer_mask)
+                loss = policy_gradient_loss(log_probs, advantages[first : first + rows], part.answer_mask)
                 yield "policy_gradient", weight * len(part) * loss
             if config.likelihood_weight:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)

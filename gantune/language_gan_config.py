@@ -44,8 +44,6 @@ class LanguageGANConfig(TuningConfig):
 
     Args:
         samples_per_question: answers sampled to each question of an adversarial step.
-        updates_per_rollout: updates of the generator on the same answers, clipped importance weights after the first.
-        clip_range: how far an importance weight counts on either side of 1.
         temperature: of sampling and scoring.
         likelihood_weight: of the likelihood anchor in an adversarial step.
         adversarial_weight: of the policy gradient, per `max_new_tokens`, in an adversarial step.
@@ -114,10 +112,6 @@ class LanguageGANConfig(TuningConfig):
     samples_per_question: int = field(
         default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
     )
-    updates_per_rollout: int = field(
-        default=1, metadata={"help": "updates on the same answers, by clipped importance weights after the first"}
-    )
-    clip_range: float = field(default=0.2, metadata={"help": "of these weights, on either side of 1"})
     temperature: float = field(default=1.0, metadata={"help": "of the rollouts, in sampling and in scoring"})
     likelihood_weight: float = field(
         default=1.0, metadata={"help": "of the likelihood anchor in an adversarial step; without it policies collapse"}
@@ -152,9 +146,9 @@ class LanguageGANConfig(TuningConfig):
         shares = ("warmup_share", "validation_share", "discount", "real_label", "max_discriminator_accuracy",
                   "search_decay")  # fmt: skip
         at_least_one = ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens", "adversarial_every",
-                        "samples_per_question", "updates_per_rollout", "discriminator_warmup_rollouts",
+                        "samples_per_question", "discriminator_warmup_rollouts",
                         "search_completions", "search_stride", "search_rows")  # fmt: skip
-        above_zero = ("clip_range", "temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
+        above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
         not_negative = ("micro_batch_size", "discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
                         "adversarial_weight")  # fmt: skip
         for names, holds, expected in (

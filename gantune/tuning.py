@@ -22,6 +22,8 @@ class TuningConfig:
         epochs: passes over the training pairs.
         batch_size: pairs a step.
         seed: of everything random.
+        max_seconds: training stops after the step that reaches it; 0 for no limit.
+        max_tokens: the same for the tokens that have entered the model, see [`gantune.budget.Budget`].
 
     > Parameters that control how pairs become tokens
 
@@ -45,6 +47,10 @@ class TuningConfig:
     epochs: int = field(default=30, metadata={"help": "passes over the training pairs"})
     batch_size: int = field(default=8, metadata={"help": "pairs a step"})
     seed: int = field(default=0, metadata={"help": "seed of everything random"})
+    max_seconds: float = field(default=0.0, metadata={"help": "training also stops after so many seconds (0: no limit)"})
+    max_tokens: int = field(
+        default=0, metadata={"help": "and after so many tokens have entered the model, padding included (0: no limit)"}
+    )
     template: str = field(
         default="plain",
         metadata={"help": "'plain' (Question: ... Answer: ...), 'chat' (the tokenizer's own) or a dotted path"},

@@ -1,12 +1,7 @@
 """SeqGAN's algorithm: rewards, advantages and losses over tensors; knows no model and no tokenizer."""
 
 from gantune.seqgan.advantages import ADVANTAGES, returns
-from gantune.seqgan.losses import (
-    clipped_policy_gradient_loss,
-    discriminator_loss,
-    likelihood_loss,
-    policy_gradient_loss,
-)
+from gantune.seqgan.losses import discriminator_loss, likelihood_loss, policy_gradient_loss
 from gantune.seqgan.rewards import (
     REWARDS,
     TRANSFORMS,
@@ -27,7 +22,6 @@ __all__ = [
     "Search",
     "ShuffledReward",
     "build_reward",
-    "clipped_policy_gradient_loss",
     "discriminator_loss",
     "likelihood_loss",
     "policy_gradient_loss",

@@ -18,28 +18,6 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) ->
     return -(log_probs * advantages.detach() * mask).sum() / log_probs.shape[0]
 
 
-def clipped_policy_gradient_loss(
-    log_probs: Tensor, behaviour: Tensor, advantages: Tensor, mask: Tensor, clip_range: float
-) -> Tensor:
-    """The same for answers that an earlier policy sampled, by clipped importance weights a token.
-
-    - 1/n sum_i sum_t m_it min(w_it A_it, clip(w_it, 1 - c, 1 + c) A_it), w = pi / pi_behaviour (Schulman et al. 2017,
-    arXiv:1707.06347, eq. 7). Approximate: the prefixes are still those of the earlier policy, and clipping is a bias.
-    Where both policies are the same, its gradient is that of [`policy_gradient_loss`].
-
-    Args:
-        log_probs: `[B, T]` of the tokens sampled, under the current policy.
-        behaviour: `[B, T]`, under the policy that sampled them; taken as constants.
-        advantages: `[B, T]`, taken as constants.
-        mask: `[B, T]`, 1 up to and including the end-of-sequence.
-        clip_range: c.
-    """
-    advantages = advantages.detach()
-    weights = (log_probs - behaviour.detach()).exp()
-    clipped = weights.clamp(1 - clip_range, 1 + clip_range)
-    return -(torch.minimum(weights * advantages, clipped * advantages) * mask).sum() / log_probs.shape[0]
-
-
 def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of the true answers, in nats a token.
 

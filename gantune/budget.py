@@ -1,0 +1,63 @@
+"""What a training may spend beside its epochs: seconds and tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gantune.errors import UserError
+
+
+class Limits(Protocol):
+    """The settings that limit a training, see [`gantune.tuning.TuningConfig`]."""
+
+    max_seconds: float
+    max_tokens: int
+
+
+class Budget:
+    """Counts what a training spends; a training stops after the step that finds it `spent`.
+
+    Inside its `with` block every token position that enters the model counts, padding included, whatever it is for:
+    true answers, sampled ones, completions of a search, validation. A token that is sampled enters once when it is
+    sampled, and once more when it is scored.
+
+    Args:
+        config: `max_seconds` and `max_tokens`, 0 for no limit.
+        model: what is trained.
+
+    Raises:
+        UserError: if a limit is negative.
+    """
+
+    def __init__(self, config: Limits, model: PreTrainedModel) -> None:
+        for name in ("max_seconds", "max_tokens"):
+            if getattr(config, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least 0")
+        self.config, self.model = config, model
+        self.started, self.tokens, self._told = time.perf_counter(), 0, 0
+
+    def __enter__(self) -> Budget:
+        self._hook = self.model.get_input_embeddings().register_forward_hook(self._count)
+        self.started = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._hook.remove()
+
+    def _count(self, module: Any, inputs: Any, output: Tensor) -> None:
+        self.tokens += output.shape[:-1].numel()
+
+    @property
+    def spent(self) -> bool:
+        """Whether a limit is reached."""
+        seconds, tokens = self.config.max_seconds, self.config.max_tokens
+        return bool(seconds and time.perf_counter() - self.started >= seconds or tokens and self.tokens >= tokens)
+
+    def new_tokens(self) -> int:
+        """Tokens since the last call, for the history row of a step."""
+        told, self._told = self._told, self.tokens
+        return self.tokens - told
