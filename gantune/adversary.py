@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +73,24 @@ class Adversary:
                 held_out = _accuracies(*(self._judge(part) for part in self.held_out))
             figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
         return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, to be saved."""
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": [rollout.state_dict() for rollout in self.replay],
+            "held_out": self.held_out and [batch.state_dict() for batch in self.held_out],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.replay.extend(Rollout.from_state_dict(kept).to(device) for kept in state["replay"])
+        if state["held_out"]:
+            batch, rollout = state["held_out"]
+            self.held_out = Batch.from_state_dict(batch).to(device), Rollout.from_state_dict(rollout).to(device)
 
     def _judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits and where they count: of every prefix, or one an answer."""

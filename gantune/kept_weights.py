@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,14 @@ class KeptWeights:
         for parameter, weight in zip(self.parameters, weights, strict=True):
             parameter.copy_(weight)
         return epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both copies and the loss, to be saved."""
+        return {"loss": self.loss, "best": self.best, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self.loss, self.best, self.last = state["loss"], state["best"], state["last"]
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]

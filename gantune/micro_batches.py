@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from gantune.errors import UserError
+from gantune.random_state import random_state, set_random_state
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ class MicroBatches:
         Raises:
             UserError: if memory does not suffice for one row.
         """
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        python_state, state = random.getstate(), torch.get_rng_state()
-        device_states = [torch.cuda.get_rng_state(device) for device in devices]
+        state = random_state()
         while True:
             try:
                 return step()
@@ -66,7 +63,4 @@ class MicroBatches:
             self.size = -(-min(self.size or rows, rows) // 2)
             logger.warning("out of memory: going on with %d rows at a time, the batch stays as it is", self.size)
             clear_device_cache(garbage_collection=True)
-            random.setstate(python_state)
-            torch.set_rng_state(state)
-            for device, device_state in zip(devices, device_states, strict=True):
-                torch.cuda.set_rng_state(device_state, device)
+            set_random_state(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,16 @@ class Batch:
         if self.pairs is not None:
             chosen["pairs"] = tuple(self.pairs[row] for row in rows.tolist())
         return replace(self, **chosen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All fields as tensors and plain values, to be saved."""
+        pairs = self.pairs and [(str(question), str(answer)) for question, answer in self.pairs]
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"pairs": pairs}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Batch:
+        """What [`state_dict`] gave."""
+        return cls(**state | {"pairs": state["pairs"] and tuple(Pair(*pair) for pair in state["pairs"])})
 
     def input_ids(self) -> Tensor:
         """Prompt and answer ids side by side, `[B, P + T]`."""

@@ -129,6 +129,14 @@ class HealthMonitor:
         """All warnings so far, in the order in which they were told."""
         return list(self._told.values())
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen and told, to be saved."""
+        return {"first_entropy": self._first_entropy, "running": self._running, "told": self._told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self._first_entropy, self._running, self._told = state["first_entropy"], state["running"], state["told"]
+
     def observe(self, row: Mapping[str, Any]) -> list[str]:
         """Take one row of the history.
 

@@ -79,6 +79,14 @@ class MovingAverage:
         self.average = mean if self.average is None else self.decay * self.average + (1 - self.decay) * mean
         return advantages
 
+    def state_dict(self) -> dict[str, float | None]:
+        """The average, to be saved."""
+        return {"average": self.average}
+
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self.average = state["average"]
+
 
 @ADVANTAGES.register("leave-one-out")
 class LeaveOneOut:
