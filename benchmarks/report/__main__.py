@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.command import exit_status
 from benchmarks.report import write_report
+from gantune.command import exit_status
 
 
 def main() -> None:
