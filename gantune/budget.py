@@ -55,7 +55,17 @@ class Budget:
     def spent(self) -> bool:
         """Whether a limit is reached."""
         seconds, tokens = self.config.max_seconds, self.config.max_tokens
-        return bool(seconds and time.perf_counter() - self.started >= seconds or tokens and self.tokens >= tokens)
+        late = seconds > 0 and time.perf_counter() - self.started >= seconds
+        return late or (tokens > 0 and self.tokens >= tokens)
+
+    def state_dict(self) -> dict[str, float]:
+        """What is spent, to be saved."""
+        return {"seconds": time.perf_counter() - self.started, "tokens": self.tokens, "told": self._told}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self.started = time.perf_counter() - state["seconds"]
+        self.tokens, self._told = state["tokens"], state["told"]
 
     def new_tokens(self) -> int:
         """Tokens since the last call, for the history row of a step."""

@@ -17,20 +17,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from gantune.adversary import Adversary
 from gantune.budget import Budget
+from gantune.checkpoints import Checkpoints
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, end_token_id, pad_token_id
 from gantune.diagnostics.files import write_json
-from gantune.diagnostics.health import HealthMonitor, kl_estimate, rollout_health
+from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
 from gantune.errors import UserError
 from gantune.evaluation import encoded_losses
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
-from gantune.kept_weights import KeptWeights
+from gantune.interrupts import Interrupts
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
 from gantune.micro_batches import MicroBatches
@@ -54,6 +55,7 @@ from gantune.seqgan import (
     policy_gradient_loss,
     returns,
 )
+from gantune.training_run import TrainingRun
 from gantune.tuning import encode_training_pairs
 from gantune.updates import update
 
@@ -140,12 +142,17 @@ class LanguageGAN:
 
     # ------------------------------------------------------------------------------------------------- training
 
-    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> list[dict[str, Any]]:
-        """Likelihood warm-up, discriminator warm-up, adversarial steps with an anchor, choice of the checkpoint.
+    def train(
+        self, pairs: Sequence[Pair], observer: Observer | None = None, checkpoints: Checkpoints | None = None
+    ) -> list[dict[str, Any]]:
+        """Likelihood warm-up, discriminator warm-up, adversarial steps with an anchor, choice of the best weights.
 
         Args:
             pairs: questions and true answers.
-            observer: told of each step and epoch.
+            observer: told of each step and epoch. If it has `state_dict` and `load_state_dict`, it resumes as well.
+            checkpoints: where the whole state of the training is kept, and resumed from if there is one; on the CPU
+                what comes out is then equal to the bit, however often the training was killed. Ctrl-C finishes the
+                step and saves it.
 
         Returns:
             The history, one row a step; also in `history`.
@@ -154,74 +161,78 @@ class LanguageGAN:
         in the row of the step that showed it; see [`HealthMonitor`].
 
         Raises:
-            UserError: if there is no pair to train on.
+            UserError: if there is no pair to train on, or the checkpoints are of another training.
             FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
+            KeyboardInterrupt: after the step that was interrupted is saved.
         """
         set_seed(self.config.seed)
         training, validation = self._encode(pairs)
-        checkpoints = KeptWeights(self.parameters)
-        try:
-            with Budget(self.config, self.model) as budget:
-                self._train(training, validation, checkpoints, observer or Silent(), budget)
-        except FloatingPointError as error:
-            epoch = checkpoints.restore()
-            raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
-        if checkpoints.best is not None:
-            epoch = checkpoints.restore()
-            logger.info("kept the checkpoint of epoch %d, validation loss %.3f", epoch, checkpoints.loss)
+        with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
+            run = TrainingRun(self, training, budget, observer or Silent(), checkpoints, interrupts)
+            try:
+                self._train(run, validation)
+            except FloatingPointError as error:
+                epoch = run.kept.restore()
+                raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
+        if run.kept.best is not None:
+            epoch = run.kept.restore()
+            logger.info("kept the weights of epoch %d, validation loss %.3f", epoch, run.kept.loss)
         return self.history
 
-    def _train(
-        self,
-        training: list[EncodedPair],
-        validation: list[EncodedPair],
-        checkpoints: KeptWeights,
-        observer: Observer,
-        budget: Budget,
-    ) -> None:
-        config = self.config
-        total = config.epochs * -(-len(training) // config.batch_size)
-        warmup = round(config.warmup_share * total)
-        schedule = get_scheduler(config.lr_scheduler, self.optimizer, num_warmup_steps=0, num_training_steps=total)
-        step, monitor = 0, HealthMonitor(config.max_new_tokens)
-
-        def log(phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
-            row = {"step": len(self.history) + 1, "epoch": epoch, "phase": phase, **figures}
-            row |= {"tokens": budget.new_tokens(), "seconds": time.perf_counter() - started}
-            if warnings := monitor.observe(row):
-                row["warnings"] = warnings
-                logger.warning("%s", "\n".join(warnings))
-            self.history.append(row)
-            observer.on_step(row)
-
-        observer.on_begin(total + (config.discriminator_warmup_steps if warmup < total else 0), self.model)
-        for epoch in range(1, config.epochs + 1):
-            for batch in self._batches(training, epoch):
+    def _train(self, run: TrainingRun, validation: list[EncodedPair]) -> None:
+        config, warmup = self.config, run.warmup
+        run.begin()
+        for epoch in range(run.epoch, config.epochs + 1):
+            for batch in itertools.islice(self._batches(run.training, epoch), run.batches, None):
                 started = time.perf_counter()
-                if step == warmup:
-                    checkpoints.offer(epoch - 1, self._validation_loss(validation))
+                if run.step == warmup:
+                    run.kept.offer(epoch - 1, self._validation_loss(validation))
                     self._hold_out(validation)
-                    for figures in self._discriminator_warmup(training):
-                        log("discriminator", epoch, figures, started)
+                    for figures in self._discriminator_warmup(run.training):
+                        run.log("discriminator", epoch, figures, started)
                         started = time.perf_counter()
-                        if budget.spent:
+                        if run.budget.spent:
                             break
-                if step >= warmup and (step - warmup) % config.adversarial_every == 0:
+                if run.step >= warmup and (run.step - warmup) % config.adversarial_every == 0:
                     rollout = self.sample(batch, for_update=True)
                     figures = self.discriminator_step(batch, rollout)
-                    log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
+                    run.log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
                 else:
-                    log("likelihood", epoch, self.likelihood_step(batch), started)
-                schedule.step()
-                step += 1
-                if budget.spent:
+                    run.log("likelihood", epoch, self.likelihood_step(batch), started)
+                run.stepped(epoch)
+                if run.budget.spent:
                     break
-            checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
-            if warmup < step < total:
+            run.kept.offer(epoch, self._validation_loss(validation) if run.step >= warmup else float("inf"))
+            if warmup < run.step < run.total:
                 self._hold_out(validation)
-            observer.on_epoch(epoch, self.model)
-            if budget.spent:
+            run.epoch_ended(epoch)
+            if run.budget.spent:
                 break
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, to be saved: networks, optimisers, replay, averages, history."""
+        parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
+        return {
+            "parameters": [parameter.detach().clone() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "adversary": self.adversary.state_dict(),
+            "history": self.history,
+            "micro_batch_size": self.micro_batches.size,
+            "parts": {name: part.state_dict() for name, part in parts.items() if hasattr(part, "state_dict")},
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.adversary.load_state_dict(state["adversary"], self.model.device)
+        self.history[:] = state["history"]
+        self.micro_batches.size = state["micro_batch_size"]
+        parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
+        for name, saved in state["parts"].items():
+            parts[name].load_state_dict(saved)
 
     def likelihood_step(self, batch: Batch) -> dict[str, float]:
         """One step of maximum likelihood on the true answers.

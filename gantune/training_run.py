@@ -1,0 +1,137 @@
+"""Where a training stands: its position, its schedule, what it reports, and how it is saved and gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from transformers import get_scheduler
+
+from gantune.budget import Budget
+from gantune.checkpoints import Checkpoints
+from gantune.data import EncodedPair
+from gantune.diagnostics.health import HealthMonitor
+from gantune.errors import UserError
+from gantune.interrupts import Interrupts
+from gantune.kept_weights import KeptWeights
+from gantune.observer import Observer
+from gantune.random_state import random_state, set_random_state
+
+if TYPE_CHECKING:
+    from gantune.language_gan import LanguageGAN
+
+logger = logging.getLogger("gantune.language_gan")
+
+
+class TrainingRun:
+    """One call of [`LanguageGAN.train`].
+
+    Args:
+        trainer: whose steps are counted; its own state is saved with the run's.
+        training: the pairs that are trained on.
+        budget: what may be spent.
+        observer: told of each step and epoch.
+        checkpoints: where the state is kept; None keeps none.
+        interrupts: whether Ctrl-C was pressed.
+
+    `epoch` and `batches` say where to go on: with which epoch, and after how many of its batches.
+    """
+
+    def __init__(
+        self,
+        trainer: LanguageGAN,
+        training: Sequence[EncodedPair],
+        budget: Budget,
+        observer: Observer,
+        checkpoints: Checkpoints | None,
+        interrupts: Interrupts,
+    ) -> None:
+        config = trainer.config
+        self.trainer, self.training, self.budget, self.observer = trainer, training, budget, observer
+        self.checkpoints, self.interrupts = checkpoints, interrupts
+        self.total = config.epochs * -(-len(training) // config.batch_size)
+        self.warmup = round(config.warmup_share * self.total)
+        self.step, self.epoch, self.batches = 0, 1, 0
+        self.kept = KeptWeights(trainer.parameters)
+        self.monitor = HealthMonitor(config.max_new_tokens)
+        self.schedule = get_scheduler(
+            config.lr_scheduler, trainer.optimizer, num_warmup_steps=0, num_training_steps=self.total
+        )
+
+    def begin(self) -> None:
+        """Tell the observer, and go on from a checkpoint if there is one.
+
+        Raises:
+            UserError: if it is of another training.
+        """
+        config = self.trainer.config
+        steps = self.total + (config.discriminator_warmup_steps if self.warmup < self.total else 0)
+        self.observer.on_begin(steps, self.trainer.model)
+        state = self.checkpoints.latest() if self.checkpoints else None
+        if state is None:
+            return
+        if state["training"] != self._fingerprint():
+            raise UserError(
+                f"{self.checkpoints.directory}: holds checkpoints of a training with other settings or data; give "
+                "another directory, or remove them"
+            )
+        self.trainer.load_state_dict(state["trainer"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        self.step, self.epoch, self.batches = state["position"]
+        set_random_state(state["random"])
+        logger.info("going on after step %d of %d", self.step, self.total)
+
+    def log(self, phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
+        """Add a row to the history."""
+        history = self.trainer.history
+        row = {"step": len(history) + 1, "epoch": epoch, "phase": phase, **figures}
+        row |= {"tokens": self.budget.new_tokens(), "seconds": time.perf_counter() - started}
+        if warnings := self.monitor.observe(row):
+            row["warnings"] = warnings
+            logger.warning("%s", "\n".join(warnings))
+        history.append(row)
+        self.observer.on_step(row)
+
+    def stepped(self, epoch: int) -> None:
+        """A step is done: count it, and save it if it is time.
+
+        Raises:
+            KeyboardInterrupt: if it was asked for, after saving.
+        """
+        self.schedule.step()
+        self.step, self.epoch, self.batches = self.step + 1, epoch, self.batches + 1
+        asked = self.interrupts.asked
+        if self.checkpoints and (asked or self.checkpoints.due(self.step)):
+            self.checkpoints.save(self.step, self._state())
+        if asked:
+            raise KeyboardInterrupt
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Tell the observer; the next epoch starts with its first batch."""
+        self.epoch, self.batches = epoch + 1, 0
+        self.observer.on_epoch(epoch, self.trainer.model)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "training": self._fingerprint(),
+            "position": (self.step, self.epoch, self.batches),
+            "trainer": self.trainer.state_dict(),
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
+            "random": random_state(),
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"schedule": self.schedule, "kept": self.kept, "monitor": self.monitor, "budget": self.budget}
+        return parts | ({"observer": self.observer} if hasattr(self.observer, "state_dict") else {})
+
+    def _fingerprint(self) -> str:
+        """Of everything that decides what the steps do: settings and tokens."""
+        tokens = [(row.prompt_ids, row.answer_ids) for row in self.training]
+        content = json.dumps([asdict(self.trainer.config), tokens], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
