@@ -1,6 +1,6 @@
 """What a run leaves to look at: result files, weight trajectories, memory, training health and plots."""
 
-from gantune.diagnostics.files import JsonLines, replacing, write_atomically, write_json
+from gantune.diagnostics.files import JsonLines, locked, replacing, write_atomically, write_json
 from gantune.diagnostics.health import HealthMonitor, kl_estimate, rollout_health
 from gantune.diagnostics.health_plot import plot_health
 from gantune.diagnostics.memory import (
@@ -28,6 +28,7 @@ __all__ = [
     "WeightTrajectory",
     "kl_estimate",
     "load_trajectory",
+    "locked",
     "measure_memory",
     "plot_comparison",
     "plot_health",

@@ -10,7 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from gantune.errors import UserError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -34,6 +38,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
         raise
+
+
+@contextmanager
+def locked(directory: str | Path) -> Iterator[None]:
+    """Keep other processes from writing to a directory for the block; a process that dies lets go of it.
+
+    Raises:
+        UserError: if another process has it, or it cannot be written to.
+    """
+    lock = FileLock(Path(directory) / LOCK)
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"{directory}: another process is writing there; wait for it, or take another one") from error
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
