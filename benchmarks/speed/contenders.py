@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from benchmarks.speed.meter import Meter
-from benchmarks.speed.workload import NoWords
+from benchmarks.speed.workload import NoTemplate, NoWords
 from gantune.data import likelihood_inputs
 from gantune.data.batch import Batch
 from gantune.embedding_generator import hold_noise
@@ -104,6 +104,7 @@ class Adversarial(Contender):
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
         super().__init__(model, batch)
         config = LanguageGANConfig(
+            template=f"{NoTemplate.__module__}.{NoTemplate.__name__}",
             max_prompt_tokens=batch.prompt_ids.shape[1],
             max_new_tokens=batch.answer_ids.shape[1],
             samples_per_question=1,

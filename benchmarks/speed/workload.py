@@ -70,8 +70,20 @@ def share_weights(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
+class NoTemplate:
+    """Stands for a template: its end is no token of the vocabulary, so that all sampled answers are full."""
+
+    def prompt_ids(self, question: str, tokenizer: NoWords) -> list[int]:
+        """Nothing to read."""
+        return []
+
+    def answer_ids(self, answer: str, tokenizer: NoWords) -> list[int]:
+        """The end alone."""
+        return [tokenizer.eos_token_id]
+
+
 class NoWords:
-    """Stands for a tokenizer: random weights write no words, and no token ends an answer, so that all are full."""
+    """Stands for a tokenizer: random weights write no words."""
 
     eos_token_id = -1
     pad_token_id = 0
