@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.bottleneck_adapter import BottleneckConfig
 from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, method
+from baselines.matching import Size
+from baselines.method import TunedModel, around, method
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -26,12 +28,18 @@ class BottleneckTuningConfig(TuningConfig):
     """
 
     _argument_group_name = "bottleneck: adapters after attention and perceptron"
+    sweeps: ClassVar = {"bottleneck_learning_rate": around(1e-3), "bottleneck_dim": around(64, 1)}
 
     bottleneck_dim: int = field(default=64, metadata={"help": "width of the bottleneck"})
     bottleneck_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-@method("bottleneck", BottleneckTuningConfig)
+def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> PeftModel:
+    """The adapters of the settings on `model`."""
+    return get_peft_model(model, BottleneckConfig(bottleneck_dim=config.bottleneck_dim))
+
+
+@method("bottleneck", BottleneckTuningConfig, size=Size("bottleneck_dim", add_bottlenecks))
 def tune_bottleneck(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -40,5 +48,5 @@ def tune_bottleneck(
     observer: Observer | None = None,
 ) -> TunedModel:
     """Two adapters a block, trained by `transformers.Trainer` on the answers' tokens; layer norms stay frozen."""
-    tuned = get_peft_model(model, BottleneckConfig(bottleneck_dim=config.bottleneck_dim))
+    tuned = add_bottlenecks(model, config)
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.bottleneck_learning_rate, observer)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import TunedModel, method
@@ -100,7 +101,7 @@ class FewShotModel(TunedModel):
         longest = config.max_prompt_tokens + sum(len(example) for example in template.examples)
         super().__init__(model, tokenizer, replace(config, template=template, max_prompt_tokens=longest))
 
-    def answer(self, questions: Sequence[str]) -> list[str]:
+    def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """See [`TunedModel.answer`]; fewer examples than asked for are logged as a warning."""
         template, wanted = self.config.template, len(self.config.template.examples)
         used = [template.number_of_examples(question, self.tokenizer) for question in questions]
@@ -110,7 +111,7 @@ class FewShotModel(TunedModel):
                 "the model's positions hold no more",
                 len(fewer), len(used), wanted, min(fewer),
             )  # fmt: skip
-        return super().answer(questions)
+        return super().answer(questions, noise)
 
 
 @method("few-shot", FewShotConfig)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, method
+from baselines.method import TunedModel, around, method
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -24,6 +25,7 @@ class FullTuningConfig(TuningConfig):
     """
 
     _argument_group_name = "full: all weights"
+    sweeps: ClassVar = {"full_learning_rate": around(2e-4)}
 
     full_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW, falling linearly to 0"})
 

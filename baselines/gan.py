@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from peft import PeftType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel
+from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, around
 from baselines.self_play import SelfPlay, SelfPlayConfig
 from gantune.data import Pair
 from gantune.errors import UserError
@@ -54,6 +54,9 @@ def train_language_gan(
     return tuned
 
 
+RATES = {"learning_rate": around(2e-3)}
+
+
 @dataclass(frozen=True)
 class Objective:
     """A way to train any generator.
@@ -64,6 +67,7 @@ class Objective:
         trainer: `(model, tokenizer, config) -> GeneratorTrainer`.
         config_class: its settings.
         samples: whether it samples answers, which prompt learning methods cannot.
+        sweeps: see [`Method`].
     """
 
     about: str
@@ -71,6 +75,9 @@ class Objective:
     trainer: Callable[..., GeneratorTrainer] = LanguageGAN
     config_class: type[LanguageGANConfig] = LanguageGANConfig
     samples: bool = True
+    sweeps: Mapping[str, Sequence[float]] = field(
+        default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
+    )
 
 
 def with_shuffled_reward(
@@ -88,6 +95,7 @@ OBJECTIVE_TABLE = {
         "The control of `gan`: the same generator and the same number of steps, every one of them likelihood.",
         changes={"warmup_share": 1.0},
         samples=False,
+        sweeps=RATES,
     ),
     "gan-constant": Objective("A control of `gan`: the same reward for all.", changes={"reward": "constant"}),
     "gan-shuffled": Objective("A control of `gan`: each answer gets another's reward.", trainer=with_shuffled_reward),
@@ -95,6 +103,7 @@ OBJECTIVE_TABLE = {
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
         trainer=SelfPlay,
         config_class=SelfPlayConfig,
+        sweeps=RATES | {"self_play_scale": around(0.1, 1)},
     ),
 }
 NAMED_CELLS = {"gan-stack": ("gan", "embedding+lora"), "mle-stack": ("mle", "embedding+lora")}
@@ -148,7 +157,7 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _control(name)
-    return Method(name, tune, objective.config_class, needs_model=True, control=control)
+    return Method(name, tune, objective.config_class, needs_model=True, control=control, sweeps=objective.sweeps)
 
 
 def _control(name: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.gan import train_language_gan
-from baselines.method import TunedModel, method
+from baselines.method import TunedModel, around, method
 from gantune.data import Pair
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
@@ -36,6 +37,10 @@ class SourceStudyConfig(TuningConfig):
     """
 
     _argument_group_name = "gan-source: the source study's recipe, always at batch size 1"
+    sweeps: ClassVar = {
+        "source_learning_rate": around(1e-3),
+        "source_discriminator_learning_rate": around(1e-3, 1),
+    }
 
     source_learning_rate: float = field(default=1e-3, metadata={"help": "of the generator; Adam, constant"})
     source_discriminator_learning_rate: float = field(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from peft import IA3Config, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, method
+from baselines.method import TunedModel, around, method
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -24,6 +25,7 @@ class IA3TuningConfig(TuningConfig):
     """
 
     _argument_group_name = "ia3: (IA)^3"
+    sweeps: ClassVar = {"ia3_learning_rate": around(3e-3)}
 
     ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW, falling linearly to 0"})
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_callback import PrinterCallback
 
 from baselines.method import TunedModel
+from gantune.budget import Budget
 from gantune.data import EncodedPair, Pair, collate, epoch_rows, likelihood_inputs, pad_token_id
 from gantune.errors import UserError
 from gantune.observer import Observer, Silent
@@ -53,13 +54,17 @@ class OrderedTrainer(Trainer):
 
 
 class Report(TrainerCallback):
-    """Tells an observer what the Trainer does, and stops a run that diverges."""
+    """Tells an observer what the Trainer does; stops a run that diverges, or has spent its budget."""
 
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
+    def __init__(self, observer: Observer, budget: Budget) -> None:
+        self.observer, self.budget = observer, budget
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self.observer.on_begin(state.max_steps, model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.budget.spent:
+            control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
@@ -67,10 +72,10 @@ class Report(TrainerCallback):
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(f"likelihood loss is {logs['loss']}: lower the learning rate {args.learning_rate}")
         row = {"step": state.global_step, "epoch": math.ceil(state.epoch), "phase": "likelihood", "loss": logs["loss"]}
-        self.observer.on_step(row)
+        self.observer.on_step(row | {"tokens": self.budget.new_tokens()})
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self.observer.on_epoch(round(state.epoch), model)
+        self.observer.on_epoch(math.ceil(state.epoch), model)
 
 
 def train_by_likelihood(
@@ -102,7 +107,7 @@ def train_by_likelihood(
     if config.batch_size % at_once:
         raise UserError(f"--micro-batch-size {at_once}: expected a divisor of --batch-size {config.batch_size}")
     encoded, pad = encode_training_pairs(pairs, tokenizer, config), pad_token_id(tokenizer)
-    with tempfile.TemporaryDirectory() as unused:
+    with tempfile.TemporaryDirectory() as unused, Budget(config, model) as budget:
         trainer = OrderedTrainer(
             EpochOrder(encoded, config),
             model=model,
@@ -125,7 +130,7 @@ def train_by_likelihood(
             ),
             train_dataset=encoded,
             data_collator=lambda rows: likelihood_inputs(collate(rows, pad)),
-            callbacks=[Report(observer or Silent())],
+            callbacks=[Report(observer or Silent(), budget)],
         )
         trainer.remove_callback(PrinterCallback)  # the observer shows what it would print
         trainer.train()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
-import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, method
+from baselines.matching import Size, matched_size
+from baselines.method import TunedModel, around, method
 from gantune.data import Pair
-from gantune.embedding_generator import NETWORKS, EmbeddingGeneratorConfig
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
 
@@ -30,6 +30,7 @@ class LoraTuningConfig(TuningConfig):
     """
 
     _argument_group_name = "lora: the baseline"
+    sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
 
     lora_rank: int = field(default=8, metadata={"help": "rank of the update"})
     lora_alpha: int = field(default=16, metadata={"help": "the update is scaled by alpha / rank"})
@@ -49,42 +50,41 @@ class LoraMatchedConfig(LoraTuningConfig):
     """
 
     _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
+    sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16, 1)}
 
     lora_matched_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-def lora_config(config: LoraTuningConfig, rank: int | None = None) -> LoraConfig:
-    """peft's configuration for the settings; `rank`, if not `config.lora_rank`, keeps the scale alpha / rank."""
-    rank = config.lora_rank if rank is None else rank
+def lora_config(config: LoraTuningConfig) -> LoraConfig:
+    """peft's configuration for the settings."""
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=rank,
-        lora_alpha=config.lora_alpha * rank / config.lora_rank,
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=config.lora_target_modules or None,
     )
 
 
-def trainable_parameters(model: torch.nn.Module) -> int:
-    """How many numbers training changes."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+def add_lora(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:
+    """LoRA of the settings on `model`."""
+    return get_peft_model(model, lora_config(config))
+
+
+def with_rank(config: LoraTuningConfig, rank: int) -> LoraTuningConfig:
+    """The settings at another rank and the same scale alpha / rank."""
+    return replace(config, lora_rank=rank, lora_alpha=config.lora_alpha * rank / config.lora_rank)
+
+
+LORA_SIZE = Size("lora_rank", add_lora, with_rank)
 
 
 def matched_rank(model: PreTrainedModel, config: LoraTuningConfig) -> int:
-    """The rank at which LoRA has nearest to as many parameters as the default embedding generator; at least 1.
-
-    Both are counted on the meta device, so `model` is only read.
-    """
-    generator = EmbeddingGeneratorConfig()
-    with torch.device("meta"):
-        network = NETWORKS.get(generator.network)(
-            embedding_dim=model.get_input_embeddings().embedding_dim, noise_dim=generator.noise_dim
-        )
-        of_rank_1 = get_peft_model(type(model)(model.config), lora_config(config, rank=1))
-    return max(1, round(trainable_parameters(network) / trainable_parameters(of_rank_1)))
+    """The rank at which LoRA has nearest to as many parameters as the default embedding generator; at least 1."""
+    return matched_size(LORA_SIZE, model, config)
 
 
-@method("lora", LoraTuningConfig)
+@method("lora", LoraTuningConfig, size=LORA_SIZE)
 def tune_lora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -93,11 +93,11 @@ def tune_lora(
     observer: Observer | None = None,
 ) -> TunedModel:
     """peft's LoRA, trained by `transformers.Trainer` on the answers' tokens."""
-    tuned = get_peft_model(model, lora_config(config))
+    tuned = add_lora(model, config)
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_learning_rate, observer)
 
 
-@method("lora-matched", LoraMatchedConfig)
+@method("lora-matched", LoraMatchedConfig, size=LORA_SIZE)
 def tune_lora_matched(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -106,5 +106,5 @@ def tune_lora_matched(
     observer: Observer | None = None,
 ) -> TunedModel:
     """`lora` at the rank of [`matched_rank`], so that neither method wins by its number of parameters."""
-    tuned = get_peft_model(model, lora_config(config, matched_rank(model, config)))
+    tuned = add_lora(model, with_rank(config, matched_rank(model, config)))
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_matched_learning_rate, observer)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from baselines.matching import Size
 from gantune.data import Pair
+from gantune.decoding import Decoding, decode_answers
 from gantune.errors import UserError
 from gantune.evaluation import answer_losses
-from gantune.generation import generate_answers
 from gantune.registry import Registry
 from gantune.tuning import TuningConfig
 
@@ -21,16 +23,26 @@ OBJECTIVES = Registry("objective")
 """What a generator can be trained by: functions `(method name, generator) -> Method`; see [`resolve_method`]."""
 
 
+def around(default: float, steps: int = 2) -> tuple[float, ...]:
+    """A grid for a sweep: `steps` values on either side of the default, each twice the one before it.
+
+    Every method's learning rates are `around` its default, so that no method is tried more often than another.
+    """
+    return tuple(type(default)(default * 2.0**step) for step in range(-steps, steps + 1))
+
+
 class Tuned(Protocol):
     """What comes out of a method: something that answers questions.
 
-    `model` is the language model behind it, None if there is none.
+    `model` is the language model behind it, None if there is none. `decoding` is set before questions are asked; what
+    has no language model need not heed it.
     """
 
     model: PreTrainedModel | None
+    decoding: Decoding
 
-    def answer(self, questions: Sequence[str]) -> list[str]:
-        """One text a question."""
+    def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
+        """One text a question; `noise`, `[len(questions), n]`, is given only to a model with embedding generators."""
         ...
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]] | None:
@@ -43,7 +55,7 @@ class Tuned(Protocol):
 
 
 class TunedModel:
-    """A tuned language model: greedy answers and losses, computed alike for every method.
+    """A tuned language model: answers and losses, computed alike for every method; greedy unless `decoding` is set.
 
     Args:
         model: the tuned model.
@@ -60,10 +72,11 @@ class TunedModel:
         save: Callable[[Path], Any] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self._save = model, tokenizer, config, save
+        self.decoding = Decoding()
 
-    def answer(self, questions: Sequence[str]) -> list[str]:
-        """See [`Tuned.answer`]; greedy, at zero noise."""
-        return generate_answers(self.model, self.tokenizer, questions, self.config)
+    def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
+        """See [`Tuned.answer`]; at zero noise if `noise` is None."""
+        return decode_answers(self.model, self.tokenizer, questions, self.config, self.decoding, noise=noise)
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]]:
         """See [`Tuned.losses`]; at zero noise."""
@@ -102,6 +115,9 @@ class Method:
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
         control: the method that differs from it in nothing but its adversarial part, if there is one.
+        sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
+            more. A settings class declares them as class data under the same name.
+        size: what sets its number of parameters, None if nothing does.
     """
 
     name: str
@@ -109,6 +125,8 @@ class Method:
     config_class: type[TuningConfig]
     needs_model: bool
     control: str | None = None
+    sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    size: Size | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tuned:
         """The same as `tune`."""
@@ -116,12 +134,16 @@ class Method:
 
 
 def method(
-    name: str, config_class: type[TuningConfig] = TuningConfig, needs_model: bool = True
+    name: str,
+    config_class: type[TuningConfig] = TuningConfig,
+    needs_model: bool = True,
+    size: Size | None = None,
 ) -> Callable[[Callable[..., Tuned]], Method]:
     """Decorator that registers a function `(model, tokenizer, pairs, config, observer) -> Tuned` as a method."""
 
     def register(tune: Callable[..., Tuned]) -> Method:
-        return METHODS.register(name)(Method(name, tune, config_class, needs_model))
+        sweeps = getattr(config_class, "sweeps", {})
+        return METHODS.register(name)(Method(name, tune, config_class, needs_model, sweeps=sweeps, size=size))
 
     return register
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import ClassVar
 
 import torch
-from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, method
+from baselines.matching import Size
+from baselines.method import TunedModel, around, method
 from baselines.prompt_positions import add_virtual_tokens
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
+
+
+def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
+    """The model's positions that longest questions and answers leave; None if it has no such limit."""
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return None if positions is None else positions - config.max_prompt_tokens - config.max_new_tokens
 
 
 def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, option: str) -> None:
@@ -27,13 +35,12 @@ def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens
     """
     if virtual_tokens < 1:
         raise UserError(f"--{option} {virtual_tokens}: expected at least 1")
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    needed = virtual_tokens + config.max_prompt_tokens + config.max_new_tokens
-    if positions is not None and needed > positions:
+    left = positions_left(model, config)
+    if left is not None and virtual_tokens > left:
         raise UserError(
             f"--{option} {virtual_tokens}: with --max-prompt-tokens {config.max_prompt_tokens} and --max-new-tokens "
-            f"{config.max_new_tokens} expected at most {positions - needed + virtual_tokens}, the model has "
-            f"{positions} positions"
+            f"{config.max_new_tokens} expected at most {left}, the model has "
+            f"{left + config.max_prompt_tokens + config.max_new_tokens} positions"
         )
 
 
@@ -48,6 +55,7 @@ class PromptTuningMethodConfig(TuningConfig):
     """
 
     _argument_group_name = "prompt-tuning: virtual tokens before the question"
+    sweeps: ClassVar = {"prompt_tuning_learning_rate": around(1e-2), "prompt_tuning_virtual_tokens": around(20, 1)}
 
     prompt_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
     prompt_tuning_text: str = field(
@@ -57,7 +65,17 @@ class PromptTuningMethodConfig(TuningConfig):
     prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-@method("prompt-tuning", PromptTuningMethodConfig)
+def add_prompt(model: PreTrainedModel, config: PromptTuningMethodConfig) -> PeftModel:
+    """The virtual tokens of the settings before `model`, drawn at random."""
+    length = config.prompt_tuning_virtual_tokens
+    return add_virtual_tokens(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
+
+
+@method(
+    "prompt-tuning",
+    PromptTuningMethodConfig,
+    size=Size("prompt_tuning_virtual_tokens", add_prompt, most=positions_left),
+)
 def tune_prompt(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -71,7 +89,7 @@ def tune_prompt(
     ids = tokenizer(config.prompt_tuning_text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise UserError(f"--prompt-tuning-text {config.prompt_tuning_text!r}: expected a text of at least one token")
-    tuned = add_virtual_tokens(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
+    tuned = add_prompt(model, config)
     with torch.no_grad():  # peft's own initialisation from text reads the tokenizer's files again, for a reload too
         words = model.get_input_embeddings()(torch.tensor([*islice(cycle(ids), length)], device=model.device))
         tuned.prompt_encoder["default"].embedding.weight.copy_(words)
@@ -88,12 +106,23 @@ class PTuningMethodConfig(TuningConfig):
     """
 
     _argument_group_name = "p-tuning: virtual tokens that a network writes"
+    sweeps: ClassVar = {"p_tuning_learning_rate": around(1e-3), "p_tuning_virtual_tokens": around(20, 1)}
 
     p_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
     p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-@method("p-tuning", PTuningMethodConfig)
+def add_written_prompt(model: PreTrainedModel, config: PTuningMethodConfig) -> PeftModel:
+    """The virtual tokens of the settings before `model`, and the network that writes them."""
+    length = config.p_tuning_virtual_tokens
+    return add_virtual_tokens(model, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
+
+
+@method(
+    "p-tuning",
+    PTuningMethodConfig,
+    size=Size("p_tuning_virtual_tokens", add_written_prompt, most=positions_left),
+)
 def tune_p(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -106,9 +135,7 @@ def tune_p(
     All virtual tokens stand before the question. The network is trained with them and not saved: what it writes is.
     """
     check_positions(model, config, config.p_tuning_virtual_tokens, "p-tuning-virtual-tokens")
-    tuned = add_virtual_tokens(
-        model, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.p_tuning_virtual_tokens)
-    )
+    tuned = add_written_prompt(model, config)
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.p_tuning_learning_rate, observer)
 
 
@@ -123,6 +150,7 @@ class PrefixTuningMethodConfig(TuningConfig):
     """
 
     _argument_group_name = "prefix-tuning: keys and values before the question"
+    sweeps: ClassVar = {"prefix_tuning_learning_rate": around(1e-3), "prefix_tuning_virtual_tokens": around(20, 1)}
 
     prefix_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prefix"})
     prefix_tuning_hidden_size: int = field(
@@ -131,7 +159,24 @@ class PrefixTuningMethodConfig(TuningConfig):
     prefix_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
 
 
-@method("prefix-tuning", PrefixTuningMethodConfig)
+def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> PeftModel:
+    """The prefix of the settings before `model`."""
+    return get_peft_model(
+        model,
+        PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=config.prefix_tuning_virtual_tokens,
+            prefix_projection=config.prefix_tuning_hidden_size > 0,
+            encoder_hidden_size=config.prefix_tuning_hidden_size or None,
+        ),
+    )
+
+
+@method(
+    "prefix-tuning",
+    PrefixTuningMethodConfig,
+    size=Size("prefix_tuning_virtual_tokens", add_prefix, most=positions_left),
+)
 def tune_prefix(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -144,13 +189,5 @@ def tune_prefix(
     check_positions(model, config, config.prefix_tuning_virtual_tokens, "prefix-tuning-virtual-tokens")
     if hidden < 0:
         raise UserError(f"--prefix-tuning-hidden-size {hidden}: expected at least 0")
-    tuned = get_peft_model(
-        model,
-        PrefixTuningConfig(
-            task_type="CAUSAL_LM",
-            num_virtual_tokens=config.prefix_tuning_virtual_tokens,
-            prefix_projection=hidden > 0,
-            encoder_hidden_size=hidden or None,
-        ),
-    )
+    tuned = add_prefix(model, config)
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.prefix_tuning_learning_rate, observer)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from peft import get_peft_model, prepare_model_for_kbit_training
+from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
-from baselines.lora import LoraTuningConfig, lora_config
-from baselines.method import NotAvailable, TunedModel, method
+from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
+from baselines.method import NotAvailable, TunedModel, around, method
 from gantune.data import Pair
 from gantune.observer import Observer
 
@@ -26,6 +27,7 @@ class QLoraTuningConfig(LoraTuningConfig):
     """
 
     _argument_group_name = "qlora: as lora, on a base model of 4 bits a weight"
+    sweeps: ClassVar = {"qlora_learning_rate": around(2e-4), "lora_rank": around(8, 1)}
 
     qlora_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW, falling linearly to 0"})
 
@@ -59,7 +61,7 @@ def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
     )
 
 
-@method("qlora", QLoraTuningConfig)
+@method("qlora", QLoraTuningConfig, size=LORA_SIZE)
 def tune_qlora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -73,5 +75,5 @@ def tune_qlora(
         NotAvailable: see [`in_four_bits`].
     """
     quantised = prepare_model_for_kbit_training(in_four_bits(model), use_gradient_checkpointing=False)
-    tuned = get_peft_model(quantised, lora_config(config))
+    tuned = add_lora(quantised, config)
     return train_by_likelihood(tuned, tokenizer, pairs, config, config.qlora_learning_rate, observer)

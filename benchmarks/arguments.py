@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from argparse import ArgumentDefaultsHelpFormatter
+from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
 from baselines import METHODS, resolve_method
 from benchmarks.presets import PRESETS, settings_of
-from benchmarks.tuned import tuned_for
+from benchmarks.tuned import Winner, read_winners, tuned_for, winner_of
+from gantune.decoding import Decoding
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
 
 TEST_SIZE = 400
+MATCHES = ("parameters", "time", "sampled-tokens")
 
 
 @dataclass
@@ -103,6 +106,58 @@ class ComparisonArguments:
 
 
 @dataclass
+class FairnessArguments:
+    """What is made equal between methods."""
+
+    _argument_group_name = "fairness, the same for every method"
+
+    tune: bool = field(
+        default=False,
+        metadata={
+            "help": "first choose each method's learning rate and one more setting by a small sweep, on a fifth of the "
+            "training pairs; an option that is given is not swept"
+        },
+    )
+    winners: str | None = field(
+        default=None,
+        metadata={"help": "tuning.json of an earlier --tune, whose winners are used instead of those stored here"},
+    )
+    match: str | None = field(
+        default=None,
+        metadata={
+            "help": "make equal: 'parameters' (as many as the default embedding generator has), or LoRA's 'time' or "
+            "'sampled-tokens' (all tokens that enter the model), after which the other methods stop training",
+            "choices": [*MATCHES],
+        },
+    )
+    decoding: str = field(
+        default="greedy",
+        metadata={"help": "of the test answers: greedy, sample, or mbr-K (of K samples the one nearest to the others)"},
+    )
+    decoding_temperature: list[float] = field(
+        default_factory=lambda: [1.0],
+        metadata={"help": "of sample and mbr-K; of several each is evaluated, and the first is the headline"},
+    )
+    noise_draws: int = field(
+        default=5,
+        metadata={"help": "evaluations with random noise, beside the headline without, of models that take noise"},
+    )
+
+    def decodings(self, seed: int) -> list[Decoding]:
+        """The ways to decode, the headline's first.
+
+        Raises:
+            UserError: if one cannot be, or makes no difference.
+        """
+        decodings = [Decoding.named(self.decoding, temperature, seed) for temperature in self.decoding_temperature]
+        if self.decoding == "greedy" and self.decoding_temperature != [1.0]:
+            raise UserError("--decoding-temperature: greedy decoding has none, expected --decoding sample or mbr-K")
+        if len({str(decoding) for decoding in decodings}) < len(decodings):
+            raise UserError("--decoding-temperature: expected each one once")
+        return decodings
+
+
+@dataclass
 class Settings:
     """The parsed command line.
 
@@ -110,25 +165,36 @@ class Settings:
         model: see [`ModelArguments`].
         data: see [`DataArguments`].
         comparison: see [`ComparisonArguments`].
+        fairness: see [`FairnessArguments`].
         tuning: value of every training option by field name, those of all methods together.
+        given: names of the tuning options that the command line or the preset sets.
+        winners: what sweeps have found, by method; an option in `given` goes before.
         stand_ins: a line for each part of the preset that is not at hand here.
     """
 
     model: ModelArguments
     data: DataArguments
     comparison: ComparisonArguments
+    fairness: FairnessArguments
     tuning: dict[str, Any]
+    given: set[str] = field(default_factory=set)
+    winners: dict[str, Winner] = field(default_factory=dict)
     stand_ins: list[str] = field(default_factory=list)
 
-    def method_config(self, method: str, seed: int) -> TuningConfig:
-        """The settings of one method, checked.
+    def method_config(self, method: str, seed: int, **changes: Any) -> TuningConfig:
+        """The settings of one method, checked: the options, its winners where none was given, and `changes`.
+
+        Methods share options, such as `learning_rate`, and not what was found for them.
 
         Raises:
             UserError: if the method is not known, or a value is out of range.
         """
         config_class = resolve_method(method).config_class
+        found = winner_of(self.winners, method)
+        won = {name: value for name, value in found[1].settings.items() if name not in self.given} if found else {}
         names = {f.name for f in dataclasses.fields(config_class)}
-        return config_class(**{name: value for name, value in self.tuning.items() if name in names} | {"seed": seed})
+        values = {name: value for name, value in (self.tuning | won).items() if name in names}
+        return config_class(**values | {"seed": seed} | changes)
 
 
 def _groups(methods: Sequence[str]) -> list[type]:
@@ -161,7 +227,7 @@ class OneLineParser(HfArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line; a preset's values, and tuned learning rates, stand where no option says otherwise.
+    """Read the command line; a preset's values, and winners of sweeps, stand where no option says otherwise.
 
     Raises:
         SystemExit: with status 2 if it cannot be read.
@@ -180,23 +246,40 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for name in first.methods:
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
-        [ComparisonArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
+        [ComparisonArguments, FairnessArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
         usage="python -m benchmarks.compare [options]",
         description="Tune a frozen language model by several methods and compare them in one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
-    parser.set_defaults(**tuned_for(first.model, first.dataset))
     parser.set_defaults(**preset)
     *parsed, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
-    comparison, model, data, *tuning = parsed
+    comparison, fairness, model, data, *tuning = parsed
     if comparison.bleurt == "none":
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
+    blank = Namespace(**dict.fromkeys(values))  # argparse leaves a default out where the namespace has the name
+    given = {name for name, value in vars(parser.parse_known_args(arguments, blank)[0]).items() if value is not None}
+    winners = tuned_for(model.model, data.dataset)
+    if fairness.winners and fairness.tune:
+        raise UserError("--tune and --winners: expected one of them, a sweep or what an earlier one found")
+    if fairness.winners:
+        winners = read_winners(Path(fairness.winners))
+    if fairness.noise_draws < 0:
+        raise UserError(f"--noise-draws {fairness.noise_draws}: expected at least 0")
     for name in ("train_size", "test_size"):
         if getattr(data, name) is not None and getattr(data, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
-    return Settings(model, data, comparison, values, stand_ins)
+    return Settings(
+        model,
+        data,
+        comparison,
+        fairness,
+        values,
+        given=(given | preset.keys()) & values.keys(),
+        winners={} if fairness.tune else winners,
+        stand_ins=stand_ins,
+    )

@@ -13,23 +13,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from baselines import METHODS
+from baselines import METHODS, NotAvailable
 from benchmarks.arguments import TEST_SIZE, Settings, parse
-from benchmarks.command import exit_status
 from benchmarks.environment import describe_device, resolve_device
+from benchmarks.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.forgetting import question_sets
 from benchmarks.presentation import heading, present, store
 from benchmarks.run import failed_row
 from benchmarks.stored import Stored, claim, join, read
-from benchmarks.table import summarise
-from benchmarks.tuned import tuned_for
+from benchmarks.sweep import validation_size
+from benchmarks.table import REFERENCE, summarise
+from gantune.command import exit_status
 from gantune.data import TEMPLATES, encode_pairs, load_pairs, split_pairs
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
@@ -53,9 +54,14 @@ def check(settings: Settings) -> list[str]:
     Raises:
         UserError: naming what is wrong.
     """
-    comparison, data, model = settings.comparison, settings.data, settings.model
+    comparison, data, model, fairness = settings.comparison, settings.data, settings.model, settings.fairness
     for method in comparison.methods:
         settings.method_config(method, seed=0)
+    fairness.decodings(seed=0)
+    if fairness.tune:
+        validation_size(data.train_size)
+    if fairness.match in LIMITS and REFERENCE not in comparison.methods:
+        raise UserError(f"--match {fairness.match}: expected {REFERENCE} among --methods, which the others stop with")
     tuning = settings.tuning
     build_generator(tuning["generator"])
     for registry, name in (
@@ -97,6 +103,7 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
         "dtype": settings.model.dtype,
         "device": describe_device(device),
         "data": asdict(settings.data),
+        "fairness": asdict(settings.fairness),
         "tuning": settings.tuning,
         "bleurt": settings.comparison.bleurt,
         "preset": settings.comparison.preset,
@@ -132,6 +139,28 @@ def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def main_run(
+    settings: Settings, method: str, seed: int, directory: Path, device: str, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The row of one method and seed, given the rows before it."""
+    name, untuned = f"runs/{method}-seed{seed}", method in ALWAYS
+    try:
+        changes = {} if untuned else limit(settings.fairness.match, method, seed, rows)
+    except NotAvailable as error:
+        return failed_row(method, seed, str(error), status="not run") | {"directory": name}
+    swept = settings.winners.get(method) if settings.fairness.tune else None
+    config = run_config(
+        settings,
+        method,
+        seed,
+        device,
+        changes,
+        base_samples=None if untuned else str(directory / f"runs/base-seed{seed}/samples.jsonl"),
+        swept=swept and str(swept),
+    )
+    return run_in_process(directory / name, config) | {"directory": name}
+
+
 def compare(settings: Settings) -> int:
     """Run every method and seed, write the results, print the table; 0 if all ended well, 1 if some failed."""
     said = check(settings)
@@ -148,22 +177,15 @@ def compare(settings: Settings) -> int:
 
     if not earlier:
         store(directory, stored, {})  # before the first run, so that a directory that was cut off in it is known again
+    if settings.fairness.tune:
+        winners, told = tune(settings, methods, directory, device, run_in_process)
+        settings = replace(settings, winners=winners)
+        stored.warnings.extend(told)
+    if settings.fairness.match in LIMITS:  # the reference first of those that are tuned
+        methods.sort(key=lambda method: (method not in ALWAYS, method != REFERENCE))
     for index, (seed, method) in enumerate((seed, method) for seed in seeds for method in methods):
         print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
-        name = f"runs/{method}-seed{seed}"
-        config = {
-            "method": method,
-            "tuning": asdict(settings.method_config(method, seed)),
-            "model": settings.model.model,
-            "dtype": settings.model.dtype,
-            "device": device,
-            "trust_remote_code": settings.model.trust_remote_code,
-            "data": asdict(settings.data),
-            "bleurt": settings.comparison.bleurt,
-            "memory_snapshot": settings.comparison.memory_snapshot,
-            "base_samples": None if method in ALWAYS else str(directory / f"runs/base-seed{seed}/samples.jsonl"),
-        }
-        stored.rows.append(run_in_process(directory / name, config) | {"directory": name})
+        stored.rows.append(main_run(settings, method, seed, directory, device, stored.rows))
         store(directory, stored, summarise(stored.rows))
     present(directory, stored)
     return 1 if any(row["status"] == "failed" for row in stored.rows) else 0
@@ -177,15 +199,6 @@ def rebuild(settings: Settings) -> None:
     else:
         output = results_directory(settings)
         present(output, join(directories, output))
-
-
-def learning_rates(settings: Settings) -> str:
-    """A line that names the learning rates of the methods and where they come from."""
-    found = tuned_for(settings.model.model, settings.data.dataset)
-    used = {name for method in settings.comparison.methods for name in vars(settings.method_config(method, seed=0))}
-    rates = {name: settings.tuning[name] for name in settings.tuning if name.endswith("learning_rate") and name in used}
-    told = (f"{name} {rate:g}{' (tuned)' if found.get(name) == rate else ''}" for name, rate in rates.items())
-    return f"learning rates: {', '.join(told) or 'none'}"
 
 
 def _command() -> list[str]:

@@ -13,6 +13,7 @@ from benchmarks.report import write_report
 from benchmarks.run import SCHEMA
 from benchmarks.stored import FILE, Stored
 from benchmarks.table import as_markdown, as_text, notes, summarise
+from gantune.decoding import Decoding
 from gantune.diagnostics import plot_comparison, write_atomically, write_json
 
 
@@ -52,11 +53,13 @@ def present(directory: Path, stored: Stored) -> None:
 
 
 def heading(settings: Mapping[str, Any]) -> str:
-    """Model, data and device in one line."""
-    data = settings["data"]
+    """Model, data, device and decoding in one line."""
+    data, fairness = settings["data"], settings.get("fairness", {})
+    decoding = fairness.get("decoding", "greedy")
+    sampled = "" if decoding == "greedy" else f" | {Decoding.named(decoding, fairness['decoding_temperature'][0])}"
     return (
         f"model {settings['model']} | data {data['dataset']} ({data['train_size']} to train, {data['test_size']} to "
-        f"test) | device {settings['device']} | dtype {settings['dtype']}"
+        f"test) | device {settings['device']} | dtype {settings['dtype']}{sampled}"
     )
 
 

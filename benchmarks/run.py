@@ -23,11 +23,15 @@ import torch
 import transformers
 from torch import nn
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
-from baselines import Diverged, NotAvailable, Tuned, resolve_method
+from baselines import Diverged, Method, NotAvailable, Tuned, resolve_method
+from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
 from benchmarks.environment import environment
+from benchmarks.evaluation import METRICS, base_answers, evaluate
 from benchmarks.forgetting import forgetting, question_sets
-from gantune.data import Pair, load_pairs, split_pairs
+from gantune.data import load_pairs, split_pairs
+from gantune.decoding import Decoding
 from gantune.diagnostics import (
     JsonLines,
     WeightTrajectory,
@@ -41,10 +45,9 @@ from gantune.diagnostics import (
 )
 from gantune.errors import UserError
 from gantune.loading import load_model, load_tokenizer
-from gantune.metrics import Bleurt, Diversity, Rouge
+from gantune.tuning import TuningConfig
 
 SCHEMA = 1
-METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt", "nll", "distinct2", "mean_length")
 
 
 class RunObserver:
@@ -62,9 +65,11 @@ class RunObserver:
         self.weights: WeightTrajectory | None = None
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
+        self.planned_steps = 0
 
     def on_begin(self, total_steps: int, model: nn.Module) -> None:
         """See [`gantune.observer.Observer`]; epoch 0 of the trajectories is the model before training."""
+        self.planned_steps = total_steps
         self.history = JsonLines(self.directory / "history.jsonl")
         self.bar = tqdm(total=total_steps, desc=self.title, unit="step", dynamic_ncols=True, file=sys.stderr)
         self.weights = WeightTrajectory(model)
@@ -120,50 +125,41 @@ def memory_snapshot(wanted: bool, directory: Path, device: str) -> Iterator[dict
         plot_memory_timeline(record.path, directory / "memory_timeline.png")
 
 
-def evaluate(
-    tuned: Tuned, pairs: list[Pair], directory: Path, base_answers: list[str] | None, bleurt: str | None, device: str
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Scores on the test pairs; every answer with its own scores goes to `samples.jsonl`.
-
-    Returns:
-        The metrics, None for one that was not run, and the reasons of those.
-    """
-    references = [pair.answer for pair in pairs]
-    answers = tuned.answer([pair.question for pair in pairs])
-    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
-    not_run: dict[str, str] = {}
-
-    per_answer = Rouge().score_pairs(answers, references)
-    metrics |= {name: sum(row[name] for row in per_answer) / len(per_answer) for name in per_answer[0]}
-    metrics |= Diversity().compute(predictions=answers)
-    losses = tuned.losses(pairs)
-    if losses is None:
-        not_run["nll"] = "no language model"
-    else:
-        metrics["nll"] = sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses)
-        for row, (nats, tokens) in zip(per_answer, losses, strict=True):
-            row |= {"nll": nats / tokens, "tokens": tokens}
-    if bleurt is None:
-        not_run["bleurt"] = "no checkpoint (--bleurt PATH or Hub id)"
-    else:
-        scores = Bleurt(bleurt, device=device).score_pairs(answers, references)
-        metrics["bleurt"] = sum(scores) / len(scores)
-        for row, score in zip(per_answer, scores, strict=True):
-            row["bleurt"] = score
-
-    with JsonLines(directory / "samples.jsonl") as samples:
-        for index, (pair, answer, scores) in enumerate(zip(pairs, answers, per_answer, strict=True)):
-            base = base_answers[index] if base_answers else None
-            sample = {"question": pair.question, "reference": pair.answer, "base_answer": base, "answer": answer}
-            samples.write(sample | {"scores": scores})
-    return metrics, not_run
+@contextlib.contextmanager
+def collected_warnings(name: str) -> Iterator[list[str]]:
+    """What the loggers under `name` warn of in the block, each text once; it is not printed."""
+    told: dict[str, None] = {}
+    logger, handler = logging.getLogger(name), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.setdefault(" ".join(record.getMessage().split()))
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(handler)
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        found += told
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
-def base_answers(path: str | None) -> list[str] | None:
-    """The answers in another run's `samples.jsonl`; None if there is no such file."""
-    if path is None or not Path(path).is_file():
+def match_parameters(method: Method, model: PreTrainedModel | None, settings: TuningConfig) -> TuningConfig:
+    """The settings at which a method has nearest to as many parameters as the default embedding generator."""
+    if method.size is None:
+        return settings
+    return method.size.resized(settings, matched_size(method.size, model, settings))
+
+
+def told_of_match(method: Method, tuned: Tuned, settings: TuningConfig) -> str | None:
+    """What `--match parameters` came to; None for a method that tunes nothing."""
+    if tuned.model is None or not (own := trainable_parameters(tuned.model)):
         return None
-    return [json.loads(line)["answer"] for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    target = embedding_generator_parameters(tuned.model)
+    numbers = f"{own:,} trained parameters, the default embedding generator has {target:,}"
+    if method.size is not None:
+        return f"{method.size.option} {getattr(settings, method.size.option)}: {numbers}"
+    return None if own == target else f"not matched, nothing sets its size: {numbers}"
 
 
 def run(directory: Path) -> dict[str, Any]:
@@ -182,6 +178,8 @@ def run(directory: Path) -> dict[str, Any]:
     data = config["data"]
     pairs = load_pairs(data["dataset"], data["question_column"], data["answer_column"])
     train, test = split_pairs(pairs, data["train_size"], data["test_size"], settings.seed)
+    if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
+        train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
     sets = question_sets(data["dataset"], pairs, train, test, seed=settings.seed) if data["forgetting"] else None
     model = tokenizer = None
     if method.needs_model:
@@ -190,6 +188,8 @@ def run(directory: Path) -> dict[str, Any]:
         model = load_model(config["model"], getattr(torch, dtype), device, trust)
         for parameter in model.parameters():  # mapped from the file: unread pages would count as the method's memory
             parameter.sum()
+    if config["match"] == "parameters":
+        settings = match_parameters(method, model, settings)
 
     observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
     try:
@@ -206,47 +206,74 @@ def run(directory: Path) -> dict[str, Any]:
     finally:
         observer.close()
         observer.write_plots()
-    tuned.save(directory / "adapter")
+    if not held_out:
+        tuned.save(directory / "adapter")
 
-    trainable = sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) if tuned.model else 0
-    trained = trainable > 0
-    metrics, not_run = evaluate(tuned, test, directory, base_answers(config["base_samples"]), config["bleurt"], device)
-    return {
-        "method": method.name,
-        "seed": settings.seed,
+    trained = tuned.model is not None and trainable_parameters(tuned.model) > 0
+    evaluation = evaluate(
+        tuned,
+        test,
+        directory,
+        base_answers(config["base_samples"]),
+        config["bleurt"],
+        device,
+        [Decoding(**decoding) for decoding in config["decodings"]],
+        config["noise_draws"],
+    )
+    measured = {
+        "train_seconds": seconds,
+        "train_tokens": sum(row.get("tokens", 0) for row in observer.rows),
+        "steps": len(observer.rows),
+        "planned_steps": observer.planned_steps,
+        "peak_memory_bytes": memory.peak_bytes,
+        "memory": asdict(memory.report),
+    }
+    return blank_row(method.name, settings.seed) | {
         "status": "success",
-        "error": None,
-        "trainable_parameters": trainable,
-        "train_seconds": seconds if trained else None,
-        "peak_memory_bytes": memory.peak_bytes if trained else None,
-        "metrics": metrics,
+        "trainable_parameters": trainable_parameters(tuned.model) if trained else 0,
+        **(measured if trained else {}),
+        "metrics": evaluation.metrics,
+        "metrics_by_decoding": evaluation.by_decoding,
+        "noise": evaluation.noise,
         "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
-        "not_run": not_run,
+        "not_run": evaluation.not_run,
         "warnings": observer.warnings,
-        "memory": asdict(memory.report) if trained else None,
+        "matched": told_of_match(method, tuned, settings) if config["match"] == "parameters" else None,
+        "swept": config["swept"],
         "memory_record": memory_record or None,
+    }
+
+
+def blank_row(method: str, seed: int) -> dict[str, Any]:
+    """A row of the comparison without a result."""
+    return {
+        "method": method,
+        "seed": seed,
+        "status": None,
+        "error": None,
+        "trainable_parameters": None,
+        "train_seconds": None,
+        "train_tokens": None,
+        "steps": None,
+        "planned_steps": None,
+        "peak_memory_bytes": None,
+        "metrics": dict.fromkeys(METRICS),
+        "metrics_by_decoding": None,
+        "noise": None,
+        "forgetting": None,
+        "not_run": {},
+        "warnings": [],
+        "matched": None,
+        "swept": None,
+        "memory": None,
+        "memory_record": None,
         "schema": SCHEMA,
     }
 
 
 def failed_row(method: str, seed: int, error: str, status: str = "failed") -> dict[str, Any]:
     """The row of a run that did not end well, or was not begun: status "not run"."""
-    return {
-        "method": method,
-        "seed": seed,
-        "status": status,
-        "error": error,
-        "trainable_parameters": None,
-        "train_seconds": None,
-        "peak_memory_bytes": None,
-        "metrics": dict.fromkeys(METRICS),
-        "forgetting": None,
-        "not_run": {},
-        "warnings": [],
-        "memory": None,
-        "memory_record": None,
-        "schema": SCHEMA,
-    }
+    return blank_row(method, seed) | {"status": status, "error": error}
 
 
 def main() -> int:
@@ -262,7 +289,9 @@ def main() -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        row = run(directory)
+        with collected_warnings("baselines") as warned:
+            row = run(directory)
+        row["warnings"] += warned
     except KeyboardInterrupt:
         return 130
     except NotAvailable as error:

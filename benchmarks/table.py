@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
+from benchmarks.evaluation import METRICS
 from benchmarks.grid import markdown_table, text_table
 from benchmarks.intervals import mean_and_half_width
-from benchmarks.run import METRICS
 
 REFERENCE = "lora"
 NOT_RUN = "-"
@@ -124,12 +125,46 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for kind, file in {tuple(row["memory_record"].values()): None for row in rows if row.get("memory_record")}:
         what = "a timeline of the process's memory" if kind == "process-timeline" else "PyTorch's CUDA memory snapshot"
         lines.append(f"Memory recorded in each run's {file}: {what}")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        lines += _notes_of_method(method, [row for row in rows if row["method"] == method])
     seeds = {row["seed"] for row in rows}
     if len(seeds) > 1:
         lines.append(f"Means over {len(seeds)} seeds, ± half of the 95 % confidence interval (Student's t over seeds).")
     else:
         lines.append("One seed: no interval, and a difference between methods may be chance (--seeds 0 1 2 3 4).")
     return lines
+
+
+def _notes_of_method(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How a method was made comparable, and what it does under other decodings and noise: means over its seeds."""
+    ended = [row for row in rows if row["status"] == "success"]
+    lines = [f"{method}: {swept}" for swept in dict.fromkeys(row.get("swept") for row in ended) if swept]
+    lines += [f"{method}: {matched}" for matched in dict.fromkeys(row.get("matched") for row in ended) if matched]
+    stopped = [row for row in ended if row.get("steps") and row["steps"] < row["planned_steps"]]
+    if stopped:
+        steps, planned = (fmean(row[name] for row in stopped) for name in ("steps", "planned_steps"))
+        lines.append(f"{method}: training stopped after {steps:.0f} of {planned:.0f} steps")
+    decoded = [row["metrics_by_decoding"] for row in ended if row.get("metrics_by_decoding")]
+    if decoded:
+        told = (f"{_short(fmean(of[name]['rougeL'] for of in decoded))} {name}" for name in decoded[0])
+        lines.append(f"{method}: ROUGE-L {', '.join(told)}")
+    noisy = [row for row in ended if row.get("noise")]
+    if noisy:
+        lines.append(f"{method}: ROUGE-L {_under_noise(noisy)}")
+    return lines
+
+
+def _under_noise(rows: Sequence[Mapping[str, Any]]) -> str:
+    headline = fmean(row["metrics"]["rougeL"] for row in rows)
+    draws, figures = rows[0]["noise"]["draws"], [row["noise"]["rougeL"] for row in rows]
+    text = f"{_short(headline)} at zero noise, {_short(fmean(figure['mean'] for figure in figures))}"
+    if draws > 1:
+        text += f" ±{_short(fmean(figure['sd'] for figure in figures))} (SD)"
+    return f"{text} over {draws} noise draw{'s' if draws > 1 else ''}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
 
 
 def as_text(summary: Mapping[str, Mapping[str, Any]]) -> str:

@@ -47,9 +47,10 @@ class TuningConfig:
     epochs: int = field(default=30, metadata={"help": "passes over the training pairs"})
     batch_size: int = field(default=8, metadata={"help": "pairs a step"})
     seed: int = field(default=0, metadata={"help": "seed of everything random"})
-    max_seconds: float = field(default=0.0, metadata={"help": "training also stops after so many seconds (0: no limit)"})
+    max_seconds: float = field(default=0.0, metadata={"help": "training stops after so many seconds (0: no limit)"})
     max_tokens: int = field(
-        default=0, metadata={"help": "and after so many tokens have entered the model, padding included (0: no limit)"}
+        default=0,
+        metadata={"help": "training stops after so many tokens in the model, padding included (0: no limit)"},
     )
     template: str = field(
         default="plain",

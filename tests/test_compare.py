@@ -325,19 +325,22 @@ def test_list_names_every_component(capsys):
 def test_a_preset_gives_way_to_the_command_line():
     settings = parse(["--preset", "tofu-gpt2", "--train-size", "70", "--bleurt", "none"])
     assert settings.comparison.bleurt is None
-    # the rates tuned for mini, the model without a preset, are not those of the preset's model
-    assert (settings.tuning["learning_rate"], settings.tuning["lora_learning_rate"]) == (2e-3, 1e-3)
+    # the winners for mini, the model without a preset, are not those of the preset's model
+    rates = settings.method_config("gan", 0).learning_rate, settings.method_config("lora", 0).lora_learning_rate
+    assert rates == (2e-3, 1e-3)
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
     assert (settings.data.train_size, settings.data.test_size, settings.tuning["batch_size"]) == (70, 50, 1)
 
 
-def test_tuned_learning_rates_are_defaults_and_named():
+def test_winners_of_sweeps_are_defaults_and_named():
     settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--learning-rate", "1"])
-    assert (settings.tuning["learning_rate"], settings.tuning["lora_learning_rate"]) == (1.0, 1e-3)
-    assert "learning_rate 1, " in compare.learning_rates(settings)
-    assert "lora_learning_rate 0.001 (tuned)" in compare.learning_rates(settings)
+    assert settings.method_config("gan", 0).learning_rate == 1.0
+    assert "gan learning_rate 1 (given), lora lora_learning_rate 1e-3 (swept)" in compare.learning_rates(settings)
+    settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl"])
+    assert settings.method_config("gan", 0).learning_rate == 5e-3
+    assert "gan learning_rate 5e-3 (swept for mle)" in compare.learning_rates(settings)
     other = parse(["--model", "other/model", "--dataset", "full.jsonl"])
-    assert "(tuned)" not in compare.learning_rates(other)
+    assert "lora_learning_rate 1e-3 (default, not swept)" in compare.learning_rates(other)
 
 
 def row_of(method, seed, rougeL, seconds=2.0, status="success"):

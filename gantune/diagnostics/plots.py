@@ -142,7 +142,7 @@ HEALTH = {
     *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
     "discriminator_gradient_norm",
 }
-NOT_DRAWN = {"step", "phase", "epoch", *HEALTH}
+NOT_DRAWN = {"step", "phase", "epoch", "tokens", *HEALTH}
 
 
 def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
