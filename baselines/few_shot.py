@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import TunedModel, method
-from gantune.data import Pair, Template, build_template
+from gantune.data import Pair, Template
 from gantune.errors import UserError
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig, encode_training_pairs
@@ -99,7 +99,9 @@ class FewShotModel(TunedModel):
         template: FewShotTemplate,
     ) -> None:
         longest = config.max_prompt_tokens + sum(len(example) for example in template.examples)
-        super().__init__(model, tokenizer, replace(config, template=template, max_prompt_tokens=longest))
+        super().__init__(
+            model, tokenizer, replace(config, template=template, system_prompt="", max_prompt_tokens=longest)
+        )
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """See [`TunedModel.answer`]; fewer examples than asked for are logged as a warning."""
@@ -133,7 +135,7 @@ def few_shot(
     examples = [row.prompt_ids + row.answer_ids for row in encode_training_pairs(drawn, tokenizer, config)]
     positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     template = FewShotTemplate(
-        build_template(config.template),
+        config.prompt_template(),
         examples,
         config.max_prompt_tokens,
         None if positions is None else positions - config.max_new_tokens,

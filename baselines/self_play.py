@@ -101,7 +101,7 @@ class SelfPlay:
         with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
             torch.manual_seed(config.seed)
             self.model = stack_adapters(model, build_generator(config.generator))
-        self.policy = CausalLMPolicy(self.model, end_token_id(config.template, tokenizer), self.pad_token_id)
+        self.policy = CausalLMPolicy(self.model, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
 

@@ -13,13 +13,13 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from baselines import METHODS, resolve_method
+from benchmarks.dataset import DataArguments
 from benchmarks.presets import PRESETS, settings_of
 from benchmarks.tuned import Winner, read_winners, tuned_for, winner_of
 from gantune.decoding import Decoding
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
 
-TEST_SIZE = 400
 MATCHES = ("parameters", "time", "sampled-tokens")
 
 
@@ -35,31 +35,6 @@ class ModelArguments:
     dtype: str = field(default="float32", metadata={"help": "of the frozen model: float32, bfloat16 or float16"})
     device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
-
-
-@dataclass
-class DataArguments:
-    """Questions and answers."""
-
-    _argument_group_name = "data"
-
-    dataset: str = field(
-        default="mini-tofu",
-        metadata={
-            "help": "'mini-tofu' (comes with gantune), 'tofu' or 'tofu:CONFIGURATION' (locuslab/TOFU on the Hub), "
-            "a .jsonl, .json, .csv or .parquet file, or a Hub id"
-        },
-    )
-    question_column: str = field(default="question", metadata={"help": "name of the column with the questions"})
-    answer_column: str = field(default="answer", metadata={"help": "name of the column with the answers"})
-    train_size: int = field(default=50, metadata={"help": "pairs to train on"})
-    test_size: int | None = field(
-        default=None, metadata={"help": f"pairs to test on (default: {TEST_SIZE}, or all that are left)"}
-    )
-    forgetting: bool = field(
-        default=False,
-        metadata={"help": "also TOFU's own measures, on what was tuned, held-out authors and what was known before"},
-    )
 
 
 @dataclass

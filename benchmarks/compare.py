@@ -21,7 +21,8 @@ import torch
 import transformers
 
 from baselines import METHODS, NotAvailable
-from benchmarks.arguments import TEST_SIZE, Settings, parse
+from benchmarks.arguments import Settings, parse
+from benchmarks.dataset import read_split
 from benchmarks.environment import describe_device, resolve_device
 from benchmarks.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.forgetting import question_sets
@@ -31,7 +32,7 @@ from benchmarks.stored import Stored, claim, join, read
 from benchmarks.sweep import validation_size
 from benchmarks.table import REFERENCE, summarise
 from gantune.command import exit_status
-from gantune.data import TEMPLATES, encode_pairs, load_pairs, split_pairs
+from gantune.data import TEMPLATES, build_template, encode_pairs
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
@@ -82,18 +83,22 @@ def check(settings: Settings) -> list[str]:
         raise UserError(f"--device {model.device}: torch finds no CUDA device here")
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
-    pairs = load_pairs(data.dataset, data.question_column, data.answer_column)
-    if data.test_size is None:
-        data.test_size = max(1, min(TEST_SIZE, len(pairs) - data.train_size))
-    train, test = split_pairs(pairs, data.train_size, data.test_size, comparison.seeds[0])
+    pairs, train, test, left_out = read_split(data, comparison.seeds[0])
     if data.forgetting:
         question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
     model_path(model.model)
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
-    limits = (tokenizer, tuning["template"], tuning["max_prompt_tokens"], tuning["max_new_tokens"])
+    template = build_template(tuning["template"], tuning["system_prompt"] or None)
+    limits = (tokenizer, template, tuning["max_prompt_tokens"], tuning["max_new_tokens"])
     said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
     said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    return [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    lines = [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    if left_out:
+        lines.append(
+            f"training pairs of seed {comparison.seeds[0]}: {len(left_out)} of {len(left_out) + len(train)} left out, "
+            f"they repeat test pairs (the first: {left_out[0].reason})"
+        )
+    return lines
 
 
 def describe(settings: Settings, device: str) -> dict[str, Any]:

@@ -180,7 +180,9 @@ class StatementModel(TunedModel):
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TuningConfig) -> None:
-        super().__init__(model, tokenizer, replace(config, template=f"{__name__}.{StatementTemplate.__name__}"))
+        super().__init__(
+            model, tokenizer, replace(config, template=f"{__name__}.{StatementTemplate.__name__}", system_prompt="")
+        )
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """The end of each statement, up to the first full stop; greedy, at zero noise."""
@@ -274,7 +276,7 @@ def _measure(
         for text in (row.pair.answer, row.paraphrased, *row.perturbed)
     )
     _, lengths = encode_pairs(
-        [*texts], tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, "truncate"
+        [*texts], tokenizer, config.prompt_template(), config.max_prompt_tokens, config.max_new_tokens, "truncate"
     )
     loss = dict(zip(texts, asked.losses([*texts]), strict=True))
     losses = [

@@ -27,10 +27,11 @@ from transformers import PreTrainedModel
 
 from baselines import Diverged, Method, NotAvailable, Tuned, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
+from benchmarks.dataset import DataArguments, read_split
 from benchmarks.environment import environment
 from benchmarks.evaluation import METRICS, base_answers, evaluate
 from benchmarks.forgetting import forgetting, question_sets
-from gantune.data import load_pairs, split_pairs
+from gantune.data import split_pairs
 from gantune.decoding import Decoding
 from gantune.diagnostics import (
     JsonLines,
@@ -175,12 +176,11 @@ def run(directory: Path) -> dict[str, Any]:
     write_json(directory / "environment.json", environment(device, dtype, settings.seed))
     transformers.set_seed(settings.seed)
 
-    data = config["data"]
-    pairs = load_pairs(data["dataset"], data["question_column"], data["answer_column"])
-    train, test = split_pairs(pairs, data["train_size"], data["test_size"], settings.seed)
+    data = DataArguments(**config["data"])
+    pairs, train, test, left_out = read_split(data, settings.seed)
     if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
         train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
-    sets = question_sets(data["dataset"], pairs, train, test, seed=settings.seed) if data["forgetting"] else None
+    sets = question_sets(data.dataset, pairs, train, test, seed=settings.seed) if data.forgetting else None
     model = tokenizer = None
     if method.needs_model:
         trust = config["trust_remote_code"]
@@ -235,6 +235,7 @@ def run(directory: Path) -> dict[str, Any]:
         "metrics": evaluation.metrics,
         "metrics_by_decoding": evaluation.by_decoding,
         "noise": evaluation.noise,
+        "left_out": len(left_out),
         "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
         "not_run": evaluation.not_run,
         "warnings": observer.warnings,
@@ -256,6 +257,7 @@ def blank_row(method: str, seed: int) -> dict[str, Any]:
         "train_tokens": None,
         "steps": None,
         "planned_steps": None,
+        "left_out": None,
         "peak_memory_bytes": None,
         "metrics": dict.fromkeys(METRICS),
         "metrics_by_decoding": None,

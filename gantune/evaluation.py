@@ -39,9 +39,9 @@ def answer_losses(
     Returns:
         One (nats, tokens) a pair, in order.
     """
-    policy = CausalLMPolicy(model, end_token_id(config.template, tokenizer), pad_token_id(tokenizer))
+    policy = CausalLMPolicy(model, end_token_id(config.prompt_template(), tokenizer), pad_token_id(tokenizer))
     encoded, _ = encode_pairs(
-        pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, "truncate"
+        pairs, tokenizer, config.prompt_template(), config.max_prompt_tokens, config.max_new_tokens, "truncate"
     )
     return encoded_losses(policy, encoded, batch_size, noise)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.data import build_template, collate_prompts, end_token_id, pad_token_id
+from gantune.data import collate_prompts, end_token_id, pad_token_id
 from gantune.embedding_generator import hold_noise
 from gantune.tuning import TuningConfig
 
@@ -38,7 +38,7 @@ def generate_answers(
     Returns:
         One text a question, without special tokens and surrounding blanks.
     """
-    template, pad = build_template(config.template), pad_token_id(tokenizer)
+    template, pad = config.prompt_template(), pad_token_id(tokenizer)
     prompts = [template.prompt_ids(question, tokenizer)[-config.max_prompt_tokens :] for question in questions]
     settings = GenerationConfig(
         max_new_tokens=config.max_new_tokens,

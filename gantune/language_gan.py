@@ -115,7 +115,7 @@ class LanguageGAN:
         self.config = config = replace(self.config, **names)
         self.model, self.tokenizer = tuned, tokenizer
         self.pad_token_id = pad_token_id(tokenizer)
-        self.policy = CausalLMPolicy(tuned, end_token_id(config.template, tokenizer), self.pad_token_id)
+        self.policy = CausalLMPolicy(tuned, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
         self.micro_batches = MicroBatches(config.micro_batch_size or None)
         if config.gradient_checkpointing:
             checkpoint_layers(tuned)

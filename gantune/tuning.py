@@ -7,7 +7,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from gantune.data import EncodedPair, Pair, encode_pairs
+from gantune.data import TEMPLATES, EncodedPair, Pair, Template, build_template, encode_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class TuningConfig:
         template: how a question is put to the model.
         max_prompt_tokens: longest question, template included.
         max_new_tokens: longest answer, in training and in generation.
+        system_prompt: before every question that has none of its own; empty for none.
         too_long: what happens to longer training pairs.
 
     > Parameters that control speed and memory
@@ -54,8 +55,9 @@ class TuningConfig:
     )
     template: str = field(
         default="plain",
-        metadata={"help": "'plain' (Question: ... Answer: ...), 'chat' (the tokenizer's own) or a dotted path"},
+        metadata={"help": f"how a question is put: {', '.join(TEMPLATES.names())}, or a dotted path"},
     )
+    system_prompt: str = field(default="", metadata={"help": "before every question, as the template has it"})
     max_prompt_tokens: int = field(default=100, metadata={"help": "longest question in tokens, template included"})
     max_new_tokens: int = field(default=50, metadata={"help": "longest answer in tokens, trained and generated"})
     too_long: Literal["truncate", "drop", "error"] = field(
@@ -76,6 +78,14 @@ class TuningConfig:
         default=False, metadata={"help": "less memory for more time: compute activations again in the backward pass"}
     )
 
+    def prompt_template(self) -> Template:
+        """The template with the system prompt.
+
+        Raises:
+            UserError: if its name is not known.
+        """
+        return build_template(self.template, self.system_prompt or None)
+
 
 def encode_training_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
@@ -86,7 +96,7 @@ def encode_training_pairs(
         UserError: as [`gantune.data.encode_pairs`].
     """
     encoded, lengths = encode_pairs(
-        pairs, tokenizer, config.template, config.max_prompt_tokens, config.max_new_tokens, config.too_long
+        pairs, tokenizer, config.prompt_template(), config.max_prompt_tokens, config.max_new_tokens, config.too_long
     )
     if str(lengths):
         logger.warning("%s", lengths)

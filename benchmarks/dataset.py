@@ -1,0 +1,84 @@
+"""The pairs of a comparison: read, divided, and freed of training pairs that the test set holds too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from gantune.data import FORMATS, Contaminated, Pair, decontaminate, load_pairs, split_pairs
+from gantune.errors import UserError
+
+TEST_SIZE = 400
+
+
+@dataclass
+class DataArguments:
+    """Questions and answers."""
+
+    _argument_group_name = "data"
+
+    dataset: str = field(
+        default="mini-tofu",
+        metadata={
+            "help": "'mini-tofu' (comes with gantune), 'tofu' or 'tofu:CONFIGURATION' (locuslab/TOFU on the Hub), "
+            "a .jsonl, .json, .csv or .parquet file, a folder of them, or a Hub id"
+        },
+    )
+    format: str | None = field(
+        default=None, metadata={"help": f"of the rows; found by the columns if not given: {', '.join(FORMATS.names())}"}
+    )
+    question_column: str = field(
+        default="question", metadata={"help": "name of the column with the questions, of format question-answer"}
+    )
+    answer_column: str = field(default="answer", metadata={"help": "name of the column with the answers"})
+    answers: Literal["last", "every"] = field(
+        default="last", metadata={"help": "which answers of a conversation are learned"}
+    )
+    train_size: int = field(default=50, metadata={"help": "pairs to train on"})
+    test_size: int | None = field(
+        default=None, metadata={"help": f"pairs to test on (default: {TEST_SIZE}, or all that are left)"}
+    )
+    decontamination: bool = field(
+        default=True,
+        metadata={
+            "help": "leave out training pairs that repeat a test pair, word for word or nearly; they are counted"
+        },
+    )
+    forgetting: bool = field(
+        default=False,
+        metadata={"help": "also TOFU's own measures, on what was tuned, held-out authors and what was known before"},
+    )
+
+
+class Split(NamedTuple):
+    """The pairs of one seed.
+
+    Args:
+        pairs: all.
+        train: to tune on.
+        test: to judge by.
+        left_out: training pairs that repeated a test pair.
+    """
+
+    pairs: list[Pair]
+    train: list[Pair]
+    test: list[Pair]
+    left_out: list[Contaminated]
+
+
+def read_split(data: DataArguments, seed: int) -> Split:
+    """Read the data, and divide them by a seed. A `test_size` that is not given is set.
+
+    Raises:
+        UserError: naming file, row and field of what cannot be read, or the sizes that do not fit.
+    """
+    pairs = load_pairs(data.dataset, data.question_column, data.answer_column, format=data.format, answers=data.answers)
+    if data.test_size is None:
+        data.test_size = max(1, min(TEST_SIZE, len(pairs) - data.train_size))
+    train, test = split_pairs(pairs, data.train_size, data.test_size, seed)
+    left_out: list[Contaminated] = []
+    if data.decontamination:
+        train, left_out = decontaminate(train, test)
+    if not train:
+        raise UserError(f"{data.dataset}: every training pair repeats a test pair (--decontamination false keeps them)")
+    return Split(pairs, train, test, left_out)
