@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, around
 from baselines.self_play import SelfPlay, SelfPlayConfig
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.generators import build_generator
@@ -39,7 +40,10 @@ class GeneratorTrainer(Protocol):
 
 
 def train_language_gan(
-    trainer: GeneratorTrainer, pairs: Sequence[Pair], observer: Observer | None = None
+    trainer: GeneratorTrainer,
+    pairs: Sequence[Pair],
+    observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """What a trainer makes of the pairs, as the comparison wants it.
 
@@ -48,7 +52,7 @@ def train_language_gan(
     """
     tuned = TunedModel(trainer.model, trainer.tokenizer, trainer.config, save=trainer.save_pretrained)
     try:
-        trainer.train(pairs, observer)
+        trainer.train(pairs, observer, **({} if checkpoints is None else {"checkpoints": checkpoints}))
     except FloatingPointError as error:
         raise Diverged(str(error), tuned) from error
     return tuned
@@ -67,6 +71,7 @@ class Objective:
         trainer: `(model, tokenizer, config) -> GeneratorTrainer`.
         config_class: its settings.
         samples: whether it samples answers, which prompt learning methods cannot.
+        resumes: whether its trainer goes on from checkpoints.
         sweeps: see [`Method`].
     """
 
@@ -75,6 +80,7 @@ class Objective:
     trainer: Callable[..., GeneratorTrainer] = LanguageGAN
     config_class: type[LanguageGANConfig] = LanguageGANConfig
     samples: bool = True
+    resumes: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
     )
@@ -103,6 +109,7 @@ OBJECTIVE_TABLE = {
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
         trainer=SelfPlay,
         config_class=SelfPlayConfig,
+        resumes=False,
         sweeps=RATES | {"self_play_scale": around(0.1, 1)},
     ),
 }
@@ -150,14 +157,23 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         pairs: Sequence[Pair],
         config: LanguageGANConfig,
         observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> TunedModel:
         config = replace(config, **changes)
         check_generator(name, objective, config.generator)
-        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer)
+        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer, checkpoints)
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _control(name)
-    return Method(name, tune, objective.config_class, needs_model=True, control=control, sweeps=objective.sweeps)
+    return Method(
+        name,
+        tune,
+        objective.config_class,
+        needs_model=True,
+        resumes=objective.resumes,
+        control=control,
+        sweeps=objective.sweeps,
+    )
 
 
 def _control(name: str) -> str:

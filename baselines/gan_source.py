@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
@@ -79,13 +80,14 @@ class SourceStudyConfig(TuningConfig):
         )
 
 
-@method("gan-source", SourceStudyConfig)
+@method("gan-source", SourceStudyConfig, resumes=True)
 def tune_source(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: SourceStudyConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """REINFORCE on a whole-answer reward from the first step on, and nothing else (SOURCE_STUDY section 2).
 
@@ -109,4 +111,5 @@ def tune_source(
     """
     settings = config.language_gan()
     generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
-    return train_language_gan(LanguageGAN(model, tokenizer, settings, generator=generator), pairs, observer)
+    trainer = LanguageGAN(model, tokenizer, settings, generator=generator)
+    return train_language_gan(trainer, pairs, observer, checkpoints)

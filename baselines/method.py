@@ -114,6 +114,7 @@ class Method:
         tune: `(model, tokenizer, pairs, config, observer) -> Tuned`.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
+        resumes: whether `tune` takes `checkpoints` (see [`gantune.checkpoints.Checkpoints`]) and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
             more. A settings class declares them as class data under the same name.
@@ -124,6 +125,7 @@ class Method:
     tune: Callable[..., Tuned]
     config_class: type[TuningConfig]
     needs_model: bool
+    resumes: bool = False
     control: str | None = None
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     size: Size | None = None
@@ -138,12 +140,13 @@ def method(
     config_class: type[TuningConfig] = TuningConfig,
     needs_model: bool = True,
     size: Size | None = None,
+    resumes: bool = False,
 ) -> Callable[[Callable[..., Tuned]], Method]:
     """Decorator that registers a function `(model, tokenizer, pairs, config, observer) -> Tuned` as a method."""
 
     def register(tune: Callable[..., Tuned]) -> Method:
         sweeps = getattr(config_class, "sweeps", {})
-        return METHODS.register(name)(Method(name, tune, config_class, needs_model, sweeps=sweeps, size=size))
+        return METHODS.register(name)(Method(name, tune, config_class, needs_model, resumes, sweeps=sweeps, size=size))
 
     return register
 

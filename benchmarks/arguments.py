@@ -60,6 +60,10 @@ class ComparisonArguments:
             "aliases": ["--from"],
         },
     )
+    checkpoint_every: int = field(
+        default=100,
+        metadata={"help": "steps between checkpoints, from which a run that was killed goes on (0: none)"},
+    )
     preset: str | None = field(
         default=None,
         metadata={

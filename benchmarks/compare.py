@@ -37,6 +37,7 @@ from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.generators import GENERATORS, build_generator
+from gantune.interrupts import Interrupts
 from gantune.loading import load_tokenizer, model_path
 from gantune.metrics import Bleurt
 from gantune.seqgan import ADVANTAGES, REWARDS, TRANSFORMS
@@ -133,8 +134,9 @@ def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
             return row
         result.unlink()
     write_json(directory / "config.json", config)
-    status = subprocess.run([sys.executable, "-m", "benchmarks.run", str(directory)]).returncode
-    if status == 130:
+    with Interrupts() as interrupts:  # the run finishes its step, saves, and ends by itself
+        status = subprocess.run([sys.executable, "-m", "benchmarks.run", str(directory)]).returncode
+    if status == 130 or interrupts.asked:
         raise KeyboardInterrupt
     if result.is_file():
         return json.loads(result.read_text(encoding="utf-8"))

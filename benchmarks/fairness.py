@@ -50,6 +50,7 @@ def run_config(
         "noise_draws": settings.fairness.noise_draws,
         "bleurt": settings.comparison.bleurt,
         "memory_snapshot": settings.comparison.memory_snapshot,
+        "checkpoint_every": settings.comparison.checkpoint_every,
         "base_samples": None,
         "swept": None,
     } | more

@@ -31,6 +31,7 @@ from benchmarks.dataset import DataArguments, read_split
 from benchmarks.environment import environment
 from benchmarks.evaluation import METRICS, base_answers, evaluate
 from benchmarks.forgetting import forgetting, question_sets
+from gantune.checkpoints import Checkpoints
 from gantune.data import split_pairs
 from gantune.decoding import Decoding
 from gantune.diagnostics import (
@@ -67,6 +68,7 @@ class RunObserver:
         self.bar: tqdm | None = None
         self.shown: dict[str, str] = {}
         self.planned_steps = 0
+        self.started, self.earlier_seconds = time.perf_counter(), 0.0
 
     def on_begin(self, total_steps: int, model: nn.Module) -> None:
         """See [`gantune.observer.Observer`]; epoch 0 of the trajectories is the model before training."""
@@ -89,6 +91,21 @@ class RunObserver:
     def on_epoch(self, epoch: int, model: nn.Module) -> None:
         """See [`gantune.observer.Observer`]."""
         self.weights.record(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was shown, followed and spent so far, for a run that is killed and gone on with."""
+        spent = self.earlier_seconds + time.perf_counter() - self.started
+        return {"rows": self.rows, "weights": self.weights.state_dict(), "seconds": spent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave, after [`on_begin`]; rows that came after it are dropped."""
+        self.earlier_seconds = state["seconds"]
+        self.weights.load_state_dict(state["weights"])
+        for row in state["rows"]:
+            self.history.write(row)
+            self.rows.append(row)
+        self.bar.update(len(self.rows))
+        self.bar.write(f"{self.title}: goes on after {len(self.rows)} steps", file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar and the file; safe to call whatever happened before."""
@@ -192,14 +209,17 @@ def run(directory: Path) -> dict[str, Any]:
         settings = match_parameters(method, model, settings)
 
     observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
+    resuming = {}
+    if method.resumes and config["checkpoint_every"]:
+        resuming["checkpoints"] = Checkpoints(directory / "checkpoints", every=config["checkpoint_every"])
     try:
         snapshot = memory_snapshot(config["memory_snapshot"], directory, device)
         with snapshot as memory_record, measure_memory(device) as memory:
-            started = time.perf_counter()
-            tuned = method.tune(model, tokenizer, train, settings, observer)
+            observer.started = time.perf_counter()
+            tuned = method.tune(model, tokenizer, train, settings, observer, **resuming)
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - started
+            seconds = observer.earlier_seconds + time.perf_counter() - observer.started
     except Diverged as error:
         error.tuned.save(directory / "adapter")
         raise
@@ -305,6 +325,8 @@ def main() -> int:
         reason = str(error) if isinstance(error, UserError | Diverged) else f"{type(error).__name__}: {error}"
         row = failed_row(config["method"], config["tuning"]["seed"], " ".join(reason.split()))
     write_json(directory / "metrics.json", row)
+    if row["status"] == "success":
+        Checkpoints(directory / "checkpoints").clear()
     return 1 if row["status"] == "failed" else 0
 
 

@@ -113,13 +113,16 @@ def _as_run(directory: Path, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _difference(earlier: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first of the settings `now` that was another `earlier`, with both values; empty if there is none."""
+    """The first of the settings `now` that was another `earlier`, with both values; empty if there is none.
+
+    Of a group of settings only those count that both know: methods bring options of their own.
+    """
     for name, value in now.items():
         before = earlier.get(name)
-        if before == value:
-            continue
         if isinstance(before, dict) and isinstance(value, dict):
-            key = next(key for key in {**before, **value} if before.get(key) != value.get(key))
-            return f"{name} ({key} {before.get(key)!r} against {value.get(key)!r})"
-        return f"{name} ({before!r} against {value!r})"
+            both = {key: value[key] for key in value if key in before}
+            if inside := _difference(before, both):
+                return f"{name} ({inside})"
+        elif before != value:
+            return f"{name} {before!r} against {value!r}"
     return ""

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import re
-from contextlib import suppress
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all of them, when the run has ended and its results are stored."""
-        for file in (*self.directory.glob("step-*.pt"), self.directory / MANIFEST):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.directory.rmdir()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _manifest(self) -> dict[str, str]:
         file = self.directory / MANIFEST

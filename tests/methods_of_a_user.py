@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from baselines import TunedModel, method
 from gantune.tuning import TuningConfig
@@ -42,3 +43,16 @@ def killed(model, tokenizer, pairs, config, observer=None):
 def not_a_number(questions, answers, rollout):
     """A reward that is broken."""
     return [float("nan")] * len(answers)
+
+
+def kills_once(questions, answers, rollout):
+    """A reward that takes the process down the third time it is asked, once: the file it leaves says so."""
+    kills_once.calls += 1
+    marker = Path(os.environ["KILLED_ONCE"])
+    if kills_once.calls == 3 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [len(answer) / 10 for answer in answers]
+
+
+kills_once.calls = 0

@@ -203,6 +203,29 @@ def test_the_health_of_a_run_is_drawn_and_its_warnings_stand_below_the_table(com
     assert any("got one reward" in warning for warning in json.loads((run / "metrics.json").read_text())["warnings"])
 
 
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_scores(command, tmp_path, monkeypatch, capfd):
+    only(monkeypatch)
+    marker = tmp_path / "killed"
+    monkeypatch.setenv("KILLED_ONCE", str(marker))
+    options = ["--reward", "tests.methods_of_a_user.kills_once", "--epochs", "4", "--checkpoint-every", "1"]
+    arguments = ["--methods", "gan", *command, *options, "--noise-draws", "0", "--output", str(tmp_path / "out")]
+    assert compare.main(arguments) == 1 and marker.exists()
+    run = tmp_path / "out/runs/gan-seed0"
+    assert json.loads((run / "metrics.json").read_text())["error"] == "killed by SIGKILL"
+    assert (run / "checkpoints").is_dir()
+    assert compare.main(arguments) == 0
+    assert "goes on after" in capfd.readouterr().err
+    assert not (run / "checkpoints").exists()
+    assert compare.main([*arguments[:-1], str(tmp_path / "whole")]) == 0
+
+    def left(directory):
+        row = json.loads((directory / "metrics.json").read_text())
+        rows = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+        return row["metrics"], [{k: v for k, v in step.items() if k != "seconds"} for step in rows]
+
+    assert left(run) == left(tmp_path / "whole/runs/gan-seed0")
+
+
 def test_a_failing_method_leaves_the_others(command, tmp_path, monkeypatch, capfd):
     only(monkeypatch, "random-answer")
     methods = [f"tests.methods_of_a_user.{name}" for name in ("broken", "killed", "own")]

@@ -10,6 +10,7 @@ import random
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,26 @@ class WeightTrajectory:
             norms=np.array(self._norms, dtype=np.float32),
             samples=np.stack(self._samples),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The records so far, to be saved."""
+        return {
+            "names": list(self._trainable),
+            "epochs": self._epochs,
+            "norms": self._norms,
+            "samples": [torch.from_numpy(samples) for samples in self._samples],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave.
+
+        Raises:
+            ValueError: if it is of other parameters.
+        """
+        if state["names"] != list(self._trainable):
+            raise ValueError("the recorded weights are those of other parameters")
+        self._epochs, self._norms = list(state["epochs"]), list(state["norms"])
+        self._samples = [samples.numpy() for samples in state["samples"]]
 
     def save(self, path: str | Path) -> None:
         """Write `weights.npz`: plain arrays under the names of [`Trajectory`]'s fields, no pickles."""
