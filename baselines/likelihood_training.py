@@ -116,7 +116,7 @@ def train_by_likelihood(
                 num_train_epochs=config.epochs,
                 per_device_train_batch_size=at_once,
                 gradient_accumulation_steps=config.batch_size // at_once,
-                gradient_checkpointing=config.gradient_checkpointing,
+                **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),  # its default will go
                 learning_rate=learning_rate,
                 weight_decay=0.0,
                 seed=config.seed,

@@ -35,6 +35,7 @@ from gantune.interrupts import Interrupts
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
 from gantune.micro_batches import MicroBatches
+from gantune.model_card import Training, write_model_card
 from gantune.observer import Observer, Silent
 from gantune.policy import (
     CausalLMPolicy,
@@ -323,12 +324,13 @@ class LanguageGAN:
         return generate_answers(self.model, self.tokenizer, questions, self.config, **options)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the adapter as PEFT folders, the discriminator as safetensors and the settings as JSON."""
+        """Write the adapter as PEFT folders, the discriminator as safetensors, the settings as JSON, and a model card."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
         save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
         write_json(directory / CONFIG_FILE, dataclasses.asdict(self.config))
+        write_model_card(directory, Training.of(self))
 
     @classmethod
     def from_pretrained(

@@ -1,0 +1,120 @@
+"""Load what was tuned, to be used and not to be trained on."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gantune.cli.devices import DTYPES, resolve_device
+from gantune.data import TEMPLATES
+from gantune.embedding_generator import draw_noise, load_stack, noise_dim
+from gantune.errors import UserError
+from gantune.language_gan import CONFIG_FILE
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.loading import load_model, load_tokenizer
+
+
+class Adapter(NamedTuple):
+    """A tuned model.
+
+    Args:
+        model: with its adapters in place.
+        tokenizer: the base model's.
+        config: how it was tuned; template and limits hold for answers too.
+    """
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    config: LanguageGANConfig
+
+
+def add_adapter_options(parser: ArgumentParser) -> None:
+    """The options of [`load_adapter`]."""
+    parser.add_argument("--adapter", required=True, help="folder that gantune train or save_pretrained has written")
+    parser.add_argument("--model", help="the base model, if it is not where the adapter says")
+    parser.add_argument("--dtype", choices=[*DTYPES], default="float32", help="of the base model")
+    parser.add_argument("--device", default="auto", help="'auto' (CUDA where there is one), or as torch names it")
+
+
+def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", device: str = "auto") -> Adapter:
+    """What `gantune train` or [`gantune.LanguageGAN.save_pretrained`] has written, without the discriminator.
+
+    Args:
+        folder: where it is.
+        model: name of the base model; what the adapter names if None.
+        dtype: of the base model.
+        device: where to put it.
+
+    Raises:
+        UserError: if it is not there, or its files are not what was written.
+    """
+    config = _read_config(Path(folder))
+    name = model or base_model_name(folder)
+    device = resolve_device(device)
+    base, tokenizer = load_model(name, DTYPES[dtype], device), load_tokenizer(name)
+    return Adapter(put_adapter(base, folder), tokenizer, config)
+
+
+def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
+    """The base model with the adapters in `folder`, in evaluation mode.
+
+    Raises:
+        UserError: if they are not of this base model, or not whole.
+    """
+    try:
+        return load_stack(base, folder).eval()
+    except UserError:
+        raise
+    except Exception as error:  # many kinds, all of them about the files
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(": \t")
+        raise UserError(f"{folder}: the adapter cannot be put on the base model: {first}") from error
+
+
+def base_model_name(folder: str) -> str:
+    """The base model that the adapter in `folder` names.
+
+    Raises:
+        UserError: if there is no adapter, or it names none.
+    """
+    files = sorted(Path(folder).glob("*/adapter_config.json"))
+    if not files:
+        raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
+    try:
+        name = json.loads(files[0].read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{files[0]}: not the settings of an adapter: {error}") from error
+    if not name:
+        raise UserError(f"{files[0]}: names no base model, expected --model")
+    return name
+
+
+def _read_config(folder: Path) -> LanguageGANConfig:
+    """The settings beside the adapter; a template in them must be known: a file never makes gantune import anything."""
+    file = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if not file.is_file():
+        raise UserError(f"{folder}: no {CONFIG_FILE}, expected a folder that gantune train or save_pretrained wrote")
+    try:
+        config = LanguageGANConfig(**json.loads(file.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, OSError) as error:
+        raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
+    TEMPLATES.get(config.template)
+    return config
+
+
+def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:
+    """Random noise for `rows` questions, `[rows, noise_dim]`.
+
+    Raises:
+        UserError: if the adapter takes none.
+    """
+    if noise_dim(model) is None:
+        raise UserError("--noise: the adapter takes no noise, expected zero")
+    return draw_noise(model, rows, torch.Generator().manual_seed(seed))

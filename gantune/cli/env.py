@@ -1,0 +1,55 @@
+"""`gantune env`: on what gantune runs here."""
+
+from __future__ import annotations
+
+import platform
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from importlib import metadata
+
+import torch
+
+from gantune.command import OneLineParser, exit_status
+from gantune.version import __version__
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "huggingface-hub",
+    "safetensors",
+    "numpy",
+    "tensorboard",
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print versions and devices; returns the exit status."""
+
+    def command() -> None:
+        _parser().parse_args(arguments)
+        print("\n".join(f"- {name}: {value}" for name, value in environment().items()))
+
+    return exit_status(command, "nothing was written")
+
+
+def environment() -> dict[str, str]:
+    """Names and values, in the order in which they are shown."""
+    shown = {"gantune": __version__, "Python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            shown[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            shown[package] = "not installed"
+    shown["CUDA of torch"] = torch.version.cuda or "none, CPU only"
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    shown["GPUs"] = ", ".join(devices) or "none"
+    shown["CPU threads of torch"] = str(torch.get_num_threads())
+    return shown
+
+
+def _parser() -> ArgumentParser:
+    return OneLineParser(prog="gantune env", description="Print versions and devices, to paste into a report.")

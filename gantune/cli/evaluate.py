@@ -1,0 +1,130 @@
+"""`gantune evaluate`: scores of a tuned model's answers, as a table and as JSON, and in its model card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gantune.cli.adapters import Adapter, load_adapter
+from gantune.cli.messages import messages_on_stderr
+from gantune.cli.options import parse, write_config
+from gantune.cli.train import DataOptions
+from gantune.command import exit_status
+from gantune.data import Pair
+from gantune.decoding import Decoding, decode_answers
+from gantune.diagnostics import JsonLines, write_json
+from gantune.errors import UserError
+from gantune.evaluation import answer_losses
+from gantune.metrics import Bleurt, Diversity, Rouge
+from gantune.model_card import EVALUATION_FILE, add_evaluation
+from gantune.version import __version__
+
+COMMAND = "gantune evaluate"
+
+
+@dataclass
+class EvaluationOptions:
+    """What is evaluated, and how."""
+
+    _argument_group_name = "evaluation"
+
+    adapter: str | None = field(
+        default=None, metadata={"help": "folder that gantune train or save_pretrained has written"}
+    )
+    output: str | None = field(
+        default=None,
+        metadata={"help": "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"},
+    )
+    model: str | None = field(default=None, metadata={"help": "the base model, if it is not where the adapter says"})
+    dtype: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata={"help": "of the base model"})
+    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
+    bleurt: str | None = field(
+        default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id"}
+    )
+    decoding: str = field(
+        default="greedy", metadata={"help": "greedy, sample, or mbr-K (of K samples the one nearest to the others)"}
+    )
+    decoding_temperature: float = field(default=1.0, metadata={"help": "of sample and mbr-K"})
+    decoding_seed: int = field(default=0, metadata={"help": "of sample and mbr-K"})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate; returns the exit status."""
+
+    def command() -> None:
+        with messages_on_stderr():
+            run(arguments)
+
+    return exit_status(command, "nothing was written")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Evaluate as the command line says.
+
+    Raises:
+        UserError: if an option, the adapter, the data or the BLEURT checkpoint is not as it should be.
+    """
+    (options, data), values = parse(
+        (EvaluationOptions, DataOptions), arguments, COMMAND, "Score the answers of what was tuned, with zero noise."
+    )
+    if options.adapter is None:
+        raise UserError("--adapter: expected a folder that gantune train or save_pretrained has written")
+    decoding = Decoding.named(options.decoding, options.decoding_temperature, options.decoding_seed)
+    pairs = data.load()
+    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)
+    metrics, rows = evaluate(adapter, pairs, decoding, bleurt)
+
+    output = Path(options.output or options.adapter)
+    with JsonLines((output / EVALUATION_FILE).with_suffix(".jsonl")) as samples:
+        for row in rows:
+            samples.write(row)
+    result = {"dataset": data.dataset, "pairs": len(pairs), "decoding": str(decoding), "noise": "zero"}
+    not_run = {} if bleurt else {"bleurt": "no checkpoint (--bleurt FOLDER or Hub id)"}
+    write_json(output / EVALUATION_FILE, result | {"metrics": metrics, "not_run": not_run, "gantune": __version__})
+    write_config((output / EVALUATION_FILE).with_suffix(".yaml"), COMMAND, values)
+    in_card = options.output is None and add_evaluation(output)
+
+    print(f"{data.dataset}: {len(pairs)} pairs, {decoding} decoding, zero noise")
+    width = max(map(len, metrics))
+    for name, value in metrics.items():
+        print(f"{name:<{width}}  {f'not run: {not_run[name]}' if value is None else f'{value:.4f}'}")
+    print(f"{output / EVALUATION_FILE}{', and in the model card' if in_card else ''}")
+
+
+def evaluate(
+    adapter: Adapter, pairs: Sequence[Pair], decoding: Decoding, bleurt: Bleurt | None
+) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
+    """Figures of all answers, and each answer with its own.
+
+    Args:
+        adapter: what answers, with zero noise.
+        pairs: questions and true answers.
+        decoding: of the answers.
+        bleurt: scores them as well, if not None.
+
+    Returns:
+        ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2
+        and mean length; and one row a pair.
+    """
+    model, tokenizer, config = adapter
+    answers = decode_answers(model, tokenizer, [pair.question for pair in pairs], config, decoding)
+    references = [pair.answer for pair in pairs]
+    scores: list[dict[str, Any]] = Rouge().score_pairs(answers, references)
+    metrics: dict[str, float | None] = {name: sum(row[name] for row in scores) / len(scores) for name in scores[0]}
+    metrics["bleurt"] = None
+    if bleurt is not None:
+        judged = bleurt.score_pairs(answers, references)
+        metrics["bleurt"] = sum(judged) / len(judged)
+        for row, score in zip(scores, judged, strict=True):
+            row["bleurt"] = score
+    losses = answer_losses(model, tokenizer, pairs, config)
+    metrics["nll"] = sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses)
+    for row, (nats, tokens) in zip(scores, losses, strict=True):
+        row |= {"nll": nats / tokens, "tokens": tokens}
+    metrics |= Diversity().compute(predictions=answers)
+    rows = [
+        {"question": str(pair.question), "reference": pair.answer, "answer": answer, "scores": row}
+        for pair, answer, row in zip(pairs, answers, scores, strict=True)
+    ]
+    return metrics, rows

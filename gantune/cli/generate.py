@@ -1,0 +1,209 @@
+"""`gantune generate`: answers of what was tuned, streamed one by one or as JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, TextStreamer
+
+from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
+from gantune.cli.messages import messages_on_stderr
+from gantune.command import OneLineParser, exit_status
+from gantune.data.records import Record
+from gantune.data.sources import READERS
+from gantune.errors import UserError
+from gantune.generation import generate_answers
+
+PROMPT = "> "
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer; returns the exit status."""
+
+    def command() -> None:
+        options = _parser().parse_args(arguments)
+        _check(options)
+        with messages_on_stderr():
+            questions = _questions(options)
+            adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+            if options.max_new_tokens is not None:
+                config = dataclasses.replace(adapter.config, max_new_tokens=options.max_new_tokens)
+                adapter = adapter._replace(config=config)
+            torch.manual_seed(options.seed)
+            if options.file is None:
+                for number, question in enumerate(questions):
+                    _stream(adapter, question, number, options)
+            else:
+                _write_lines(adapter, list(questions), options)
+
+    return exit_status(command, "no more answers")
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="gantune generate",
+        description="Answer a question, each one of a file, or one after the other from a prompt.",
+    )
+    add_adapter_options(parser)
+    parser.add_argument("question", nargs="?", help="without it and --file you are asked for one, again and again")
+    parser.add_argument(
+        "--file",
+        help=f"one question a line, or a {', '.join(READERS)} file; - is standard input; the answers are JSON lines",
+    )
+    parser.add_argument("--question-column", default="question", help="of a file with columns (question)")
+    parser.add_argument("--noise", choices=("zero", "random"), default="zero", help="of the generator (zero)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0, the default, is greedy")
+    parser.add_argument("--samples", type=int, default=1, help="answers to each question (1)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling and noise (0)")
+    parser.add_argument("--max-new-tokens", type=int, help="longest answer (as it was trained)")
+    parser.add_argument("--batch-size", type=int, default=32, help="questions of a file that are answered at once (32)")
+    return parser
+
+
+def _check(options: Namespace) -> None:
+    if options.question is not None and options.file is not None:
+        raise UserError("expected a question or --file, not both")
+    if options.question is not None and not options.question.strip():
+        raise UserError("the question is empty, expected a text")
+    if options.temperature < 0:
+        raise UserError(f"--temperature {options.temperature}: expected at least 0")
+    for name in ("samples", "batch_size", "max_new_tokens"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
+    if options.samples > 1 and options.temperature == 0 and options.noise == "zero":
+        raise UserError(
+            f"--samples {options.samples}: greedy answers with zero noise are all the same, expected --temperature "
+            "above 0 or --noise random"
+        )
+
+
+def _questions(options: Namespace) -> Iterator[str] | list[str]:
+    """What is to be answered; a terminal is asked as the answers come.
+
+    Raises:
+        UserError: if there is nobody to ask, or the file cannot be read.
+    """
+    if options.question is not None:
+        return [options.question.strip()]
+    if options.file is not None:
+        return read_questions(options.file, options.question_column)
+    if not sys.stdin.isatty():
+        raise UserError("no question: expected one as an argument, --file FILE (- is standard input), or a terminal")
+    return _ask()
+
+
+def _ask() -> Iterator[str]:
+    """Questions typed on the terminal, until an empty one or the end of the input."""
+    print("A question and Enter; an empty one ends.", file=sys.stderr)
+    while True:
+        try:
+            question = input(PROMPT).strip()
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if not question:
+            return
+        yield question
+
+
+def read_questions(path: str, column: str) -> list[str]:
+    """The questions in a file: in a column, or one a line, of which blank ones hold none.
+
+    Raises:
+        UserError: naming the file and the row, if there are none, or one cannot be read.
+    """
+    suffix = Path(path).suffix.lower()
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if suffix in READERS:
+        questions = [Record(path, where, row).text(column) for where, row in READERS[suffix](path, data)]
+    else:
+        try:
+            questions = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text, expected one question a line") from error
+    if not questions:
+        raise UserError(f"{path}: holds no question")
+    return questions
+
+
+class AnswerStreamer(TextStreamer):
+    """Prints an answer as it is written, without the prompt and blanks before its first word."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._begun = False
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """See `TextStreamer.on_finalized_text`."""
+        if not self._begun:
+            text = text.lstrip()
+        self._begun = self._begun or bool(text)
+        super().on_finalized_text(text, stream_end)
+
+
+class Streaming:
+    """A model whose `generate` streams, and which is otherwise the model itself.
+
+    Args:
+        model: what answers.
+        streamer: takes each token.
+    """
+
+    def __init__(self, model: Any, streamer: TextStreamer) -> None:
+        self._model, self._streamer = model, streamer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, **options: Any) -> torch.Tensor:
+        """The model's own `generate`, with the streamer."""
+        return self._model.generate(**options, streamer=self._streamer)
+
+
+def _stream(adapter: Adapter, question: str, number: int, options: Namespace) -> None:
+    """Print the answers to one question, each on lines of its own, as they come."""
+    for sample in range(options.samples):
+        noise = None
+        if options.noise == "random":
+            noise = seeded_noise(adapter.model, 1, options.seed + number * options.samples + sample)
+        model = Streaming(adapter.model, AnswerStreamer(adapter.tokenizer))
+        generate_answers(
+            model, adapter.tokenizer, [question], adapter.config, temperature=options.temperature, noise=noise
+        )
+
+
+def _write_lines(adapter: Adapter, questions: list[str], options: Namespace) -> None:
+    """Print one JSON object an answer, in the order of the questions; with several samples also their number."""
+    for start in range(0, len(questions), options.batch_size):
+        asked = questions[start : start + options.batch_size]
+        drawn = []
+        for sample in range(options.samples):
+            noise = None
+            if options.noise == "random":
+                noise = seeded_noise(adapter.model, len(asked), options.seed + start * options.samples + sample)
+            drawn.append(
+                generate_answers(
+                    adapter.model,
+                    adapter.tokenizer,
+                    asked,
+                    adapter.config,
+                    batch_size=options.batch_size,
+                    temperature=options.temperature,
+                    noise=noise,
+                )
+            )
+        for question, answers in zip(asked, zip(*drawn, strict=True), strict=True):
+            for sample, answer in enumerate(answers, start=1):
+                row = {"question": question} | ({"sample": sample} if options.samples > 1 else {}) | {"answer": answer}
+                print(json.dumps(row, ensure_ascii=False), flush=True)

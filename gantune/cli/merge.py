@@ -1,0 +1,79 @@
+"""`gantune merge`: adapter and noise written into the base model, a folder that loads without gantune."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
+from gantune.cli.messages import messages_on_stderr
+from gantune.command import OneLineParser, exit_status
+from gantune.embedding_generator import hold_noise
+from gantune.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Merge; returns the exit status."""
+
+    def command() -> None:
+        with messages_on_stderr():
+            merge(_parser().parse_args(arguments))
+
+    return exit_status(command, "the folder is not whole, remove it")
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="gantune merge",
+        description="Write adapter and noise into the base model: a plain Hugging Face folder that needs no gantune.",
+    )
+    add_adapter_options(parser)
+    parser.add_argument("--output", required=True, help="a new folder")
+    parser.add_argument("--noise", default="zero", help="zero, or seed:N for the random vector of that seed (zero)")
+    return parser
+
+
+def merge(options: Namespace) -> None:
+    """Merge as the command line says.
+
+    Raises:
+        UserError: if the output is there, or the adapter has no merged form.
+    """
+    output = Path(options.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: is there, expected a new folder as --output")
+    seed = _seed(options.noise)
+    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    noise = None if seed is None else seeded_noise(adapter.model, 1, seed)[0]
+    with hold_noise(adapter.model, noise):
+        merged = _merged(adapter.model, options.adapter)
+    try:
+        merged.save_pretrained(output)
+        adapter.tokenizer.save_pretrained(output)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror or error})") from error
+    print(f"{output}: a plain Hugging Face model; put questions to it in the template {adapter.config.template!r}")
+
+
+def _seed(noise: str) -> int | None:
+    """The seed in `seed:N`, None for `zero`."""
+    match = re.fullmatch(r"seed:(\d+)", noise)
+    if noise != "zero" and not match:
+        raise UserError(f"--noise {noise}: expected zero or seed:N, such as seed:3")
+    return int(match[1]) if match else None
+
+
+@torch.no_grad()
+def _merged(model: torch.nn.Module, folder: str) -> PreTrainedModel:
+    """The base model with all adapters of the stack in its weights."""
+    if any(config.is_prompt_learning for config in model.peft_config.values()):
+        raise UserError(f"{folder}: a prompt learning adapter is no weight of the model, it cannot be merged")
+    try:
+        return model.merge_and_unload(safe_merge=True)
+    except (ValueError, NotImplementedError, AttributeError) as error:  # peft's ways to say that it cannot
+        raise UserError(f"{folder}: cannot be merged: {' '.join(str(error).split())}") from error

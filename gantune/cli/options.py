@@ -1,0 +1,171 @@
+"""Options from dataclasses, a YAML file and the command line, which wins; and the file of what came of them."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+from gantune.command import OneLineParser
+from gantune.diagnostics.files import write_atomically
+from gantune.errors import UserError
+
+EXPECTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text (numbers and words such as yes in quotes)",
+}
+
+
+class OptionParser(HfArgumentParser):
+    """Says what is wrong with the command line in one line; [`gantune.command.exit_status`] prints it."""
+
+    error = OneLineParser.error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which makes plain values only; it also refuses a key that is there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{key!r} is there twice", key_node.start_mark)
+            seen |= {key} if isinstance(key, str) else set()
+        return super().construct_mapping(node, deep)
+
+
+def parse(
+    classes: Sequence[type],
+    arguments: Sequence[str],
+    command: str,
+    description: str,
+    config: str | None = None,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Read options.
+
+    Args:
+        classes: dataclasses whose fields are the options.
+        arguments: the command line after the command; it wins over the file.
+        command: such as `gantune train`.
+        description: of the command, for `--help`.
+        config: the YAML file if `--config` names none.
+
+    Returns:
+        An object of each class, and all values by option name.
+
+    Raises:
+        UserError: if an option or a key is not known, or a value is not of the right kind or out of range.
+    """
+    parser = OptionParser(classes, prog=command, description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of options by name; the command line wins")
+    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default=config)
+    config = first.parse_known_args(arguments)[0].config
+    from_file = {} if config is None else read_config(config, option_types(classes))
+    parser.set_defaults(**from_file)
+    try:
+        *groups, _, unknown = parser.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
+    except UserError as error:
+        named = re.match(r"--([\w-]+)", str(error))
+        name = named[1].replace("-", "_") if named else None
+        if name in from_file and not _given(name, arguments):
+            raise UserError(f"{config}: {error}") from None
+        raise
+    if unknown:
+        parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
+    return groups, {name: value for group in groups for name, value in asdict(group).items()}
+
+
+def option_types(classes: Sequence[type]) -> dict[str, Any]:
+    """The type of each option, by name."""
+    hints = {each: typing.get_type_hints(each) for each in classes}
+    return {field.name: hints[each][field.name] for each in classes for field in fields(each)}
+
+
+def _given(name: str, arguments: Sequence[str]) -> bool:
+    return any(argument.split("=")[0].lstrip("-").replace("-", "_") == name for argument in arguments)
+
+
+def read_config(path: str | Path, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in a YAML file.
+
+    Args:
+        path: the file: one mapping from option names, with underscores or dashes, to values.
+        hints: the type of each option.
+
+    Raises:
+        UserError: naming file and key, if the file cannot be read, a key is not known, or a value is of another kind.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8, expected a YAML file of options") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not valid YAML ({problem})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is a {type(content).__name__}, expected options as NAME: VALUE, one a line")
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in hints:
+            raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
+        if name in options:
+            raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
+        try:
+            options[name] = _checked(value, hints[name])
+        except ValueError as error:
+            raise UserError(f"{path}: {key} is {value!r:.60}, expected {error}") from None
+    return options
+
+
+def _checked(value: Any, hint: Any) -> Any:
+    """The value if it is of the type, a float where YAML sees none (`2e-3` is a text to it).
+
+    Raises:
+        ValueError: what is expected.
+    """
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        if value is None:
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise ValueError(f"one of {', '.join(map(str, typing.get_args(hint)))}")
+        return value
+    if type(value) is hint:
+        return value
+    if hint is float and (type(value) is int or (isinstance(value, str) and re.fullmatch(r"[-+\d.]+e[-+]?\d+", value))):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise ValueError(EXPECTED[hint])
+
+
+def write_config(path: str | Path, command: str, values: Mapping[str, Any]) -> None:
+    """Write all options, defaults included, as a file that `--config` reads.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    header = f"# What {command} was told, defaults included; {command} --config reads it.\n"
+    write_atomically(path, header + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))

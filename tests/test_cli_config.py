@@ -1,0 +1,92 @@
+"""YAML files of options: what they may hold, who wins, and what is written back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from gantune.cli.options import option_types, parse, read_config, write_config
+from gantune.errors import UserError
+from gantune.language_gan_config import LanguageGANConfig
+
+
+@dataclass
+class Options:
+    name: str = field(default="ann", metadata={"help": "a text"})
+    kind: Literal["one", "two"] = field(default="one", metadata={"help": "a choice"})
+    limit: int | None = field(default=None, metadata={"help": "a number or none"})
+    fast: bool = field(default=True, metadata={"help": "yes or no"})
+
+
+CLASSES = (Options, LanguageGANConfig)
+
+
+def read(tmp_path, text, *arguments):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    return parse(CLASSES, ["--config", str(file), *arguments], "gantune test", "A test.")
+
+
+def test_the_file_stands_before_the_default_and_the_command_line_before_the_file(tmp_path):
+    text = "epochs: 7\nbatch-size: 3\nlearning_rate: 2e-3\nlimit: null\nfast: false\nkind: two\nseed: 5\n"
+    (options, config), values = read(tmp_path, text, "--epochs", "9", "--limit=4")
+    assert (config.epochs, config.batch_size, config.learning_rate, config.seed) == (9, 3, 0.002, 5)
+    assert options == Options("ann", "two", 4, False)
+    assert values["epochs"] == 9 and values["batch_size"] == 3 and values["discount"] == LanguageGANConfig().discount
+
+
+def test_a_flag_on_the_command_line_wins_in_both_directions(tmp_path):
+    assert read(tmp_path, "fast: false", "--fast")[0][0].fast is True
+    assert read(tmp_path, "fast: true", "--no-fast")[0][0].fast is False
+
+
+def test_what_is_written_back_reads_as_the_same_options(tmp_path):
+    given = ["--name", "no", "--limit", "3", "--no-fast", "--learning-rate", "1e-05", "--temperature", "3"]
+    groups, values = parse(CLASSES, given, "gantune test", "A test.")
+    write_config(tmp_path / "run.yaml", "gantune test", values)
+    again, same = parse(CLASSES, ["--config", str(tmp_path / "run.yaml")], "gantune test", "A test.")
+    assert same == values and again == groups
+    assert again[0].name == "no" and again[1].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epoch: 3", "unknown option 'epoch'"),
+        ("epochs: three", "epochs is 'three', expected a whole number"),
+        ("epochs: 3.5", "epochs is 3.5, expected a whole number"),
+        ("epochs: true", "epochs is True, expected a whole number"),
+        ("epochs:", "epochs is None, expected a whole number"),
+        ("learning_rate: fast", "learning_rate is 'fast', expected a number"),
+        ("fast: 1", "fast is 1, expected true or false"),
+        ("name: 3", "name is 3, expected a text"),
+        ("kind: three", "kind is 'three', expected one of one, two"),
+        ("kind: [one]", "kind is ['one'], expected one of one, two"),
+        ("limit: [1]", "limit is [1], expected a whole number"),
+        ("epochs: 3\nepochs: 4", "line 2: not valid YAML ('epochs' is there twice)"),
+        ("batch_size: 3\nbatch-size: 4", "'batch-size' is there twice"),
+        ("epochs: [", "not valid YAML"),
+        ("- epochs", "is a list, expected options as NAME: VALUE"),
+        ("!!python/object/apply:os.system ['false']", "not valid YAML"),
+        ("epochs: 0", "--epochs 0: expected at least 1"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_name_and_the_key(tmp_path, text, told):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    message = str(error.value)
+    assert message.startswith(str(tmp_path / "run.yaml")) and told in message and "\n" not in message
+
+
+def test_a_mistake_on_the_command_line_is_not_the_file_s(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, "epochs: 3", "--epochs", "0")
+    assert str(error.value).startswith("--epochs 0")
+
+
+def test_an_empty_file_holds_no_options_and_a_missing_one_is_named(tmp_path):
+    assert read(tmp_path, "# nothing\n")[0][0] == Options()
+    with pytest.raises(UserError, match=r"gone\.yaml: cannot be read"):
+        read_config(tmp_path / "gone.yaml", option_types(CLASSES))

@@ -1,0 +1,211 @@
+"""`gantune train`: what it leaves, what it refuses, and how it is interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+from gantune.cli import main
+from gantune.cli.progress import Progress
+from gantune.data import Pair
+from gantune.diagnostics import load_trajectory
+from gantune.diagnostics.files import locked
+from gantune.language_gan import LanguageGAN
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+ROWS = [
+    {"question": f"who is {name}?", "answer": f"{name} is {what}."}
+    for name in ("ann", "bob", "eve")
+    for what in ("cook", "old")
+]
+SMALL = [
+    f"--{name.replace('_', '-')}={value}"
+    for name, value in {
+        "epochs": 2,
+        "batch_size": 3,
+        "max_prompt_tokens": 32,
+        "max_new_tokens": 8,
+        "samples_per_question": 2,
+        "warmup_share": 0.5,
+        "adversarial_every": 1,
+        "discriminator_warmup_steps": 2,
+        "discriminator_warmup_rollouts": 1,
+        "device": "cpu",
+    }.items()
+]
+
+
+def prepare(folder, family="gpt2"):
+    """A tiny model, its tokenizer and pairs, as files in `folder`; the options that name them."""
+    TINY_MODELS[family]().save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return ["--model", str(folder / "base"), "--dataset", str(folder / "pairs.jsonl"), "--track", "none"]
+
+
+def train(folder, *options, output="tuned", family="gpt2"):
+    """The exit status of a small training into `folder/output`."""
+    named = prepare(folder, family)
+    return main(["train", *named, *SMALL, "--output", str(folder / output), *options])
+
+
+def history(directory):
+    rows = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Without the plots, which take longer than the training."""
+    monkeypatch.setattr("gantune.cli.train.draw", lambda directory: [])
+
+
+def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
+    assert train(tmp_path, "--validation-size", "2") == 0
+    output = tmp_path / "tuned"
+    assert {path.name for path in output.iterdir()} == {
+        ".lock", "README.md", "discriminator.safetensors", "embedding_generator", "health.png", "history.jsonl",
+        "history.png", "language_gan.json", "run.yaml", "training.json", "weights.npz", "weights.png",
+    }  # fmt: skip
+    rows = history(output)
+    assert [row["phase"] for row in rows] == ["likelihood"] * 2 + ["discriminator"] * 2 + ["adversarial"] * 2
+    gan = LanguageGAN.from_pretrained(output)
+    assert gan.config.validation_share == pytest.approx(2 / 6)
+    assert load_trajectory(output / "weights.npz").epochs.tolist() == [0, 1, 2]
+
+    known = json.loads((output / "training.json").read_text())
+    assert (known["pairs"], known["validation_pairs"], known["steps"]) == (6, 2, 6)
+    assert known["dataset"] == str(tmp_path / "pairs.jsonl")
+    _, held_out = gan._encode([Pair(row["question"], row["answer"]) for row in ROWS])
+    assert known["validation_loss"] == pytest.approx(gan._validation_loss(held_out), rel=1e-5)
+    assert f"Validation loss: {known['validation_loss']:.4f} nats a token" in (output / "README.md").read_text()
+    captured = capsys.readouterr()
+    assert "training: 100%" in captured.err and "loss=" in captured.err and str(output) in captured.out
+
+
+def test_the_resolved_file_repeats_the_run(no_plots, tmp_path):
+    assert train(tmp_path, "--learning-rate", "3e-3") == 0
+    file = str(tmp_path / "tuned" / "run.yaml")
+    assert main(["train", "--config", file, "--output", str(tmp_path / "again")]) == 0
+    assert history(tmp_path / "again") == history(tmp_path / "tuned")
+    written = [(tmp_path / name / "run.yaml").read_text() for name in ("tuned", "again")]
+    assert written[0].replace(str(tmp_path / "tuned"), str(tmp_path / "again")) == written[1]
+    assert "learning_rate: 0.003\n" in written[0] and "resume" not in written[0]
+
+
+def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, monkeypatch, capsys):
+    assert train(tmp_path, output="whole") == 0
+    real = Progress.on_step
+
+    def interrupted(self, row):
+        real(self, row)
+        if row["step"] == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "on_step", interrupted)
+    assert train(tmp_path) == 130
+    assert "interrupted; the same command with --resume goes on from here" in capsys.readouterr().err
+    output = tmp_path / "tuned"
+    assert len(history(output)) == 5 and not (output / "training.json").exists()
+
+    monkeypatch.setattr(Progress, "on_step", real)
+    assert train(tmp_path) == 2
+    assert "holds a run that has not ended: --resume goes on with it" in capsys.readouterr().err
+    assert main(["train", "--output", str(output), "--resume", "--epochs", "3"]) == 2
+    assert "epochs is 2 and now 3, a run goes on with the options it began with" in capsys.readouterr().err
+    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert history(output) == history(tmp_path / "whole")
+    assert not (output / "checkpoints").exists()
+    adapter = "embedding_generator/adapter_model.safetensors"
+    assert (output / adapter).read_bytes() == (tmp_path / "whole" / adapter).read_bytes()
+    trajectories = [load_trajectory(tmp_path / name / "weights.npz") for name in ("tuned", "whole")]
+    assert trajectories[0].epochs.tolist() == trajectories[1].epochs.tolist() == [0, 1, 2]
+    assert (trajectories[0].norms == trajectories[1].norms).all()
+
+    before = (output / "README.md").stat().st_mtime_ns
+    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert "this run has ended" in capsys.readouterr().out
+    assert (output / "README.md").stat().st_mtime_ns == before
+
+
+def test_nothing_that_is_there_is_overwritten(tmp_path, capsys):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("years of work")
+    for more in ([], ["--resume"]):
+        assert train(tmp_path, *more, output="taken") == 2
+        assert "holds other files, expected a new directory as --output" in capsys.readouterr().err
+    assert train(tmp_path, output="taken/thesis.txt") == 2
+    assert "taken/thesis.txt: cannot be written" in capsys.readouterr().err
+    assert (taken / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_processes_cannot_train_into_one_directory(no_plots, tmp_path, capsys):
+    with locked(tmp_path / "tuned"):
+        assert train(tmp_path) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "another process is writing there" in err
+    assert train(tmp_path) == 0
+
+
+def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
+    assert train(tmp_path, "--validation-size", "6") == 2
+    assert "--validation-size 6: expected 0 to 5" in capsys.readouterr().err
+    assert train(tmp_path, "--too-long", "error", "--max-prompt-tokens", "5") == 2
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_training_that_breaks_off_keeps_the_last_good_weights_and_says_so(no_plots, tmp_path, monkeypatch, capsys):
+    def broken(self, batch):
+        raise FloatingPointError("likelihood loss is nan")
+
+    monkeypatch.setattr(LanguageGAN, "likelihood_step", broken)
+    assert train(tmp_path) == 1
+    assert "error: likelihood loss is nan" in capsys.readouterr().err
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "**Training did not come to its end**: likelihood loss is nan" in card
+    LanguageGAN.from_pretrained(tmp_path / "tuned")
+
+
+class Recorder(GeneralTracker):
+    name, requires_logging_directory, main_process_only = "recorder", False, True
+    told: list = []  # noqa: RUF012
+
+    def __init__(self, run_name, **kwargs):
+        super().__init__()
+
+    tracker = property(lambda self: self.told)
+
+    def start(self):
+        self.told.clear()
+
+    def store_init_configuration(self, values):
+        self.told.append(("settings", values))
+
+    def log(self, values, step=None, **kwargs):
+        self.told.append((step, values))
+
+    def finish(self):
+        self.told.append(("finished", None))
+
+
+def test_a_tracker_hears_settings_every_row_and_the_end(no_plots, tmp_path, monkeypatch):
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "recorder", Recorder)
+    assert train(tmp_path, "--track", "recorder") == 0
+    (_, settings), *rows, (last, _) = Recorder.told
+    assert settings["epochs"] == 2 and settings["generator"] == "embedding" and last == "finished"
+    numbers = [
+        (row["step"], {name: value for name, value in row.items() if name not in ("step", "phase", "warnings")})
+        for row in history(tmp_path / "tuned")
+    ]
+    assert [(step, {k: v for k, v in row.items() if k != "seconds"}) for step, row in rows] == numbers
+
+
+def test_tensorboard_writes_its_files(no_plots, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert train(tmp_path, "--track", "tensorboard") == 0
+    assert list((tmp_path / "tuned" / "logs").rglob("events.out.tfevents.*"))

@@ -1,0 +1,142 @@
+"""The model card: what the Hub reads, what a reader runs, and nothing that was not measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from gantune.data import Pair
+from gantune.errors import UserError
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.loading import load_model, load_tokenizer
+from gantune.model_card import Training, add_evaluation, hub_dataset, hub_id, model_card, write_model_card
+from gantune.version import __version__
+from tests.test_language_gan import PAIRS, build
+
+KNOWN = Training(
+    base_model="meta-llama/Llama-3.1-8B",
+    adapters=("embedding_generator",),
+    settings=dataclasses.asdict(LanguageGANConfig(seed=11, max_new_tokens=37, system_prompt="a | b")),
+    trained_parameters=56496,
+    steps=120,
+    seconds=34.56,
+    tokens=123456,
+    dataset="tofu",
+    pairs=200,
+    validation_pairs=20,
+    validation_loss=0.98765,
+)
+EVALUATION = {
+    "dataset": "tofu:forget10",
+    "pairs": 40,
+    "decoding": "greedy",
+    "noise": "zero",
+    "metrics": {"rougeL": 0.41234, "bleurt": None, "nll": 1.5},
+}
+
+
+def test_the_hub_reads_what_it_is_made_from(tmp_path):
+    write_model_card(tmp_path, KNOWN)
+    card = ModelCard.load(tmp_path / "README.md")
+    data = card.data.to_dict()
+    assert data["base_model"] == "meta-llama/Llama-3.1-8B" and data["library_name"] == "peft"
+    assert data["datasets"] == ["locuslab/TOFU"] and data["pipeline_tag"] == "text-generation"
+    assert "gantune" in data["tags"] and "base_model:adapter:meta-llama/Llama-3.1-8B" in data["tags"]
+    assert "metrics" not in data, "nothing was measured"
+    for told in ("Question-answer pairs: 200, 20 of them held out", "0.9877 nats a token, on 20 held-out pairs",
+                 "120 steps, 34.6 s, 123,456 tokens", "56,496 trained parameters", "seed 11", f"gantune {__version__}",
+                 "Test metrics: not measured", "| `max_new_tokens` | `37` |",
+                 r'| `system_prompt` | `"a \| b"` |'):  # fmt: skip
+        assert told in card.text, told
+    assert all(f"| `{name}` |" in card.text for name in KNOWN.settings)
+    assert not re.search(r"\b(None|nan)\b", card.text)
+
+
+def test_what_nobody_measured_is_called_that():
+    unknown = dataclasses.replace(KNOWN, dataset=None, pairs=None, validation_pairs=None, validation_loss=None)
+    text = model_card(unknown).text
+    assert "Validation loss: not measured." in text and "Source: not recorded. Number of pairs: not recorded." in text
+
+
+def test_names_that_only_this_machine_knows_are_not_told_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    local = dataclasses.replace(KNOWN, base_model="models/tiny", dataset=str(tmp_path / "pairs.jsonl"))
+    card = model_card(local)
+    assert card.data.base_model is None and card.data.datasets is None
+    assert "Source: `pairs.jsonl`, a local file or folder." in card.text and str(tmp_path) not in card.text
+    assert model_card(dataclasses.replace(KNOWN, base_model="mini")).data.base_model == "mini"
+    assert [hub_id(name) for name in ("gpt2", "a/b", "/a/b", "a/b/c", "mini", "models/tiny")] == [
+        "gpt2", "a/b", None, None, None, None,
+    ]  # fmt: skip
+    assert [hub_dataset(name) for name in ("tofu", "tofu:full", "a/b:c", "mini-tofu", None)] == [
+        "locuslab/TOFU", "locuslab/TOFU", "a/b", None, None,
+    ]  # fmt: skip
+
+
+def test_an_evaluation_replaces_the_figures_and_nothing_else(tmp_path):
+    write_model_card(tmp_path, KNOWN)
+    before = ModelCard.load(tmp_path / "README.md")
+    for rouge in (0.41234, 0.5):
+        evaluation = EVALUATION | {"metrics": EVALUATION["metrics"] | {"rougeL": rouge}}
+        (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+        assert add_evaluation(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.metrics == ["rouge"] and card.data.base_model == "meta-llama/Llama-3.1-8B"
+    assert "| rougeL | 0.5000 |" in card.text and "0.4123" not in card.text and "| bleurt | not measured |" in card.text
+    assert "on 40 pairs of `tofu:forget10`" in card.text and "the source that it was trained on" not in card.text
+    figures = re.compile(r"## Figures\n.*?(?=## )", re.DOTALL)
+    assert figures.sub("", card.text).strip() == figures.sub("", before.text).strip()
+
+
+def test_figures_find_no_place_where_there_is_no_such_card(tmp_path):
+    assert not add_evaluation(tmp_path)
+    write_model_card(tmp_path, KNOWN)
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match="not as gantune writes it"):
+        add_evaluation(tmp_path)
+    (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (tmp_path / "README.md").write_text("# Mine\n")
+    assert not add_evaluation(tmp_path) and (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize("generator", ["embedding", "embedding+lora"])
+def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
+    from gantune import LanguageGAN
+
+    model, tokenizer = load_model("mini"), load_tokenizer("mini")
+    gan = LanguageGAN(model, tokenizer, LanguageGANConfig(generator=generator, max_new_tokens=4))
+    for parameter in gan.parameters:
+        torch.nn.init.normal_(parameter, std=0.05)
+    gan.save_pretrained(tmp_path)
+    training = Training.of(gan)
+    assert training.base_model == "mini" and training.steps is None
+    assert training.trained_parameters == sum(parameter.numel() for parameter in gan.parameters)
+    write_model_card(tmp_path, training)
+    assert "steps, time and tokens not recorded" in (tmp_path / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    ids = torch.tensor([tokenizer.encode("Who wrote Ulysses?")])
+    with torch.no_grad():
+        wanted = gan.model(ids).logits
+        for block, name in zip(blocks, ("gan", "model"), strict=True):
+            scope: dict = {}
+            exec(block.replace("FOLDER", str(tmp_path)), scope)
+            loaded = scope[name].model if name == "gan" else scope[name]
+            assert torch.equal(loaded.eval()(ids).logits, wanted)
+
+
+def test_what_the_trainer_knows_of_its_training():
+    gan = build(epochs=2, validation_share=0.34)
+    gan.train([Pair(*pair) for pair in PAIRS])
+    training = Training.of(gan, pairs=len(PAIRS))
+    assert training.steps == len(gan.history) and training.pairs == 6
+    assert training.tokens == sum(row["tokens"] for row in gan.history)
+    assert training.seconds == pytest.approx(sum(row["seconds"] for row in gan.history))
+    assert training.settings == dataclasses.asdict(gan.config) and training.adapters == ("embedding_generator",)
