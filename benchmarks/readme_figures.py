@@ -75,27 +75,29 @@ def table(file: str) -> str:
     return "\n".join(["", "", *lines[start:end], "", ""])
 
 
-def _oracle(method: str) -> list[dict[str, Any]]:
-    return [row for row in _stored("oracle/oracle.json")["rows"] if row["method"] == method]
+def _oracle(run: str, method: str) -> list[dict[str, Any]]:
+    return [row for row in _stored(f"{run}/oracle.json")["rows"] if row["method"] == method]
 
 
 @FIGURES.register("oracle-gain")
-def oracle_gain(method: str) -> str:
+def oracle_gain(run: str, method: str) -> str:
     """How far a method's NLL_oracle falls below its maximum-likelihood start."""
-    start = {row["seed"]: row["nll_oracle"] for row in _oracle("mle")}
-    return f"{statistics.fmean(start[row['seed']] - row['nll_oracle'] for row in _oracle(method)):.2f}"
+    start = {row["seed"]: row["nll_oracle"] for row in _oracle(run, "mle")}
+    return f"{statistics.fmean(start[row['seed']] - row['nll_oracle'] for row in _oracle(run, method)):.2f}"
 
 
 @FIGURES.register("oracle-nll")
-def oracle_nll(*method: str) -> str:
+def oracle_nll(run: str, *method: str) -> str:
     """NLL_oracle of a method."""
-    return f"{statistics.fmean(row['nll_oracle'] for row in _oracle(' '.join(method))):.2f}"
+    return f"{statistics.fmean(row['nll_oracle'] for row in _oracle(run, ' '.join(method))):.2f}"
 
 
 @FIGURES.register("oracle-epoch")
-def oracle_epoch(epoch: str) -> str:
+def oracle_epoch(run: str, epoch: str) -> str:
     """NLL_oracle of maximum likelihood after an epoch, counted from 0 as the released code's log does."""
-    values = [row["nll_oracle"] for run in _oracle("mle") for row in run["history"] if row["epoch"] == int(epoch)]
+    values = [
+        row["nll_oracle"] for trained in _oracle(run, "mle") for row in trained["history"] if row["epoch"] == int(epoch)
+    ]
     return f"{statistics.fmean(values):.2f}"
 
 

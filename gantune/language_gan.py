@@ -324,7 +324,7 @@ class LanguageGAN:
         return generate_answers(self.model, self.tokenizer, questions, self.config, **options)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the adapter as PEFT folders, the discriminator as safetensors, the settings as JSON, and a model card."""
+        """Write the adapter as PEFT folders, the discriminator as safetensors, the settings, and a model card."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
