@@ -147,4 +147,5 @@ def base_answers(path: str | None) -> list[str] | None:
     """The answers in another run's `samples.jsonl`; None if there is no such file."""
     if path is None or not Path(path).is_file():
         return None
-    return [json.loads(line)["answer"] for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 in an answer
+    return [json.loads(line)["answer"] for line in lines if line]

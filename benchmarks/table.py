@@ -148,10 +148,19 @@ def _notes_of_method(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str
     if decoded:
         told = (f"{_short(fmean(of[name]['rougeL'] for of in decoded))} {name}" for name in decoded[0])
         lines.append(f"{method}: ROUGE-L {', '.join(told)}")
+    measured = [row["forgetting"] for row in ended if row.get("forgetting")]
+    if measured:
+        model, retained = (_mean_of(measured, f"{part}_utility_arithmetic") for part in ("model", "retained"))
+        lines.append(f"{method}: TOFU's model utility {model}, that of what the model knew before {retained}")
     noisy = [row for row in ended if row.get("noise")]
     if noisy:
         lines.append(f"{method}: ROUGE-L {_under_noise(noisy)}")
     return lines
+
+
+def _mean_of(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
+    values = [row[figure] for row in rows if row[figure] is not None]
+    return _short(fmean(values)) if values else NOT_RUN
 
 
 def _under_noise(rows: Sequence[Mapping[str, Any]]) -> str:
