@@ -85,9 +85,10 @@ def how_to_read(found: Sequence[Mapping[str, Any]]) -> list[str]:
     detectable = [row["detectable"] for row in found if row["metric"] == "rougeL" and row["detectable"] is not None]
     if detectable:
         seeds, questions = max(row["seeds"] for row in found), max(row["questions"] for row in found)
+        low, high = f"{min(detectable):.3f}", f"{max(detectable):.3f}"
         lines.append(
             f"Power: with {seeds} seed{'s' if seeds > 1 else ''} and {questions} answers a method, a true difference "
-            f"in ROUGE-L of {min(detectable):.3f} to {max(detectable):.3f} is found 4 times in 5; smaller ones mostly "
+            f"in ROUGE-L of {low if low == high else f'{low} to {high}'} is found 4 times in 5; smaller ones mostly "
             "are not."
         )
     if any(row["seeds"] == 1 for row in found):
