@@ -33,7 +33,7 @@ from benchmarks.sweep import validation_size
 from benchmarks.table import REFERENCE, summarise
 from gantune.command import exit_status
 from gantune.data import TEMPLATES, build_template, encode_pairs
-from gantune.diagnostics import write_json
+from gantune.diagnostics import locked, write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.generators import GENERATORS, build_generator
@@ -175,6 +175,23 @@ def compare(settings: Settings) -> int:
     described = describe(settings, device)
     directory = results_directory(settings)
     earlier = claim(directory, described)
+    with locked(directory):
+        return run_all(settings, directory, device, described, earlier, said)
+
+
+def run_all(
+    settings: Settings, directory: Path, device: str, described: dict[str, Any], earlier: Stored | None, said: list[str]
+) -> int:
+    """Run what is not finished in a directory that is ours, and present all of it; see [`compare`].
+
+    Args:
+        settings: of the comparison.
+        directory: of the results.
+        device: as torch names it.
+        described: see [`describe`].
+        earlier: what the directory holds already.
+        said: see [`check`].
+    """
     before = earlier.settings if earlier else {}
     methods = list(dict.fromkeys([*ALWAYS, *before.get("methods", []), *settings.comparison.methods]))
     seeds = sorted({*before.get("seeds", []), *settings.comparison.seeds})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gantune.diagnostics.files import LOCK
 from gantune.errors import UserError
 
 FILE = "comparison.json"
@@ -41,7 +42,7 @@ def claim(directory: Path, described: dict[str, Any]) -> Stored | None:
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory}: is a file, expected a directory for the results")
-    if not directory.exists() or not any(directory.iterdir()):
+    if not directory.exists() or all(path.name == LOCK for path in directory.iterdir()):
         return None
     if not (directory / FILE).is_file():
         raise UserError(f"{directory}: holds files that are no comparison; give --output an empty or new directory")

@@ -16,6 +16,7 @@ from benchmarks.arguments import parse
 from benchmarks.intervals import mean_and_half_width
 from benchmarks.run import METRICS
 from benchmarks.table import as_markdown, as_text, notes, summarise
+from gantune.diagnostics import locked
 from gantune.metrics import Bleurt, Rouge
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -166,6 +167,16 @@ def test_a_comparison_cut_off_in_its_first_run_goes_on(command, tmp_path, monkey
     assert "goes on from here" in capsys.readouterr().err
     assert compare.main(["--methods", "random-answer", "--output", str(out), *command]) == 0
     assert json.loads((out / "comparison.json").read_text())["rows"][0]["status"] == "success"
+
+
+def test_a_second_comparison_in_the_same_directory_is_refused(command, tmp_path, monkeypatch, capsys):
+    only(monkeypatch)
+    out = tmp_path / "out"
+    arguments = ["--methods", "random-answer", "--output", str(out), *command]
+    with locked(out):
+        assert compare.main(arguments) == 2
+    assert "another process is writing there" in capsys.readouterr().err
+    assert compare.main(arguments) == 0
 
 
 def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
