@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,14 +20,14 @@ from gantune.data import Batch, EncodedPair, Pair, batches, end_token_id, pad_to
 from gantune.diagnostics import write_json
 from gantune.embedding_generator import save_stack, stack_adapters
 from gantune.errors import UserError
-from gantune.evaluation import encoded_losses
+from gantune.evaluation import mean_loss
 from gantune.generators import build_generator
 from gantune.kept_weights import KeptWeights
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Observer, Silent
 from gantune.policy import CausalLMPolicy, Rollout
 from gantune.seqgan import likelihood_loss
-from gantune.tuning import encode_training_pairs
+from gantune.tuning import encode_training_pairs, hold_out
 
 CONFIG_FILE = "self_play.json"
 
@@ -208,11 +207,7 @@ class SelfPlay:
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
         """Tokens of the pairs to train on and of those held out: those that LanguageGAN holds out."""
         encoded = encode_training_pairs(pairs, self.tokenizer, self.config)
-        held_out = round(self.config.validation_share * len(encoded))
-        if held_out == len(encoded):
-            raise UserError(f"no pair to train on: {len(encoded)} given, {held_out} held out by --validation-share")
-        shuffled = random.Random(self.config.seed).sample(encoded, len(encoded))
-        return shuffled[held_out:], shuffled[:held_out]
+        return hold_out(encoded, self.config.validation_share, self.config.seed)
 
     def _log_probs(self, batch: Batch, played: Rollout) -> Tensor:
         """Log-probs of whole answers, `[B]`, under the noise and the temperature of the rollout."""
@@ -234,5 +229,4 @@ class SelfPlay:
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
-        losses = encoded_losses(self.policy, validation, self.config.batch_size)
-        return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
+        return mean_loss(self.policy, validation, self.config.batch_size)

@@ -46,6 +46,12 @@ def answer_losses(
     return encoded_losses(policy, encoded, batch_size, noise)
 
 
+def mean_loss(policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int) -> float:
+    """Negative log-likelihood of the answers at zero noise, nats a token; infinite without any."""
+    losses = encoded_losses(policy, encoded, batch_size)
+    return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
+
+
 @torch.inference_mode()
 def encoded_losses(
     policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int, noise: Tensor | None = None

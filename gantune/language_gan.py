@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
 from gantune.errors import UserError
-from gantune.evaluation import encoded_losses
+from gantune.evaluation import mean_loss
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
 from gantune.interrupts import Interrupts
@@ -57,7 +56,7 @@ from gantune.seqgan import (
     returns,
 )
 from gantune.training_run import TrainingRun
-from gantune.tuning import encode_training_pairs
+from gantune.tuning import encode_training_pairs, hold_out
 from gantune.updates import update
 
 logger = logging.getLogger(__name__)
@@ -386,16 +385,8 @@ class LanguageGAN:
 
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
         """Tokens of the pairs to train on and of those held out."""
-        config = self.config
-        encoded = encode_training_pairs(pairs, self.tokenizer, config)
-        held_out = round(config.validation_share * len(encoded))
-        if held_out == len(encoded):
-            raise UserError(
-                f"no pair to train on: {len(encoded)} given, {held_out} of them held out "
-                f"by --validation-share {config.validation_share}"
-            )
-        shuffled = random.Random(config.seed).sample(encoded, len(encoded))
-        return shuffled[held_out:], shuffled[:held_out]
+        encoded = encode_training_pairs(pairs, self.tokenizer, self.config)
+        return hold_out(encoded, self.config.validation_share, self.config.seed)
 
     def _batches(self, training: list[EncodedPair], epoch: int) -> Iterator[Batch]:
         config = self.config
@@ -523,8 +514,7 @@ class LanguageGAN:
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
-        losses = encoded_losses(self.policy, validation, self.micro_batches.size or self.config.batch_size)
-        return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
+        return mean_loss(self.policy, validation, self.micro_batches.size or self.config.batch_size)
 
 
 def _share(part: Batch, batch: Batch) -> float:

@@ -1,6 +1,7 @@
 """What every way of tuning needs to be told, whatever it tunes and however it does it."""
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from gantune.data import TEMPLATES, EncodedPair, Pair, Template, build_template, encode_pairs
+from gantune.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -101,3 +103,18 @@ def encode_training_pairs(
     if str(lengths):
         logger.warning("%s", lengths)
     return encoded
+
+
+def hold_out(encoded: Sequence[EncodedPair], share: float, seed: int) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """Divide pairs into those to train on and a share, drawn by the seed, that chooses the checkpoint.
+
+    Raises:
+        UserError: if no pair is left to train on.
+    """
+    held_out = round(share * len(encoded))
+    if held_out == len(encoded):
+        raise UserError(
+            f"no pair to train on: {len(encoded)} given, {held_out} of them held out by --validation-share {share}"
+        )
+    shuffled = random.Random(seed).sample(encoded, len(encoded))
+    return shuffled[held_out:], shuffled[:held_out]
