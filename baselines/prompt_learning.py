@@ -14,11 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from baselines.likelihood_training import train_by_likelihood
 from baselines.matching import Size
 from baselines.method import TunedModel, around, method
-from baselines.prompt_positions import add_virtual_tokens
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
+from gantune.virtual_tokens import add_virtual_tokens
 
 
 def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
@@ -27,18 +28,24 @@ def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
     return None if positions is None else positions - config.max_prompt_tokens - config.max_new_tokens
 
 
-def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, option: str) -> None:
+def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, said: str) -> None:
     """Refuse a number of virtual tokens that makes no sense, or leaves too few of the model's positions.
 
+    Args:
+        model: the base model.
+        config: limits.
+        virtual_tokens: their number.
+        said: what asks for them, to begin the message with.
+
     Raises:
-        UserError: naming the option.
+        UserError: saying what is expected.
     """
     if virtual_tokens < 1:
-        raise UserError(f"--{option} {virtual_tokens}: expected at least 1")
+        raise UserError(f"{said}: expected at least 1")
     left = positions_left(model, config)
     if left is not None and virtual_tokens > left:
         raise UserError(
-            f"--{option} {virtual_tokens}: with --max-prompt-tokens {config.max_prompt_tokens} and --max-new-tokens "
+            f"{said}: with --max-prompt-tokens {config.max_prompt_tokens} and --max-new-tokens "
             f"{config.max_new_tokens} expected at most {left}, the model has "
             f"{left + config.max_prompt_tokens + config.max_new_tokens} positions"
         )
@@ -51,7 +58,7 @@ class PromptTuningMethodConfig(TuningConfig):
     Args:
         prompt_tuning_virtual_tokens: length of the prompt.
         prompt_tuning_text: what its embeddings are at the start, repeated or cut to the length.
-        prompt_tuning_learning_rate: AdamW, falling linearly to 0.
+        prompt_tuning_learning_rate: AdamW.
     """
 
     _argument_group_name = "prompt-tuning: virtual tokens before the question"
@@ -62,7 +69,7 @@ class PromptTuningMethodConfig(TuningConfig):
         default="Answer the question in a full sentence.",
         metadata={"help": "text whose embeddings it starts from, repeated or cut to the length"},
     )
-    prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW, falling linearly to 0"})
+    prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW"})
 
 
 def add_prompt(model: PreTrainedModel, config: PromptTuningMethodConfig) -> PeftModel:
@@ -75,6 +82,7 @@ def add_prompt(model: PreTrainedModel, config: PromptTuningMethodConfig) -> Peft
     "prompt-tuning",
     PromptTuningMethodConfig,
     size=Size("prompt_tuning_virtual_tokens", add_prompt, most=positions_left),
+    resumes=True,
 )
 def tune_prompt(
     model: PreTrainedModel,
@@ -82,10 +90,11 @@ def tune_prompt(
     pairs: Sequence[Pair],
     config: PromptTuningMethodConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """Prompt tuning (Lester et al. 2021, arXiv:2104.08691), its embeddings initialised from text."""
     length = config.prompt_tuning_virtual_tokens
-    check_positions(model, config, length, "prompt-tuning-virtual-tokens")
+    check_positions(model, config, length, f"--prompt-tuning-virtual-tokens {length}")
     ids = tokenizer(config.prompt_tuning_text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise UserError(f"--prompt-tuning-text {config.prompt_tuning_text!r}: expected a text of at least one token")
@@ -93,7 +102,9 @@ def tune_prompt(
     with torch.no_grad():  # peft's own initialisation from text reads the tokenizer's files again, for a reload too
         words = model.get_input_embeddings()(torch.tensor([*islice(cycle(ids), length)], device=model.device))
         tuned.prompt_encoder["default"].embedding.weight.copy_(words)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.prompt_tuning_learning_rate, observer)
+    return train_by_likelihood(
+        tuned, tokenizer, pairs, config, config.prompt_tuning_learning_rate, observer, checkpoints
+    )
 
 
 @dataclass
@@ -102,14 +113,14 @@ class PTuningMethodConfig(TuningConfig):
 
     Args:
         p_tuning_virtual_tokens: length of the prompt.
-        p_tuning_learning_rate: AdamW, falling linearly to 0.
+        p_tuning_learning_rate: AdamW.
     """
 
     _argument_group_name = "p-tuning: virtual tokens that a network writes"
     sweeps: ClassVar = {"p_tuning_learning_rate": around(1e-3), "p_tuning_virtual_tokens": around(20, 1)}
 
     p_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
-    p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
 def add_written_prompt(model: PreTrainedModel, config: PTuningMethodConfig) -> PeftModel:
@@ -122,6 +133,7 @@ def add_written_prompt(model: PreTrainedModel, config: PTuningMethodConfig) -> P
     "p-tuning",
     PTuningMethodConfig,
     size=Size("p_tuning_virtual_tokens", add_written_prompt, most=positions_left),
+    resumes=True,
 )
 def tune_p(
     model: PreTrainedModel,
@@ -129,14 +141,16 @@ def tune_p(
     pairs: Sequence[Pair],
     config: PTuningMethodConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """P-tuning (Liu et al. 2021, arXiv:2103.10385): peft's PromptEncoder, a perceptron as wide as the embeddings.
 
     All virtual tokens stand before the question. The network is trained with them and not saved: what it writes is.
     """
-    check_positions(model, config, config.p_tuning_virtual_tokens, "p-tuning-virtual-tokens")
+    length = config.p_tuning_virtual_tokens
+    check_positions(model, config, length, f"--p-tuning-virtual-tokens {length}")
     tuned = add_written_prompt(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.p_tuning_learning_rate, observer)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.p_tuning_learning_rate, observer, checkpoints)
 
 
 @dataclass
@@ -146,7 +160,7 @@ class PrefixTuningMethodConfig(TuningConfig):
     Args:
         prefix_tuning_virtual_tokens: length of the prefix.
         prefix_tuning_hidden_size: of the perceptron that writes the prefix (the paper's section 4.3); 0 for none.
-        prefix_tuning_learning_rate: AdamW, falling linearly to 0.
+        prefix_tuning_learning_rate: AdamW.
     """
 
     _argument_group_name = "prefix-tuning: keys and values before the question"
@@ -156,7 +170,7 @@ class PrefixTuningMethodConfig(TuningConfig):
     prefix_tuning_hidden_size: int = field(
         default=512, metadata={"help": "of the network that writes the prefix in training (0: the prefix itself)"}
     )
-    prefix_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    prefix_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
 def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> PeftModel:
@@ -176,6 +190,7 @@ def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> Peft
     "prefix-tuning",
     PrefixTuningMethodConfig,
     size=Size("prefix_tuning_virtual_tokens", add_prefix, most=positions_left),
+    resumes=True,
 )
 def tune_prefix(
     model: PreTrainedModel,
@@ -183,11 +198,14 @@ def tune_prefix(
     pairs: Sequence[Pair],
     config: PrefixTuningMethodConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """Prefix tuning (Li & Liang 2021, arXiv:2101.00190); the network that writes the prefix is not saved."""
-    hidden = config.prefix_tuning_hidden_size
-    check_positions(model, config, config.prefix_tuning_virtual_tokens, "prefix-tuning-virtual-tokens")
+    hidden, length = config.prefix_tuning_hidden_size, config.prefix_tuning_virtual_tokens
+    check_positions(model, config, length, f"--prefix-tuning-virtual-tokens {length}")
     if hidden < 0:
         raise UserError(f"--prefix-tuning-hidden-size {hidden}: expected at least 0")
     tuned = add_prefix(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.prefix_tuning_learning_rate, observer)
+    return train_by_likelihood(
+        tuned, tokenizer, pairs, config, config.prefix_tuning_learning_rate, observer, checkpoints
+    )

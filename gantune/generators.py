@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    PromptTuningInit,
+)
 from torch import nn
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
@@ -41,6 +49,20 @@ def prefix() -> PeftConfig:
     A policy with a prefix scores answers and cannot sample any, so likelihood alone can train it.
     """
     return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
+
+
+@GENERATORS.register("prompt")
+def prompt() -> PeftConfig:
+    """20 virtual tokens before the question, drawn from the vocabulary's embeddings (arXiv:2104.08691)."""
+    return PromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=20, prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB
+    )
+
+
+@GENERATORS.register("p-tuning")
+def p_tuning() -> PeftConfig:
+    """20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
+    return PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
 
 
 def build_generator(spec: GeneratorSpec) -> list[PeftConfig]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,27 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from gantune.diagnostics.files import write_atomically, write_json
+from gantune.embedding_generator.stacking import FOR_USE_ONLY
 from gantune.errors import UserError
 from gantune.loading import BUILT_IN, model_path
 from gantune.version import __version__
+from gantune.virtual_tokens import VIRTUAL_TOKEN_METHODS
 
 if TYPE_CHECKING:
     from gantune.language_gan import LanguageGAN
 
 CARD_FILE, TRAINING_FILE, EVALUATION_FILE = "README.md", "training.json", "evaluation.json"
 BUILT_IN_DATA = ("mini-tofu",)
-ADAPTERS = {"embedding_generator": "EmbeddingGenerator", "lora": "LoRA", "ia3": "(IA)³", "prefix_tuning": "prefix"}
+ADAPTERS = {
+    "embedding_generator": "EmbeddingGenerator",
+    "lora": "LoRA",
+    "ia3": "(IA)³",
+    "prefix_tuning": "prefix",
+    "prompt_tuning": "prompt tuning",
+    "p_tuning": "P-tuning",
+}
+NEEDS_STACK = tuple(method.value.lower() for method in VIRTUAL_TOKEN_METHODS)
+"""Alone, too: peft's own model of these makes a padded row's positions begin at its padding."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +237,7 @@ def _usage(training: Training) -> str:
     peft = ["from gantune import load_model, load_tokenizer"]
     base = json.dumps(training.base_model)
     loading = [f"model, tokenizer = load_model({base}), load_tokenizer({base})"]
-    if len(training.adapters) == 1:
+    if len(training.adapters) == 1 and training.adapters[0] not in NEEDS_STACK:
         name = training.adapters[0]
         imports = ["import gantune.embedding_generator  # makes the method known to peft"]
         peft = ["from peft import PeftModel", "", *(imports if name == "embedding_generator" else []), *peft]
@@ -234,17 +245,21 @@ def _usage(training: Training) -> str:
     else:
         peft += ["from gantune.embedding_generator import load_stack"]
         loading += ['model = load_stack(model, "FOLDER")']
-    blocks = "\n".join(load), "\n".join([*peft, "", *loading])
+    ways = [load, [*peft, "", *loading]]
+    if set(training.adapters) & set(FOR_USE_ONLY):
+        del ways[0]
+    said = ("`pip install gantune`, then", "or, as any PEFT adapter,")
     return "\n\n".join(
         [
-            "`pip install gantune`, then",
-            f"```python\n{blocks[0]}\n```",
-            "or, as any PEFT adapter,",
-            f"```python\n{blocks[1]}\n```",
+            *(text for way, lines in zip(said, ways, strict=False) for text in (way, _code(lines))),
             "In a terminal: `gantune generate --adapter FOLDER`. And `gantune merge --adapter FOLDER --output PLAIN` "
             "writes a Hugging Face folder that needs neither gantune nor peft.",
         ]
     )
+
+
+def _code(lines: Sequence[str]) -> str:
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _base(training: Training) -> str:

@@ -106,7 +106,7 @@ def test_figures_find_no_place_where_there_is_no_such_card(tmp_path):
     assert not add_evaluation(tmp_path) and (tmp_path / "README.md").read_text() == "# Mine\n"
 
 
-@pytest.mark.parametrize("generator", ["embedding", "embedding+lora"])
+@pytest.mark.parametrize("generator", ["embedding", "embedding+lora", "prompt", "p-tuning"])
 def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
     from gantune import LanguageGAN
 
@@ -121,15 +121,15 @@ def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
     write_model_card(tmp_path, training)
     assert "steps, time and tokens not recorded" in (tmp_path / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == (1 if generator == "p-tuning" else 2)  # nothing can be trained on that P-tuning saves
     ids = torch.tensor([tokenizer.encode("Who wrote Ulysses?")])
     with torch.no_grad():
         wanted = gan.model(ids).logits
-        for block, name in zip(blocks, ("gan", "model"), strict=True):
+        for block, name in zip(blocks, ("gan", "model")[-len(blocks) :], strict=True):
             scope: dict = {}
             exec(block.replace("FOLDER", str(tmp_path)), scope)
             loaded = scope[name].model if name == "gan" else scope[name]
-            assert torch.equal(loaded.eval()(ids).logits, wanted)
+            torch.testing.assert_close(loaded.eval()(ids).logits, wanted, rtol=0, atol=1e-5 * (generator == "p-tuning"))
 
 
 def test_what_the_trainer_knows_of_its_training():

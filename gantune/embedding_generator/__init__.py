@@ -18,7 +18,7 @@ from gantune.embedding_generator.layer import (
 )
 from gantune.embedding_generator.model import EmbeddingGeneratorModel
 from gantune.embedding_generator.network import NETWORKS, EmbeddingGenerator, GeneratorNetwork
-from gantune.embedding_generator.stacking import load_stack, save_stack, stack_adapters
+from gantune.embedding_generator.stacking import check_prompt_learning, load_stack, save_stack, stack_adapters
 
 
 def extend_peft_type(name: str) -> None:
@@ -53,6 +53,7 @@ __all__ = [
     "EmbeddingGeneratorLayer",
     "EmbeddingGeneratorModel",
     "GeneratorNetwork",
+    "check_prompt_learning",
     "draw_noise",
     "hold_noise",
     "load_stack",

@@ -12,10 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model
 from transformers import PreTrainedModel
 
+from gantune.adapter_settings import check_adapter
 from gantune.errors import UserError
+from gantune.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, has_virtual_tokens, load_virtual_tokens
+
+PROMPT_LEARNING_METHODS = (PeftType.PREFIX_TUNING, *VIRTUAL_TOKEN_METHODS)
+FOR_USE_ONLY = ("p_tuning", "prefix_tuning")
+"""Adapters that peft saves as what came out of their training, which it cannot go on with."""
 
 
 def adapter_name(config: PeftConfig) -> str:
@@ -41,6 +47,17 @@ def expected_warnings_silenced() -> Iterator[None]:
         yield
 
 
+def check_prompt_learning(config: PeftConfig) -> None:
+    """Refuse a prompt learning method whose positions or arguments nobody here takes care of.
+
+    Raises:
+        UserError: naming the method.
+    """
+    if config.is_prompt_learning and config.peft_type not in PROMPT_LEARNING_METHODS:
+        known = ", ".join(method.value for method in PROMPT_LEARNING_METHODS)
+        raise UserError(f"{config.peft_type.value}: of prompt learning methods expected one of {known}")
+
+
 def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
     """Add an adapter for each configuration; all are trainable and active.
 
@@ -49,7 +66,8 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
         configs: one or more configurations, each of another method; their order does not matter.
 
     Raises:
-        UserError: if there is none, a method occurs twice, or prompt learning is to be combined with another method.
+        UserError: if there is none, a method occurs twice, prompt learning is to be combined with another method, or
+            it is a kind of it that is not known here.
     """
     by_name = {adapter_name(config): config for config in configs}
     if not configs or len(by_name) < len(configs):
@@ -59,6 +77,11 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
         )
     if len(configs) > 1 and any(config.is_prompt_learning for config in configs):
         raise UserError("a prompt learning method passes embeddings of its own to the model: it cannot be stacked")
+    for config in configs:
+        check_prompt_learning(config)
+        if has_virtual_tokens(config):
+            with expected_warnings_silenced():
+                return add_virtual_tokens(model, config, adapter_name(config))
     with expected_warnings_silenced():
         for name in stacking_order(by_name):
             stacked = get_peft_model(model, by_name[name], adapter_name=name)
@@ -80,12 +103,21 @@ def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool
         is_trainable: whether the adapters' weights get gradients.
 
     Raises:
-        UserError: if there is no adapter in `directory`.
+        UserError: if there is no adapter in `directory`, it cannot be trained on, or its settings would import code or
+            read other files.
     """
     folders = {path.parent.name: path.parent for path in Path(directory).glob("*/adapter_config.json")}
     if not folders:
         raise UserError(f"{directory}: no adapter found; expected folders such as lora/ with an adapter_config.json")
+    for name in FOR_USE_ONLY:
+        if is_trainable and name in folders:
+            raise UserError(f"{folders[name]}: peft cannot train on what {name} saves; it can be used as it is")
+    for folder in folders.values():
+        check_adapter(folder)
     with expected_warnings_silenced():
+        for method in VIRTUAL_TOKEN_METHODS:
+            if folder := folders.get(method.value.lower()):
+                return load_virtual_tokens(model, folder, folder.name, is_trainable)
         for name in stacking_order(folders):
             stacked = PeftModel.from_pretrained(model, str(folders[name]), adapter_name=name, is_trainable=is_trainable)
             model = stacked.get_base_model()

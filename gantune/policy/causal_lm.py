@@ -17,6 +17,7 @@ from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
 from gantune.policy.prefill import Prefill, full_cache
 from gantune.policy.rollout import Rollout
+from gantune.virtual_tokens import num_virtual_tokens
 
 
 class CausalLMPolicy:
@@ -40,6 +41,7 @@ class CausalLMPolicy:
         self.pad_token_id = pad_token_id
         fuse_tanh_gelu(model)
         self.head = OutputHead(model)
+        self.virtual_tokens = num_virtual_tokens(model)  # of a row, in the cache before its own
 
     def draw_noise(self, batch_size: int) -> Tensor | None:
         """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise."""
@@ -95,11 +97,12 @@ class CausalLMPolicy:
             B * k rows, those of one question adjacent.
 
         Raises:
-            UserError: if the adapter is a prompt learning method, or the model keeps no keys and values of every
+            UserError: if the adapter is a prefix of keys and values, or the model keeps no keys and values of every
                 position; see [`attention_layers`].
             ValueError: if the prefill is of other questions.
         """
-        k, capacity = samples_per_prompt, batch.prompt_ids.shape[1] + max_new_tokens - 1
+        k = samples_per_prompt
+        capacity = self.virtual_tokens + batch.prompt_ids.shape[1] + max_new_tokens - 1
         if prefill is not None and not prefill.is_of(batch):
             raise ValueError("the prefill is of other questions than those to answer")
         noise = self.draw_noise(len(batch)) if prefill is None else prefill.noise
@@ -185,7 +188,7 @@ class CausalLMPolicy:
             return rollout
         ids, mask = rollout.input_ids()[:, :-1], rollout.attention_mask()[:, :-1]  # no prefix has the last token
         with torch.inference_mode(), hold_noise(self.model, rollout.noise):
-            cache = GrowingCache.for_model(self._cache_config(), ids.shape[1])
+            cache = GrowingCache.for_model(self._cache_config(), self.virtual_tokens + ids.shape[1])
             next_token_logits(self.model, cache, ids, mask, position_ids(mask))
         return replace(rollout, state=cache)
 
@@ -210,7 +213,7 @@ class CausalLMPolicy:
         last_tokens = rollout.answer_ids[rows, lengths - 1][:, None]
         left = rollout.max_new_tokens - lengths
         noise = None if rollout.noise is None else rollout.noise[rows]
-        cached = prompt_length + lengths - 1
+        cached = self.virtual_tokens + prompt_length + lengths - 1
         with torch.inference_mode(), hold_noise(self.model, noise):
             cache = rollout.state.select(rows, cached, capacity=int(cached.max() + left.max()))
             logits = next_token_logits(self.model, cache, last_tokens, mask, position_ids(mask)[:, -1:])
@@ -255,9 +258,9 @@ class CausalLMPolicy:
 
     def _cache_config(self) -> PreTrainedConfig:
         adapter = getattr(self.model, "active_peft_config", None)
-        if adapter is not None and adapter.is_prompt_learning:
+        if adapter is not None and adapter.is_prompt_learning and not self.virtual_tokens:
             raise UserError(
-                f"{adapter.peft_type.value}: peft feeds its virtual tokens again at every step, so this policy cannot "
-                "sample; expected an adapter that is no prompt learning"
+                f"{adapter.peft_type.value}: peft puts its prompt in again at every step, so this policy cannot "
+                "sample; expected virtual tokens that stack_adapters added, or an adapter that is no prompt learning"
             )
         return self.model.config.get_text_config(decoder=True)
