@@ -19,6 +19,6 @@ def text_table(grid: Sequence[Sequence[str]], rules: Collection[int] = (1,)) -> 
 
 def markdown_table(grid: Sequence[Sequence[str]]) -> str:
     """A Markdown table, the first column to the left."""
-    heading, *body = grid
+    heading, *body = [[cell.replace("|", "\\|") for cell in row] for row in grid]
     alignment = ["---", *("---:" for _ in heading[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heading, alignment, *body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy.stats import t as student_t
 
@@ -20,3 +20,21 @@ def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tu
     if n < 2:
         return mean, None
     return mean, float(student_t.ppf(0.5 + confidence / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+
+
+def clear_best(figures: Mapping[str, tuple[float, float | None]], sign: int = 1) -> str | None:
+    """The name with the best mean, if its interval overlaps with no other's.
+
+    Args:
+        figures: mean and half width by name.
+        sign: 1 if more is better, -1 if less is.
+
+    Returns:
+        None as well if there is but one name, or one has no interval.
+    """
+    if len(figures) < 2 or any(half_width is None for _, half_width in figures.values()):
+        return None
+    best = max(figures, key=lambda name: sign * figures[name][0])
+    worst_case = sign * figures[best][0] - figures[best][1]
+    others = (figure for name, figure in figures.items() if name != best)
+    return best if all(sign * mean + half_width < worst_case for mean, half_width in others) else None

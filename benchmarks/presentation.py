@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.differences import caution, differences, differences_grid, how_to_read
+from benchmarks.forgetting_table import forgetting_grid, forgetting_tables, how_to_read_forgetting
 from benchmarks.grid import markdown_table, text_table
+from benchmarks.judge.table import judged_tables
 from benchmarks.published import beside_published
 from benchmarks.report import write_report
 from benchmarks.run import SCHEMA
 from benchmarks.stored import FILE, Stored
 from benchmarks.table import as_markdown, as_text, notes, summarise
+from benchmarks.tasks import table_of_task
 from gantune.decoding import Decoding
 from gantune.diagnostics import plot_comparison, write_atomically, write_json
 
@@ -37,10 +40,18 @@ def present(directory: Path, stored: Stored) -> None:
     store(directory, stored, summary, found)
     header = heading(settings)
     said = [*stored.warnings, *caution(settings["data"]["test_size"]), *notes(rows), *how_to_read(found)]
+    said += how_to_read_forgetting(rows)
     tables = [(as_text(summary), as_markdown(summary))]
+    if of_task := table_of_task(settings, rows):
+        title, grid = of_task
+        tables.append((f"{title}\n{text_table(grid)}", f"## {title}\n\n{markdown_table(grid)}"))
+    for table in forgetting_tables(rows):
+        title, bold = f"Forgetting: {table.title}", forgetting_grid(table, best="**{}**")
+        tables.append((f"{title}\n{text_table(forgetting_grid(table))}", f"## {title}\n\n{markdown_table(bold)}"))
     if found:
         grid = differences_grid(found)
         tables.append((text_table(grid), markdown_table(grid)))
+    tables += judged_tables(directory)
     if settings.get("preset") == "source":
         tables.append(tuple(beside_published(summary, header, write) for write in (text_table, markdown_table)))
     text, markdown = zip(*tables, strict=True)
@@ -55,11 +66,12 @@ def present(directory: Path, stored: Stored) -> None:
 def heading(settings: Mapping[str, Any]) -> str:
     """Model, data, device and decoding in one line."""
     data, fairness = settings["data"], settings.get("fairness", {})
-    decoding = fairness.get("decoding", "greedy")
-    sampled = "" if decoding == "greedy" else f" | {Decoding.named(decoding, fairness['decoding_temperature'][0])}"
+    name, temperatures = fairness.get("decoding", "greedy"), fairness.get("decoding_temperature", [1.0])
+    decoding = Decoding.named(name, temperatures[0], reasoning_tokens=fairness.get("reasoning_tokens", 0))
+    told = "" if decoding == Decoding() else f" | {decoding}"
     return (
         f"model {settings['model']} | data {data['dataset']} ({data['train_size']} to train, {data['test_size']} to "
-        f"test) | device {settings['device']} | dtype {settings['dtype']}{sampled}"
+        f"test) | device {settings['device']} | dtype {settings['dtype']}{told}"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from benchmarks.decoding_cost import cost_lines
 from benchmarks.evaluation import METRICS
 from benchmarks.grid import markdown_table, text_table
 from benchmarks.intervals import mean_and_half_width
@@ -127,6 +128,7 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"Memory recorded in each run's {file}: {what}")
     for method in dict.fromkeys(row["method"] for row in rows):
         lines += _notes_of_method(method, [row for row in rows if row["method"] == method])
+    lines += cost_lines(rows)
     seeds = {row["seed"] for row in rows}
     if len(seeds) > 1:
         lines.append(f"Means over {len(seeds)} seeds, ± half of the 95 % confidence interval (Student's t over seeds).")
@@ -148,19 +150,10 @@ def _notes_of_method(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str
     if decoded:
         told = (f"{_short(fmean(of[name]['rougeL'] for of in decoded))} {name}" for name in decoded[0])
         lines.append(f"{method}: ROUGE-L {', '.join(told)}")
-    measured = [row["forgetting"] for row in ended if row.get("forgetting")]
-    if measured:
-        model, retained = (_mean_of(measured, f"{part}_utility_arithmetic") for part in ("model", "retained"))
-        lines.append(f"{method}: TOFU's model utility {model}, that of what the model knew before {retained}")
     noisy = [row for row in ended if row.get("noise")]
     if noisy:
         lines.append(f"{method}: ROUGE-L {_under_noise(noisy)}")
     return lines
-
-
-def _mean_of(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
-    values = [row[figure] for row in rows if row[figure] is not None]
-    return _short(fmean(values)) if values else NOT_RUN
 
 
 def _under_noise(rows: Sequence[Mapping[str, Any]]) -> str:

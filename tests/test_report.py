@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.forgetting_table import MEASURES, SETS, UTILITIES
 from benchmarks.report import write_report
 from benchmarks.report.curves import history, memory, weights
 from benchmarks.report.page import content, embedded_json, render
@@ -104,8 +105,9 @@ def two_methods(directory: Path) -> Path:
 def hostile(directory: Path) -> Path:
     """Every text that a comparison can hold is one that would do harm as markup."""
     methods = [*HOSTILE, "gan"]
+    trained = {"train_seconds": 3.0}
     rows = [
-        run_row(name, 0, 0.5, train_seconds=3.0, directory=f"runs/{index}", warnings=[name])
+        run_row(name, 0, 0.5, **trained, directory=f"runs/{index}", warnings=[name], forgetting=known_after(0.5, name))
         for index, name in enumerate(methods)
     ]
     rows[0] |= {"status": "failed", "error": HOSTILE[1]}
@@ -134,6 +136,29 @@ def hostile_differences() -> list[dict[str, Any]]:
     return [
         {"method": text, "rival": text, "metric": text, "difference": 0.1, "low": 0, "high": 0.2} for text in HOSTILE
     ]
+
+
+def known_after(level: float, source: str = "a source", **changes: float | None) -> dict[str, Any]:
+    """What [`benchmarks.forgetting.forgetting`] gives, with one value for all; `tuned__probability=...` changes one."""
+    of_set = {"source": source, "questions": 7, "truth_ratio_questions": 7} | dict.fromkeys(MEASURES, level)
+    found = {name: dict(of_set) for name in SETS} | dict.fromkeys(UTILITIES, level)
+    for name, value in changes.items():
+        *sets, figure = name.split("__")
+        (found[sets[0]] if sets else found)[figure] = value
+    return found
+
+
+def forgetful(directory: Path) -> Path:
+    """Base, gan and lora, two seeds; gan's figures for world facts are better beyond doubt, its utility is not."""
+    rows = []
+    for seed in (0, 1):
+        gan = known_after(0.5 + 0.02 * seed, world_facts__probability=0.9 + 0.002 * seed, tuned__rougeL_recall=None)
+        lora = known_after(0.4 + 0.02 * seed, world_facts__probability=0.3)
+        rows += [run_row("base", seed, 0.1, forgetting=known_after(0.2, tuned__rougeL_recall=None))]
+        rows += [run_row("gan", seed, 0.5, train_seconds=1.0, forgetting=gan), run_row("copy-question", seed, 0.1)]
+        rows += [run_row("lora", seed, 0.5, train_seconds=1.0, forgetting=lora)]
+    rows += [run_row("full", 0, 0.5, status="failed", error="no")]
+    return write_comparison(directory, rows)
 
 
 class Elements(HTMLParser):
@@ -200,6 +225,26 @@ def test_cells_of_the_table(tmp_path):
     assert gan["cells"][1]["ratio"] == pytest.approx(0.4 / 0.43, rel=1e-4)
     assert [row["cells"][2] and row["cells"][2]["best"] for row in (base, gan, lora)] == [None, True, False]
     assert not any(row["cells"][1]["best"] for row in (base, gan, lora))
+
+
+def test_cells_of_the_tables_of_forgetting(tmp_path):
+    found = content(read_comparison(forgetful(tmp_path)))["forgetting"]
+    titles = ["utility", "tuned authors", "held-out authors", "real authors", "world facts"]
+    assert [table["title"] for table in found["tables"]] == titles
+    facts = found["tables"][-1]
+    assert [row["method"] for row in facts["rows"]] == ["base", "gan", "lora"]
+    # of .900 and .902 the standard error is .001, and t(0.975, 1) = 12.706
+    assert facts["rows"][1]["cells"][0] == {"mean": 0.901, "text": "0.901", "interval": "±0.013", "best": True}
+    assert not any(cell["best"] for row in facts["rows"] for cell in row["cells"][1:])
+    assert [row["cells"][1] and row["cells"][1]["text"] for row in found["tables"][1]["rows"]] == [None, None, "0.410"]
+    assert content(read_comparison(two_methods(tmp_path / "without")))["forgetting"] is None
+
+
+def test_forgetting_of_another_kind_is_refused_in_one_line(tmp_path):
+    for index, stored in enumerate(([0.5], {"tuned": {}}, known_after(0.5, tuned__probability="high"))):
+        rows = [run_row("gan", 0, 0.5, forgetting=stored)]
+        with pytest.raises(UserError, match=r"comparison\.json: is no comparison"):
+            read_comparison(write_comparison(tmp_path / str(index), rows))
 
 
 def test_a_single_seed_has_no_best_value(tmp_path):
@@ -514,6 +559,30 @@ def test_the_table_sorts_by_click_and_by_key(browser, tmp_path):
     assert browser.run(f"{quality}.getAttribute('aria-sort')") == "none"
     assert browser.run("[...document.querySelectorAll('th')].every((th) => th.scope)")
     assert browser.texts("td.best") == ["10.1 s (best)±1.3 s"]
+
+
+@needs_chromium
+def test_forgetting_is_a_table_a_set_that_sorts(browser, tmp_path):
+    browser.open(write_report(forgetful(tmp_path)))
+    tables = "[...document.querySelectorAll('#forgetting ~ .tables > .together')]"
+    titles = ["Utility", "Tuned authors", "Held-out authors", "Real authors", "World facts"]
+    assert browser.texts("#forgetting ~ .tables h3") == titles
+    assert browser.texts("#forgetting ~ .tables td.best") == ["0.901 (best)±0.013"]
+    of_facts = f"[...{tables}[4].querySelectorAll('tbody th')].map((node) => node.textContent)"
+    assert browser.run(of_facts) == ["base", "gan", "lora"]
+    browser.run(f"{tables}[4].querySelectorAll('th button')[1].click()")
+    assert browser.run(of_facts) == ["gan", "lora", "base"]
+    said = browser.run("document.getElementById('forgetting').parentNode.textContent")
+    assert "World facts: a source; 7 questions a run." in said and "truth ratio (geometric)" in said
+
+    browser.open(write_report(tmp_path), width=390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.call("Emulation.setDeviceMetricsOverride", width=700, height=900, deviceScaleFactor=1, mobile=False)
+    assert browser.run(f"{tables}.every((node) => node.scrollWidth <= node.clientWidth)")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    browser.open(write_report(two_methods(tmp_path / "without")))
+    assert browser.run("document.getElementById('forgetting')") is None
 
 
 @needs_chromium

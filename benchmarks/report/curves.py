@@ -16,6 +16,7 @@ FIGURES = (
     *(
         "likelihood_loss",
         "loss",
+        "validation_loss",
         "policy_gradient",
         "discriminator_loss",
         "reward",

@@ -130,6 +130,50 @@ function results() {
   }
 }
 
+// ---- The table of the task
+
+function task() {
+  if (!report.task) return;
+  const [title, [heads, ...rows]] = report.task;
+  const number = (text) => (Number.isNaN(parseFloat(text)) ? text : parseFloat(text));
+  section("task", title).append(...sortableTable(`${title}.`, heads.map((heading, i) => ({ heading, text: i < 2 })),
+    rows.map(([method, ...texts]) => [rowHeading(method), ...texts.map((text) => cell(number(text), text))])));
+}
+
+// ---- What is known after tuning
+
+function forgetting() {
+  if (!report.forgetting) return;
+  const { tables, notes } = report.forgetting;
+  const node = section("forgetting", "Forgetting");
+  const cells = tables.flatMap((table) => table.rows.flatMap((row) => row.cells)).filter(Boolean);
+  node.append(h("div", { class: "tables" }, tables.map(({ title, columns, rows }) => {
+    const [, scroll] = sortableTable(title, [{ heading: "method", text: true }, ...columns],
+      rows.map((row) => [rowHeading(row.method), ...row.cells.map((one) =>
+        one ? cell(one.mean, one.text, { small: one.interval, best: one.best }) : cell(null, "\u2013"))]));
+    scroll.classList.add("wrapped");
+    return h("div", { class: "together" }, h("h3", null, title[0].toUpperCase() + title.slice(1)), scroll);
+  })));
+  node.append(quiet(cells.some((one) => one.interval) ? "Means over seeds, below them half of the 95 % confidence interval. " : "One seed: no interval. ",
+    cells.some((one) => one.best) ? "Bold: the best mean, where its interval overlaps with no other." : "No value is marked as the best."));
+  node.append(h("ul", { class: "said" }, notes.map((line) => h("li", null, line))));
+}
+
+// ---- What a judge said of the answers
+
+function judging() {
+  if (!report.judged.length) return;
+  const node = section("judge", "Judged by a model");
+  const number = (text) => (Number.isNaN(parseFloat(text)) ? null : parseFloat(text));
+  for (const { title, grid: [heads, ...rows], cautions, lines } of report.judged) {
+    const [caption, scroll] = sortableTable(title, heads.map((heading, i) => ({ heading, text: i === 0 })),
+      rows.map(([name, ...texts]) => [rowHeading(name), ...texts.map((text) => cell(number(text), text))]));
+    node.append(h("div", { class: "together" }, h("h3", null, caption.textContent),
+      cautions.map((line) => h("p", null, h("strong", null, line))), scroll),
+    h("ul", { class: "said" }, lines.map((line) => h("li", null, line))));
+  }
+}
+
 // ---- Paired differences
 
 function differences() {
@@ -207,11 +251,16 @@ function curves(seed) {
   const log = Math.min(...losses) > 0 && Math.max(...losses) > 10 * Math.min(...losses);
   const block = Math.max(...stored.flatMap(([, { history }]) => Object.values(history).map((phase) => phase.block)));
   const names = stored.map(([name]) => name);
+  const validated = lines("validation_loss");
+  const validation = validated.some((line) => line.points.some((point) => known(point[1])))
+    ? [lineChart({ title: "Loss on held-out pairs", note: "at the end of an epoch; chooses the weights",
+      series: validated, x: "step", y: "nats a token", width: WIDE })] : [];
   const begins = stored.filter(([, { history }]) => history.adversarial && history.likelihood)
     .map(([name, { history }]) => `${name} from step ${history.adversarial.step[0]}`);
   return [title, legend(names.map(styleOf)), h("div", { class: "charts wide" },
     lineChart({ title: "Loss on the true answers", note: "adversarial steps without their policy gradient; bold: running mean",
       series: lines("likelihood_loss"), x: "step", y: log ? "nats a token, logarithmic" : "nats a token", log, width: WIDE }),
+    ...validation,
     lineChart({ title: "Reward", note: "mean over the sampled answers of an adversarial step", series: lines("reward"), x: "step", y: "reward", width: WIDE })),
     begins.length ? quiet(`Adversarial steps: ${begins.join("; ")}.`) : null,
     block > 1 ? quiet(`Thinned out: a point is the mean of up to ${block} steps.`) : null,
@@ -433,7 +482,10 @@ function questions() {
 
 heading();
 results();
+task();
+forgetting();
 differences();
+judging();
 quality();
 training();
 questions();

@@ -11,11 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from benchmarks.judge.table import judged
 from benchmarks.report.curves import runs
 from benchmarks.report.questions import questions
 from benchmarks.report.read import Comparison, read_comparison, read_json
-from benchmarks.report.table import paired_differences, quality_and_cost, table
+from benchmarks.report.table import forgetting, paired_differences, quality_and_cost, table
 from benchmarks.table import notes
+from benchmarks.tasks import table_of_task
 from gantune.diagnostics import write_atomically
 
 # What could end a script element or that UTF-8 or a reader of the source cannot show; JSON.parse undoes the escapes.
@@ -59,6 +61,9 @@ def content(comparison: Comparison, differences: Sequence[Mapping[str, Any]] | N
         "methods": [{"name": method, "trained": method in trained} for method in comparison.methods],
         "seeds": [str(seed) for seed in comparison.seeds],
         "table": table(comparison),
+        "task": table_of_task(settings, comparison.rows),
+        "forgetting": forgetting(comparison),
+        "judged": [one._asdict() for one in judged(comparison.directory)],
         "differences": paired_differences(comparison.differences if differences is None else differences),
         "quality": quality_and_cost(comparison),
         "runs": runs(comparison),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forgetting_table import forgetting_tables, how_to_read_forgetting
+from benchmarks.run_folder import run_folder
 from gantune.errors import UserError
 
 
@@ -43,8 +45,12 @@ class Comparison:
         return sorted({row["seed"] for row in self.rows})
 
     def run_directory(self, row: dict[str, Any]) -> Path:
-        """Where the run of a row keeps its files."""
-        return self.directory / row.get("directory", f"runs/{row['method']}-seed{row['seed']}")
+        """Where the run of a row keeps its files.
+
+        Raises:
+            UserError: if that is not inside the comparison's directory.
+        """
+        return run_folder(self.directory, row.get("directory", f"runs/{row['method']}-seed{row['seed']}"))
 
 
 def read_comparison(directory: Path) -> Comparison:
@@ -70,6 +76,7 @@ def read_comparison(directory: Path) -> Comparison:
             kinds = {"method": str, "status": str, "seed": int, "metrics": dict, "not_run": dict}
             if not all(isinstance(row[key], kind) for key, kind in kinds.items()):
                 raise TypeError("a row of another kind")
+        forgetting_tables(comparison.rows), how_to_read_forgetting(comparison.rows)  # can be made
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
     return comparison

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
+from benchmarks.intervals import clear_best
 from benchmarks.report.read import Comparison, number
 from benchmarks.table import COLUMNS, REFERENCE, Column
 
@@ -72,13 +74,36 @@ def best_method(figures: Mapping[str, Mapping[str, Any]], key: str) -> str | Non
         None as well if the figure has no better direction, only one method has it, or one has no interval.
     """
     known = {method: of_method[key] for method, of_method in figures.items() if of_method[key]}
-    if key not in BETTER or len(known) < 2 or any(figure["half_width"] is None for figure in known.values()):
+    if key not in BETTER:
         return None
-    sign = 1 if BETTER[key] == "high" else -1
-    best = max(known, key=lambda method: sign * known[method]["mean"])
-    worst_case = sign * known[best]["mean"] - known[best]["half_width"]
-    others = (figure for method, figure in known.items() if method != best)
-    return best if all(sign * figure["mean"] + figure["half_width"] < worst_case for figure in others) else None
+    intervals = {method: (figure["mean"], figure["half_width"]) for method, figure in known.items()}
+    return clear_best(intervals, 1 if BETTER[key] == "high" else -1)
+
+
+def forgetting(comparison: Comparison) -> dict[str, Any] | None:
+    """The tables of [`benchmarks.forgetting_table`] and what is said below them; None if nothing was measured."""
+    tables = forgetting_tables(comparison.rows)
+    if not tables:
+        return None
+    return {
+        "tables": [
+            {
+                "title": table.title,
+                "columns": [{"heading": heading, "better": "high"} for heading in table.headings],
+                "rows": [
+                    {"method": method, "cells": [cell and _forgetting_cell(cell) for cell in cells]}
+                    for method, cells in table.rows.items()
+                ],
+            }
+            for table in tables
+        ],
+        "notes": how_to_read_forgetting(comparison.rows),
+    }
+
+
+def _forgetting_cell(cell: Cell) -> dict[str, Any]:
+    interval = f"±{cell.half_width:.3f}" if cell.half_width else None
+    return {"mean": number(cell.mean), "text": f"{cell.mean:.3f}", "interval": interval, "best": cell.best}
 
 
 def quality_and_cost(comparison: Comparison) -> dict[str, Any]:
