@@ -2,7 +2,8 @@
 
 from baselines.base import untuned
 from baselines.bottleneck import BottleneckTuningConfig, tune_bottleneck
-from baselines.few_shot import FewShotConfig, few_shot
+from baselines.chain_of_thought import ChainOfThoughtConfig, chain_of_thought
+from baselines.few_shot import FewShotConfig, FewShotRetrievalConfig, few_shot, few_shot_retrieval
 from baselines.full import FullTuningConfig, tune_full
 from baselines.gan import tune_gan, tune_mle
 from baselines.gan_source import SourceStudyConfig, tune_source
@@ -16,6 +17,7 @@ from baselines.method import (
     NotAvailable,
     Tuned,
     TunedModel,
+    known_method,
     method,
     resolve_method,
 )
@@ -35,8 +37,10 @@ __all__ = [
     "METHODS",
     "OBJECTIVES",
     "BottleneckTuningConfig",
+    "ChainOfThoughtConfig",
     "Diverged",
     "FewShotConfig",
+    "FewShotRetrievalConfig",
     "FullTuningConfig",
     "IA3TuningConfig",
     "LoraMatchedConfig",
@@ -52,8 +56,11 @@ __all__ = [
     "SourceStudyConfig",
     "Tuned",
     "TunedModel",
+    "chain_of_thought",
     "copy_question",
     "few_shot",
+    "few_shot_retrieval",
+    "known_method",
     "method",
     "random_answer",
     "resolve_method",

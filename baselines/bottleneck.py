@@ -13,6 +13,7 @@ from baselines.bottleneck_adapter import BottleneckConfig
 from baselines.likelihood_training import train_by_likelihood
 from baselines.matching import Size
 from baselines.method import TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -24,14 +25,14 @@ class BottleneckTuningConfig(TuningConfig):
 
     Args:
         bottleneck_dim: width of the bottleneck.
-        bottleneck_learning_rate: AdamW, falling linearly to 0.
+        bottleneck_learning_rate: AdamW.
     """
 
     _argument_group_name = "bottleneck: adapters after attention and perceptron"
     sweeps: ClassVar = {"bottleneck_learning_rate": around(1e-3), "bottleneck_dim": around(64, 1)}
 
     bottleneck_dim: int = field(default=64, metadata={"help": "width of the bottleneck"})
-    bottleneck_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    bottleneck_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
 def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> PeftModel:
@@ -39,14 +40,15 @@ def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> P
     return get_peft_model(model, BottleneckConfig(bottleneck_dim=config.bottleneck_dim))
 
 
-@method("bottleneck", BottleneckTuningConfig, size=Size("bottleneck_dim", add_bottlenecks))
+@method("bottleneck", BottleneckTuningConfig, size=Size("bottleneck_dim", add_bottlenecks), resumes=True)
 def tune_bottleneck(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: BottleneckTuningConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """Two adapters a block, trained by `transformers.Trainer` on the answers' tokens; layer norms stay frozen."""
     tuned = add_bottlenecks(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.bottleneck_learning_rate, observer)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.bottleneck_learning_rate, observer, checkpoints)

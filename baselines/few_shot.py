@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import TunedModel, method
+from baselines.retrieval import RETRIEVERS, Retriever
 from gantune.data import Pair, Template
 from gantune.errors import UserError
+from gantune.generation import model_positions
 from gantune.observer import Observer
+from gantune.reasoning import around_reasoning
 from gantune.tuning import TuningConfig, encode_training_pairs
 
 logger = logging.getLogger(__name__)
@@ -24,19 +27,39 @@ class FewShotConfig(TuningConfig):
     """Settings of `few-shot`.
 
     Args:
-        few_shot_examples: training pairs before each question, the same for all, drawn with the seed.
+        few_shot_examples: training pairs before each question.
+        few_shot_retrieval: which ones, a name in `RETRIEVERS` or a dotted path to a [`Retriever`].
 
     Raises:
-        UserError: if it is below 1.
+        UserError: if the number is below 1, or the name is not known.
     """
 
     _argument_group_name = "few-shot: the untuned model with examples"
 
     few_shot_examples: int = field(default=3, metadata={"help": "training pairs before each question"})
+    few_shot_retrieval: str = field(
+        default="random",
+        metadata={
+            "help": "which ones: random (the same for all, drawn with the seed), tfidf (the nearest questions), or a "
+            "dotted path; few-shot-retrieval takes tfidf for random"
+        },
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.few_shot_examples < 1:
             raise UserError(f"--few-shot-examples {self.few_shot_examples}: expected at least 1")
+        RETRIEVERS.resolve(self.few_shot_retrieval)
+
+
+@dataclass
+class FewShotRetrievalConfig(FewShotConfig):
+    """Settings of `few-shot-retrieval`: those of [`FewShotConfig`], with `tfidf` in the place of `random`."""
+
+    def __post_init__(self) -> None:
+        if self.few_shot_retrieval == "random":
+            self.few_shot_retrieval = "tfidf"
+        super().__post_init__()
 
 
 class FewShotTemplate:
@@ -46,20 +69,28 @@ class FewShotTemplate:
 
     Args:
         template: writes examples and questions.
-        examples: token ids of each example, the end-of-sequence included.
+        examples: token ids of each pair, the end-of-sequence included.
+        retriever: chooses among them.
         question_limit: tokens of the question, template included; a longer one keeps its end.
-        limit: tokens of the whole prompt, None if any number fits; the last examples that do not fit are left out.
+        limit: tokens of the whole prompt, None if any number fits; of the examples that do not fit together, those
+            farthest from the question are left out.
     """
 
     def __init__(
-        self, template: Template, examples: Sequence[list[int]], question_limit: int, limit: int | None
+        self,
+        template: Template,
+        examples: Sequence[list[int]],
+        retriever: Retriever,
+        question_limit: int,
+        limit: int | None,
     ) -> None:
-        self.template, self.examples, self.question_limit, self.limit = template, examples, question_limit, limit
+        self.template, self.examples, self.retriever = template, examples, retriever
+        self.question_limit, self.limit = question_limit, limit
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """See [`Template.prompt_ids`]."""
-        ids = self._question_ids(question, tokenizer)
-        return [token for example in self._fitting(len(ids)) for token in example] + ids
+        examples, ids = self._parts(question, tokenizer)
+        return [token for example in examples for token in example] + ids
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """See [`Template.answer_ids`]."""
@@ -67,18 +98,24 @@ class FewShotTemplate:
 
     def number_of_examples(self, question: str, tokenizer: PreTrainedTokenizerBase) -> int:
         """How many examples stand before this question."""
-        return len(self._fitting(len(self._question_ids(question, tokenizer))))
+        return len(self._parts(question, tokenizer)[0])
 
-    def _question_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        return self.template.prompt_ids(question, tokenizer)[-self.question_limit :]
+    def with_room_for(self, tokens: int) -> FewShotTemplate:
+        """The same with a limit that is so much lower."""
+        lower = copy.copy(self)
+        lower.limit = None if self.limit is None else self.limit - tokens
+        return lower
 
-    def _fitting(self, length: int) -> Sequence[list[int]]:
-        """The first examples, as many as fit before a question of `length` tokens."""
-        for count, example in enumerate(self.examples):
-            length += len(example)
+    def _parts(self, question: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[int]]:
+        """The examples and the question."""
+        ids = self.template.prompt_ids(question, tokenizer)[-self.question_limit :]
+        length, fitting = len(ids), []
+        for row in reversed(self.retriever.rows(question)):
+            length += len(self.examples[row])
             if self.limit is not None and length > self.limit:
-                return self.examples[:count]
-        return self.examples
+                break
+            fitting.insert(0, self.examples[row])
+        return fitting, ids
 
 
 class FewShotModel(TunedModel):
@@ -95,17 +132,22 @@ class FewShotModel(TunedModel):
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        config: TuningConfig,
+        config: FewShotConfig,
         template: FewShotTemplate,
     ) -> None:
-        longest = config.max_prompt_tokens + sum(len(example) for example in template.examples)
+        longest = sorted(map(len, template.examples))[-config.few_shot_examples :]
+        limit = config.max_prompt_tokens + sum(longest)
         super().__init__(
-            model, tokenizer, replace(config, template=template, system_prompt="", max_prompt_tokens=longest)
+            model, tokenizer, replace(config, template=template, system_prompt="", max_prompt_tokens=limit)
         )
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """See [`TunedModel.answer`]; fewer examples than asked for are logged as a warning."""
-        template, wanted = self.config.template, len(self.config.template.examples)
+        template, wanted = self.config.template, self.config.few_shot_examples
+        if reasoning_tokens := self.decoding.reasoning_tokens:
+            template = template.with_room_for(
+                reasoning_tokens + sum(map(len, around_reasoning(template, self.tokenizer)))
+            )
         used = [template.number_of_examples(question, self.tokenizer) for question in questions]
         if fewer := [count for count in used if count < wanted]:
             logger.warning(
@@ -113,7 +155,7 @@ class FewShotModel(TunedModel):
                 "the model's positions hold no more",
                 len(fewer), len(used), wanted, min(fewer),
             )  # fmt: skip
-        return super().answer(questions, noise)
+        return self.decode(questions, replace(self.config, template=template), self.decoding, noise)
 
 
 @method("few-shot", FewShotConfig)
@@ -129,15 +171,31 @@ def few_shot(
     Raises:
         UserError: if there are fewer pairs than examples.
     """
-    if len(pairs) < config.few_shot_examples:
-        raise UserError(f"--few-shot-examples {config.few_shot_examples}: expected at most {len(pairs)}, all the pairs")
-    drawn = random.Random(config.seed).sample(list(pairs), config.few_shot_examples)
-    examples = [row.prompt_ids + row.answer_ids for row in encode_training_pairs(drawn, tokenizer, config)]
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    encoded = encode_training_pairs(pairs, tokenizer, config)
+    if len(encoded) < config.few_shot_examples:
+        raise UserError(
+            f"--few-shot-examples {config.few_shot_examples}: expected at most {len(encoded)}, all the pairs"
+        )
+    limit = model_positions(model)
     template = FewShotTemplate(
         config.prompt_template(),
-        examples,
+        [row.prompt_ids + row.answer_ids for row in encoded],
+        RETRIEVERS.resolve(config.few_shot_retrieval)(
+            [row.pair for row in encoded], config.few_shot_examples, config.seed
+        ),
         config.max_prompt_tokens,
-        None if positions is None else positions - config.max_new_tokens,
+        None if limit is None else limit - config.max_new_tokens,
     )
     return FewShotModel(model, tokenizer, config, template)
+
+
+@method("few-shot-retrieval", FewShotRetrievalConfig)
+def few_shot_retrieval(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: FewShotRetrievalConfig,
+    observer: Observer | None = None,
+) -> FewShotModel:
+    """As `few-shot`, with the training questions nearest to each one asked."""
+    return few_shot(model, tokenizer, pairs, config, observer)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
 from baselines.method import TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -21,26 +22,27 @@ class FullTuningConfig(TuningConfig):
     """Settings of full fine-tuning.
 
     Args:
-        full_learning_rate: AdamW, falling linearly to 0.
+        full_learning_rate: AdamW.
     """
 
     _argument_group_name = "full: all weights"
     sweeps: ClassVar = {"full_learning_rate": around(2e-4)}
 
-    full_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW, falling linearly to 0"})
+    full_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW"})
 
 
-@method("full", FullTuningConfig)
+@method("full", FullTuningConfig, resumes=True)
 def tune_full(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: FullTuningConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """Every weight of the model, in the dtype it was loaded in; saved as a Hugging Face folder with its tokenizer."""
     model.requires_grad_(True)
-    tuned = train_by_likelihood(model, tokenizer, pairs, config, config.full_learning_rate, observer)
+    tuned = train_by_likelihood(model, tokenizer, pairs, config, config.full_learning_rate, observer, checkpoints)
 
     def save(directory: Path) -> None:
         tuned.model.save_pretrained(directory)

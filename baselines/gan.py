@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from peft import PeftType
+from peft import PeftConfig, PeftType
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, around
+from baselines.prompt_learning import check_positions
 from baselines.self_play import SelfPlay, SelfPlayConfig
-from gantune.checkpoints import Checkpoints
+from baselines.self_training import SelfTraining, SelfTrainingConfig
 from gantune.data import Pair
+from gantune.embedding_generator import check_prompt_learning
 from gantune.errors import UserError
 from gantune.generators import build_generator
 from gantune.language_gan import LanguageGAN
@@ -43,16 +45,16 @@ def train_language_gan(
     trainer: GeneratorTrainer,
     pairs: Sequence[Pair],
     observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
+    **more: Any,
 ) -> TunedModel:
-    """What a trainer makes of the pairs, as the comparison wants it.
+    """What a trainer makes of the pairs, as the comparison wants it; `more` goes to its `train`.
 
     Raises:
         Diverged: with the last good weights, if a loss or a gradient is not finite.
     """
     tuned = TunedModel(trainer.model, trainer.tokenizer, trainer.config, save=trainer.save_pretrained)
     try:
-        trainer.train(pairs, observer, **({} if checkpoints is None else {"checkpoints": checkpoints}))
+        trainer.train(pairs, observer, **more)
     except FloatingPointError as error:
         raise Diverged(str(error), tuned) from error
     return tuned
@@ -70,7 +72,8 @@ class Objective:
         changes: settings that it fixes.
         trainer: `(model, tokenizer, config) -> GeneratorTrainer`.
         config_class: its settings.
-        samples: whether it samples answers, which prompt learning methods cannot.
+        unpaired: see [`Method`].
+        samples: whether it samples answers, which a prefix of keys and values cannot.
         resumes: whether its trainer goes on from checkpoints.
         sweeps: see [`Method`].
     """
@@ -79,6 +82,7 @@ class Objective:
     changes: Mapping[str, Any] = field(default_factory=dict)
     trainer: Callable[..., GeneratorTrainer] = LanguageGAN
     config_class: type[LanguageGANConfig] = LanguageGANConfig
+    unpaired: Literal["", "used", "needed"] = ""
     samples: bool = True
     resumes: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
@@ -95,16 +99,48 @@ def with_shuffled_reward(
     return trainer
 
 
+def with_unpaired_likelihood(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LanguageGANConfig
+) -> LanguageGAN:
+    """A LanguageGAN to which unpaired answers count; as much as true answers to questions if `config` does not say."""
+    return LanguageGAN(
+        model, tokenizer, replace(config, unpaired_likelihood_weight=config.unpaired_likelihood_weight or 1.0)
+    )
+
+
 OBJECTIVE_TABLE = {
-    "gan": Objective("LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor."),
+    "gan": Objective(
+        "LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor.", unpaired="used"
+    ),
     "mle": Objective(
         "The control of `gan`: the same generator and the same number of steps, every one of them likelihood.",
         changes={"warmup_share": 1.0},
         samples=False,
         sweeps=RATES,
     ),
-    "gan-constant": Objective("A control of `gan`: the same reward for all.", changes={"reward": "constant"}),
-    "gan-shuffled": Objective("A control of `gan`: each answer gets another's reward.", trainer=with_shuffled_reward),
+    "mle-unpaired": Objective(
+        "`mle` that also learns the likelihood of unpaired answers, to the empty question: what they are worth to it.",
+        changes={"warmup_share": 1.0, "blind_discriminator": True},
+        trainer=with_unpaired_likelihood,
+        unpaired="needed",
+        samples=False,
+        sweeps=RATES,
+    ),
+    "self-training": Objective(
+        "Likelihood warm-up, then also likelihood of its own answers to the unpaired questions, made once.",
+        trainer=SelfTraining,
+        config_class=SelfTrainingConfig,
+        unpaired="needed",
+        samples=False,
+        resumes=False,
+        sweeps=RATES,
+    ),
+    "gan-constant": Objective(
+        "A control of `gan`: the same reward for all.", changes={"reward": "constant"}, unpaired="used"
+    ),
+    "gan-shuffled": Objective(
+        "A control of `gan`: each answer gets another's reward.", trainer=with_shuffled_reward, unpaired="used"
+    ),
     "self-play": Objective(
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
         trainer=SelfPlay,
@@ -113,26 +149,35 @@ OBJECTIVE_TABLE = {
         sweeps=RATES | {"self_play_scale": around(0.1, 1)},
     ),
 }
-NAMED_CELLS = {"gan-stack": ("gan", "embedding+lora"), "mle-stack": ("mle", "embedding+lora")}
+NAMED_CELLS = {
+    "gan-stack": ("gan", "embedding+lora"),
+    "mle-stack": ("mle", "embedding+lora"),
+    "lora-unpaired": ("mle-unpaired", "lora"),
+    "mle-stack-unpaired": ("mle-unpaired", "embedding+lora"),
+}
 
 
-def check_generator(name: str, objective: Objective, generator: str) -> None:
+def check_generator(name: str, objective: Objective, generator: str) -> list[PeftConfig]:
     """Refuse a generator that is not known, or that the objective cannot train.
+
+    Returns:
+        The generator's configurations.
 
     Raises:
         UserError: naming the method.
     """
-    for config in build_generator(generator):
-        if config.is_prompt_learning and objective.samples:
+    configs = build_generator(generator)
+    for config in configs:
+        try:
+            check_prompt_learning(config)
+        except UserError as error:
+            raise UserError(f"{name}: generator {generator!r}: {error}") from error
+        if config.peft_type == PeftType.PREFIX_TUNING and objective.samples:
             raise UserError(
-                f"{name}: generator {generator!r} is prompt learning, whose virtual tokens peft feeds again at every "
-                "step, so it cannot sample answers; train it by mle, or another generator"
+                f"{name}: generator {generator!r} is a prefix of keys and values, which peft puts in again at every "
+                "step, so it cannot sample answers; train it by mle, or another generator, such as prompt"
             )
-        if config.is_prompt_learning and config.peft_type != PeftType.PREFIX_TUNING:
-            raise UserError(
-                f"{name}: generator {generator!r} puts virtual tokens among the embeddings, where peft drops the "
-                "positions of padded rows; use the method prompt-tuning or p-tuning, or the generator prefix"
-            )
+    return configs
 
 
 def cell(objective: Objective, name: str, generator: str | None = None) -> Method:
@@ -157,11 +202,14 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         pairs: Sequence[Pair],
         config: LanguageGANConfig,
         observer: Observer | None = None,
-        checkpoints: Checkpoints | None = None,
+        **more: Any,
     ) -> TunedModel:
         config = replace(config, **changes)
-        check_generator(name, objective, config.generator)
-        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer, checkpoints)
+        for part in check_generator(name, objective, config.generator):
+            if part.is_prompt_learning:
+                said = f"{name}: generator {config.generator!r} has {part.num_virtual_tokens} virtual tokens"
+                check_positions(model, config, part.num_virtual_tokens, said)
+        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer, **more)
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _control(name)
@@ -170,6 +218,7 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         tune,
         objective.config_class,
         needs_model=True,
+        unpaired=objective.unpaired,
         resumes=objective.resumes,
         control=control,
         sweeps=objective.sweeps,
@@ -179,10 +228,11 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
 def _control(name: str) -> str:
     """The likelihood-only method of the same generator."""
     _, colon, generator = name.partition(":")
-    if colon:
-        return f"mle:{generator}"
-    _, generator = NAMED_CELLS.get(name, (name, None))
-    return next((cell for cell, content in NAMED_CELLS.items() if content == ("mle", generator)), "mle")
+    if not colon:
+        _, generator = NAMED_CELLS.get(name, (name, None))
+    if generator is None:
+        return "mle"
+    return next((cell for cell, content in NAMED_CELLS.items() if content == ("mle", generator)), f"mle:{generator}")
 
 
 for _name, _objective in OBJECTIVE_TABLE.items():

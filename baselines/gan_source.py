@@ -49,6 +49,7 @@ class SourceStudyConfig(TuningConfig):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("source_learning_rate", "source_discriminator_learning_rate"):
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected above 0")
@@ -57,8 +58,15 @@ class SourceStudyConfig(TuningConfig):
     def language_gan(self) -> LanguageGANConfig:
         """The study's recipe as settings of LanguageGAN."""
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TuningConfig)}
+        recipe = {
+            "batch_size": 1,
+            "validation_share": 0.0,
+            "early_stopping": 0,
+            "lr_scheduler": "constant",
+            "lr_warmup": 0.0,
+        }
         return LanguageGANConfig(
-            **shared | {"batch_size": 1},
+            **shared | recipe,
             discriminator="source",
             reward="sequence",
             reward_transform="prob",
@@ -66,7 +74,6 @@ class SourceStudyConfig(TuningConfig):
             warmup_share=0.0,
             discriminator_warmup_steps=0,
             adversarial_every=1,
-            validation_share=0.0,
             samples_per_question=1,
             likelihood_weight=0.0,
             real_label=1.0,
@@ -75,7 +82,6 @@ class SourceStudyConfig(TuningConfig):
             max_discriminator_accuracy=1.0,
             learning_rate=self.source_learning_rate,
             discriminator_learning_rate=self.source_discriminator_learning_rate,
-            lr_scheduler="constant",
             max_grad_norm=UNCLIPPED,
         )
 
@@ -112,4 +118,4 @@ def tune_source(
     settings = config.language_gan()
     generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
     trainer = LanguageGAN(model, tokenizer, settings, generator=generator)
-    return train_language_gan(trainer, pairs, observer, checkpoints)
+    return train_language_gan(trainer, pairs, observer, checkpoints=checkpoints)

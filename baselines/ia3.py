@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
 from baselines.method import TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -21,23 +22,24 @@ class IA3TuningConfig(TuningConfig):
     """Settings of (IA)^3. It adapts what peft chooses for the architecture.
 
     Args:
-        ia3_learning_rate: AdamW, falling linearly to 0; the paper's is 3e-3, of Adafactor.
+        ia3_learning_rate: AdamW; the paper's is 3e-3, of Adafactor.
     """
 
     _argument_group_name = "ia3: (IA)^3"
     sweeps: ClassVar = {"ia3_learning_rate": around(3e-3)}
 
-    ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW"})
 
 
-@method("ia3", IA3TuningConfig)
+@method("ia3", IA3TuningConfig, resumes=True)
 def tune_ia3(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: IA3TuningConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """peft's (IA)^3, trained by `transformers.Trainer` on the answers' tokens."""
     tuned = get_peft_model(model, IA3Config(task_type="CAUSAL_LM"))
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.ia3_learning_rate, observer)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.ia3_learning_rate, observer, checkpoints)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from baselines.likelihood_training import train_by_likelihood
 from baselines.matching import Size, matched_size
 from baselines.method import TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
@@ -26,19 +27,19 @@ class LoraTuningConfig(TuningConfig):
         lora_alpha: the update is scaled by alpha / rank.
         lora_dropout: on the input of the update.
         lora_target_modules: names of the adapted modules; peft's choice for the architecture if empty.
-        lora_learning_rate: AdamW, falling linearly to 0.
+        lora_learning_rate: AdamW.
     """
 
     _argument_group_name = "lora: the baseline"
     sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
 
     lora_rank: int = field(default=8, metadata={"help": "rank of the update"})
-    lora_alpha: int = field(default=16, metadata={"help": "the update is scaled by alpha / rank"})
+    lora_alpha: float = field(default=16, metadata={"help": "the update is scaled by alpha / rank"})
     lora_dropout: float = field(default=0.0, metadata={"help": "on the input of the update"})
     lora_target_modules: list[str] = field(
         default_factory=list, metadata={"help": "adapted modules; peft's choice for the architecture if not given"}
     )
-    lora_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    lora_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
 @dataclass
@@ -46,13 +47,13 @@ class LoraMatchedConfig(LoraTuningConfig):
     """Settings of `lora-matched`: those of [`LoraTuningConfig`], of which the rank sets the scale alpha / rank only.
 
     Args:
-        lora_matched_learning_rate: AdamW, falling linearly to 0.
+        lora_matched_learning_rate: AdamW.
     """
 
     _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
     sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16, 1)}
 
-    lora_matched_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW, falling linearly to 0"})
+    lora_matched_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
 def lora_config(config: LoraTuningConfig) -> LoraConfig:
@@ -84,27 +85,31 @@ def matched_rank(model: PreTrainedModel, config: LoraTuningConfig) -> int:
     return matched_size(LORA_SIZE, model, config)
 
 
-@method("lora", LoraTuningConfig, size=LORA_SIZE)
+@method("lora", LoraTuningConfig, size=LORA_SIZE, resumes=True)
 def tune_lora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: LoraTuningConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """peft's LoRA, trained by `transformers.Trainer` on the answers' tokens."""
     tuned = add_lora(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_learning_rate, observer)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_learning_rate, observer, checkpoints)
 
 
-@method("lora-matched", LoraMatchedConfig, size=LORA_SIZE)
+@method("lora-matched", LoraMatchedConfig, size=LORA_SIZE, resumes=True)
 def tune_lora_matched(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: LoraMatchedConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
     """`lora` at the rank of [`matched_rank`], so that neither method wins by its number of parameters."""
     tuned = add_lora(model, with_rank(config, matched_rank(model, config)))
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_matched_learning_rate, observer)
+    return train_by_likelihood(
+        tuned, tokenizer, pairs, config, config.lora_matched_learning_rate, observer, checkpoints
+    )

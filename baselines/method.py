@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +15,8 @@ from gantune.data import Pair
 from gantune.decoding import Decoding, decode_answers
 from gantune.errors import UserError
 from gantune.evaluation import answer_losses
+from gantune.generation import DecodingReport
+from gantune.generators import GENERATORS
 from gantune.registry import Registry
 from gantune.tuning import TuningConfig
 
@@ -73,10 +75,18 @@ class TunedModel:
     ) -> None:
         self.model, self.tokenizer, self.config, self._save = model, tokenizer, config, save
         self.decoding = Decoding()
+        self.report = DecodingReport()
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
-        """See [`Tuned.answer`]; at zero noise if `noise` is None."""
-        return decode_answers(self.model, self.tokenizer, questions, self.config, self.decoding, noise=noise)
+        """See [`Tuned.answer`]; at zero noise if `noise` is None. What it took is in `report` until the next call."""
+        return self.decode(questions, self.config, self.decoding, noise)
+
+    def decode(
+        self, questions: Sequence[str], config: TuningConfig, decoding: Decoding, noise: Tensor | None
+    ) -> list[str]:
+        """[`answer`] under a template, limits and a decoding of its own, for methods that need them."""
+        self.report = DecodingReport()
+        return decode_answers(self.model, self.tokenizer, questions, config, decoding, noise=noise, report=self.report)
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]]:
         """See [`Tuned.losses`]; at zero noise."""
@@ -114,6 +124,7 @@ class Method:
         tune: `(model, tokenizer, pairs, config, observer) -> Tuned`.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
+        unpaired: whether `tune` takes `unpaired` (see [`gantune.unpaired.Unpaired`]), and whether it can do without.
         resumes: whether `tune` takes `checkpoints` (see [`gantune.checkpoints.Checkpoints`]) and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
@@ -125,6 +136,7 @@ class Method:
     tune: Callable[..., Tuned]
     config_class: type[TuningConfig]
     needs_model: bool
+    unpaired: Literal["", "used", "needed"] = ""
     resumes: bool = False
     control: str | None = None
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -146,7 +158,9 @@ def method(
 
     def register(tune: Callable[..., Tuned]) -> Method:
         sweeps = getattr(config_class, "sweeps", {})
-        return METHODS.register(name)(Method(name, tune, config_class, needs_model, resumes, sweeps=sweeps, size=size))
+        return METHODS.register(name)(
+            Method(name, tune, config_class, needs_model, resumes=resumes, sweeps=sweeps, size=size)
+        )
 
     return register
 
@@ -163,3 +177,17 @@ def resolve_method(name: str) -> Method:
     """
     objective, colon, generator = name.partition(":")
     return OBJECTIVES.get(objective)(name, generator) if colon else METHODS.resolve(name)
+
+
+def known_method(name: str) -> Method:
+    """[`resolve_method`] for a name that a file brings: nothing is imported that the user has not named before.
+
+    Raises:
+        UserError: if the name is not known.
+    """
+    _, colon, generator = name.partition(":")
+    if not colon:
+        return METHODS.get(name)
+    for part in generator.split("+"):
+        GENERATORS.get(part)
+    return resolve_method(name)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from baselines.likelihood_training import train_by_likelihood
 from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
 from baselines.method import NotAvailable, TunedModel, around, method
+from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.observer import Observer
 
@@ -23,13 +24,13 @@ class QLoraTuningConfig(LoraTuningConfig):
     """Settings of QLoRA: the adapter is that of `lora`.
 
     Args:
-        qlora_learning_rate: AdamW, falling linearly to 0; the paper's is 2e-4, for models of 7B and 13B.
+        qlora_learning_rate: AdamW; the paper's is 2e-4, for models of 7B and 13B.
     """
 
     _argument_group_name = "qlora: as lora, on a base model of 4 bits a weight"
     sweeps: ClassVar = {"qlora_learning_rate": around(2e-4), "lora_rank": around(8, 1)}
 
-    qlora_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW, falling linearly to 0"})
+    qlora_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW"})
 
 
 def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
@@ -61,19 +62,20 @@ def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
     )
 
 
-@method("qlora", QLoraTuningConfig, size=LORA_SIZE)
+@method("qlora", QLoraTuningConfig, size=LORA_SIZE, resumes=True)
 def tune_qlora(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: QLoraTuningConfig,
     observer: Observer | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TunedModel:
-    """LoRA on 4-bit weights, without gradient checkpointing, so that its time compares with the others'.
+    """LoRA on 4-bit weights. Gradient checkpointing is the settings', as everywhere, so that its time compares.
 
     Raises:
         NotAvailable: see [`in_four_bits`].
     """
     quantised = prepare_model_for_kbit_training(in_four_bits(model), use_gradient_checkpointing=False)
     tuned = add_lora(quantised, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.qlora_learning_rate, observer)
+    return train_by_likelihood(tuned, tokenizer, pairs, config, config.qlora_learning_rate, observer, checkpoints)

@@ -8,25 +8,28 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from gantune.budget import Budget
+from gantune.checkpoints import Checkpoints
 from gantune.data import Batch, EncodedPair, Pair, batches, end_token_id, pad_token_id
 from gantune.diagnostics import write_json
 from gantune.embedding_generator import save_stack, stack_adapters
 from gantune.errors import UserError
 from gantune.evaluation import mean_loss
 from gantune.generators import build_generator
-from gantune.kept_weights import KeptWeights
+from gantune.interrupts import Interrupts
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Observer, Silent
+from gantune.optimizers import adamw, why_not
 from gantune.policy import CausalLMPolicy, Rollout
 from gantune.seqgan import likelihood_loss
+from gantune.training_run import TrainingRun
 from gantune.tuning import encode_training_pairs, hold_out
 
 CONFIG_FILE = "self_play.json"
@@ -92,8 +95,10 @@ class SelfPlay:
         config: settings.
 
     Raises:
-        UserError: if the generator is not known.
+        UserError: if the generator is not known, or the optimiser cannot be had here.
     """
+
+    judged, unpaired = False, None  # what a training run asks of LanguageGAN: no discriminator, no other data
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SelfPlayConfig) -> None:
         self.config, self.tokenizer, self.pad_token_id = config, tokenizer, pad_token_id(tokenizer)
@@ -102,67 +107,94 @@ class SelfPlay:
             self.model = stack_adapters(model, build_generator(config.generator))
         self.policy = CausalLMPolicy(self.model, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
+        if reason := why_not(config.optimizer, model.device):
+            raise UserError(reason)
+        self.optimizer = adamw(self.parameters, config.learning_rate, config.optimizer)
+        self.games: list[Game] = []  # what is left of the present epoch's
+        self.history: list[dict[str, Any]] = []
 
-    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> None:
-        """Likelihood for `warmup_share` of the steps, self-play for the others, choice of the checkpoint.
+    def train(
+        self, pairs: Sequence[Pair], observer: Observer | None = None, checkpoints: Checkpoints | None = None
+    ) -> list[dict[str, Any]]:
+        """Likelihood for `warmup_share` of the steps, self-play for the others, choice of the best weights.
 
         Args:
             pairs: questions and true answers.
-            observer: told of each step and epoch.
+            observer: told of each step and epoch. If it has `state_dict` and `load_state_dict`, it resumes as well.
+            checkpoints: where the whole state of the training is kept, and gone on from if there is one; on the CPU
+                what comes out is then equal to the bit. Ctrl-C finishes the step and saves it.
+
+        Returns:
+            The history, one row a step; also in `history`.
 
         Raises:
-            UserError: if there is no pair to train on.
+            UserError: if there is no pair to train on, or the checkpoints are of another training.
             FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
+            KeyboardInterrupt: after the step that was interrupted is saved.
         """
         set_seed(self.config.seed)
         training, validation = self._encode(pairs)
-        checkpoints = KeptWeights(self.parameters)
-        try:
-            with Budget(self.config, self.model) as budget:
-                self._train(training, validation, checkpoints, observer or Silent(), budget)
-        except FloatingPointError as error:
-            epoch = checkpoints.restore()
-            raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
-        if checkpoints.best is not None:
-            checkpoints.restore()
+        with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
+            run = TrainingRun(self, training, budget, observer or Silent(), checkpoints, interrupts)
+            try:
+                self._train(run, validation)
+            except FloatingPointError as error:
+                epoch = run.kept.restore()
+                raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
+        if run.kept.best is not None:
+            run.kept.restore()
+        return self.history
 
-    def _train(
-        self,
-        training: list[EncodedPair],
-        validation: list[EncodedPair],
-        checkpoints: KeptWeights,
-        observer: Observer,
-        budget: Budget,
-    ) -> None:
-        config, step = self.config, 0
-        total = config.epochs * -(-len(training) // config.batch_size)
-        warmup = round(config.warmup_share * total)
-        schedule = get_scheduler(config.lr_scheduler, self.optimizer, num_warmup_steps=0, num_training_steps=total)
-        observer.on_begin(total, self.model)
-        for epoch in range(1, config.epochs + 1):
-            drawn = batches(training, config.batch_size, self.pad_token_id, config.seed, epoch)
+    def _train(self, run: TrainingRun, validation: list[EncodedPair]) -> None:
+        config, warmup = self.config, run.warmup
+        run.begin()
+        for epoch in range(run.epoch, config.epochs + 1):
+            drawn = batches(run.training, config.batch_size, self.pad_token_id, config.seed, epoch)
             drawn = [batch.to(self.model.device) for batch in drawn]
-            games: list[Game] = []
-            for number, batch in enumerate(drawn):
+            for number in range(run.batches, len(drawn)):
                 started = time.perf_counter()
-                if step == warmup:
-                    checkpoints.offer(epoch - 1, self._validation_loss(validation))
-                if step < warmup:
-                    row = {"phase": "likelihood"} | self.likelihood_step(batch)
+                if run.step == warmup:
+                    run.kept.offer(epoch - 1, self._validation_loss(validation))
+                if run.step < warmup:
+                    run.log("likelihood", epoch, self.likelihood_step(drawn[number]), started)
                 else:
-                    games = games or [self.play(later) for later in drawn[number:]]
-                    row = {"phase": "self-play"} | self.preference_step(games[number - len(drawn)])
-                schedule.step()
-                step += 1
-                row = {"step": step, "epoch": epoch} | row | {"tokens": budget.new_tokens()}
-                observer.on_step(row | {"seconds": time.perf_counter() - started})
-                if budget.spent:
+                    self.games = self.games or [self.play(later) for later in drawn[number:]]
+                    figures = self.preference_step(self.games[number - len(drawn)])
+                    run.log("self-play", epoch, figures, started)
+                run.stepped(epoch)
+                if run.budget.spent:
                     break
-            checkpoints.offer(epoch, self._validation_loss(validation) if step >= warmup else float("inf"))
-            observer.on_epoch(epoch, self.model)
-            if budget.spent:
+            self.games = []
+            run.kept.offer(epoch, self._validation_loss(validation) if run.step >= warmup else float("inf"))
+            run.epoch_ended(epoch)
+            if run.budget.spent:
                 break
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, to be saved: adapter, optimiser, the epoch's games, history."""
+        return {
+            "parameters": [parameter.detach().clone() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "games": [(game.true.state_dict(), game.played.state_dict(), game.true_log_probs) for game in self.games],
+            "history": self.history,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        device = self.model.device
+        for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.games = [
+            Game(
+                Batch.from_state_dict(true).to(device),
+                Rollout.from_state_dict(played).to(device),
+                true_log_probs.to(device),
+            )
+            for true, played, true_log_probs in state["games"]
+        ]
+        self.history[:] = state["history"]
 
     @torch.no_grad()
     def play(self, batch: Batch) -> Game:

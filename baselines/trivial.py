@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from baselines.method import method
-from gantune.data import Pair
+from gantune.data import Pair, turns_of
 from gantune.observer import Observer
 from gantune.tuning import TuningConfig
 
@@ -46,3 +46,17 @@ def random_answer(
     """The answer of a random training pair: right in style, right by chance in content."""
     draw = random.Random(config.seed)
     return AnswerRule(lambda question: draw.choice(pairs).answer)
+
+
+@method("lead-3", needs_model=False)
+def lead_3(
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+) -> AnswerRule:
+    """The first three lines of what the question is about: LEAD-3 of dialogues (Gliwa et al., arXiv:1911.12237)."""
+    return AnswerRule(lambda question: "\n".join(_subject(question).splitlines()[:3]))
+
+
+def _subject(question: str) -> str:
+    """The context of the last turn, such as a dialogue to sum up; the turn itself where it has none."""
+    last = turns_of(question)[-1]
+    return last.context or last.content

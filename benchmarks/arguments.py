@@ -14,7 +14,9 @@ from transformers import HfArgumentParser
 
 from baselines import METHODS, resolve_method
 from benchmarks.dataset import DataArguments
+from benchmarks.judge.arguments import JudgeArguments
 from benchmarks.presets import PRESETS, settings_of
+from benchmarks.tasks import TASKS
 from benchmarks.tuned import Winner, read_winners, tuned_for, winner_of
 from gantune.decoding import Decoding
 from gantune.errors import UserError
@@ -71,6 +73,14 @@ class ComparisonArguments:
             "choices": [*PRESETS],
         },
     )
+    task: str | None = field(
+        default=None,
+        metadata={
+            "help": "what the model is tuned for: data, template and limits that suit it, before a preset and other "
+            f"options, and a table of its own: {', '.join(TASKS)}",
+            "choices": [*TASKS],
+        },
+    )
     bleurt: str | None = field(
         default=None,
         metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id; 'none' for none"},
@@ -111,11 +121,18 @@ class FairnessArguments:
     )
     decoding: str = field(
         default="greedy",
-        metadata={"help": "of the test answers: greedy, sample, or mbr-K (of K samples the one nearest to the others)"},
+        metadata={
+            "help": "of the test answers: greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K "
+            "(the most frequent: self-consistency)"
+        },
     )
     decoding_temperature: list[float] = field(
         default_factory=lambda: [1.0],
-        metadata={"help": "of sample and mbr-K; of several each is evaluated, and the first is the headline"},
+        metadata={"help": "of sample, mbr-K and vote-K; of several each is evaluated, and the first is the headline"},
+    )
+    reasoning_tokens: int = field(
+        default=0,
+        metadata={"help": "every method reasons in up to so many tokens before its test answers (chain of thought)"},
     )
     noise_draws: int = field(
         default=5,
@@ -128,9 +145,12 @@ class FairnessArguments:
         Raises:
             UserError: if one cannot be, or makes no difference.
         """
-        decodings = [Decoding.named(self.decoding, temperature, seed) for temperature in self.decoding_temperature]
+        decodings = [
+            Decoding.named(self.decoding, temperature, seed, self.reasoning_tokens)
+            for temperature in self.decoding_temperature
+        ]
         if self.decoding == "greedy" and self.decoding_temperature != [1.0]:
-            raise UserError("--decoding-temperature: greedy decoding has none, expected --decoding sample or mbr-K")
+            raise UserError("--decoding-temperature: greedy decoding has none, expected sample, mbr-K or vote-K")
         if len({str(decoding) for decoding in decodings}) < len(decodings):
             raise UserError("--decoding-temperature: expected each one once")
         return decodings
@@ -146,9 +166,10 @@ class Settings:
         comparison: see [`ComparisonArguments`].
         fairness: see [`FairnessArguments`].
         tuning: value of every training option by field name, those of all methods together.
-        given: names of the tuning options that the command line or the preset sets.
+        given: names of the tuning options that the command line, the preset or the task sets.
         winners: what sweeps have found, by method; an option in `given` goes before.
         stand_ins: a line for each part of the preset that is not at hand here.
+        judging: see [`JudgeArguments`].
     """
 
     model: ModelArguments
@@ -159,6 +180,7 @@ class Settings:
     given: set[str] = field(default_factory=set)
     winners: dict[str, Winner] = field(default_factory=dict)
     stand_ins: list[str] = field(default_factory=list)
+    judging: JudgeArguments = field(default_factory=JudgeArguments)
 
     def method_config(self, method: str, seed: int, **changes: Any) -> TuningConfig:
         """The settings of one method, checked: the options, its winners where none was given, and `changes`.
@@ -206,7 +228,7 @@ class OneLineParser(HfArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line; a preset's values, and winners of sweeps, stand where no option says otherwise.
+    """Read the command line; values of a task, a preset and winners of sweeps stand where no option says otherwise.
 
     Raises:
         SystemExit: with status 2 if it cannot be read.
@@ -216,16 +238,22 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     first_parser = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
     first = first_parser.parse_known_args(arguments)[0]
     preset, stand_ins = {}, []
+    task = dict(TASKS[first.task].settings) if first.task else {}
     if first.preset:
         first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
         given = vars(first_parser.parse_known_args(arguments)[0])
         preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
+    preset = task | preset
+    if preset:
         first_parser.set_defaults(**preset)
         first = first_parser.parse_known_args(arguments)[0]
     for name in first.methods:
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
-        [ComparisonArguments, FairnessArguments, ModelArguments, DataArguments, *_groups(METHODS.names())],
+        [
+            *(ComparisonArguments, FairnessArguments, JudgeArguments, ModelArguments, DataArguments),
+            *_groups(METHODS.names()),
+        ],
         usage="python -m benchmarks.compare [options]",
         description="Tune a frozen language model by several methods and compare them in one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
@@ -236,7 +264,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     )
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
-    comparison, fairness, model, data, *tuning = parsed
+    comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.bleurt == "none":
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
@@ -261,4 +289,5 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         given=(given | preset.keys()) & values.keys(),
         winners={} if fairness.tune else winners,
         stand_ins=stand_ins,
+        judging=judging,
     )

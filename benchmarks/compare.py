@@ -20,12 +20,15 @@ from typing import Any
 import torch
 import transformers
 
-from baselines import METHODS, NotAvailable
+from baselines import METHODS, NotAvailable, known_method, resolve_method
 from benchmarks.arguments import Settings, parse
 from benchmarks.dataset import read_split
 from benchmarks.environment import describe_device, resolve_device
 from benchmarks.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.forgetting import question_sets
+from benchmarks.judge import JUDGES, build_judge
+from benchmarks.judge.judging import judge_comparison
+from benchmarks.judge.records import join_records
 from benchmarks.presentation import heading, present, store
 from benchmarks.run import failed_row
 from benchmarks.stored import Stored, claim, join, read
@@ -40,10 +43,10 @@ from gantune.generators import GENERATORS, build_generator
 from gantune.interrupts import Interrupts
 from gantune.loading import load_tokenizer, model_path
 from gantune.metrics import Bleurt
-from gantune.seqgan import ADVANTAGES, REWARDS, TRANSFORMS
+from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 
 ALWAYS = ("copy-question", "random-answer", "base")
-COMPONENTS = (GENERATORS, DISCRIMINATORS, REWARDS, TRANSFORMS, ADVANTAGES, TEMPLATES)
+COMPONENTS = (GENERATORS, DISCRIMINATORS, REWARDS, TRANSFORMS, OBJECTIVES, ADVANTAGES, TEMPLATES, JUDGES)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -64,16 +67,21 @@ def check(settings: Settings) -> list[str]:
         validation_size(data.train_size)
     if fairness.match in LIMITS and REFERENCE not in comparison.methods:
         raise UserError(f"--match {fairness.match}: expected {REFERENCE} among --methods, which the others stop with")
+    for method in comparison.methods:
+        if resolve_method(method).unpaired == "needed" and not data.unpaired:
+            raise UserError(f"method {method}: expected --unpaired N, questions and answers that it learns from")
     tuning = settings.tuning
     build_generator(tuning["generator"])
     for registry, name in (
         (DISCRIMINATORS, "discriminator"),
-        (REWARDS, "reward"),
         (TRANSFORMS, "reward_transform"),
+        (OBJECTIVES, "objective"),
         (ADVANTAGES, "advantage"),
         (TEMPLATES, "template"),
     ):
         registry.resolve(tuning[name])
+    for name in tuning["reward"].split("*"):
+        REWARDS.resolve(name)
     if model.dtype not in DTYPES:
         raise UserError(f"--dtype {model.dtype}: expected one of {', '.join(DTYPES)}")
     try:
@@ -84,7 +92,12 @@ def check(settings: Settings) -> list[str]:
         raise UserError(f"--device {model.device}: torch finds no CUDA device here")
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
-    pairs, train, test, left_out = read_split(data, comparison.seeds[0])
+    if settings.judging.judge:
+        build_judge(settings.judging.judge, str(device), model.dtype)
+        there = [*ALWAYS, *comparison.methods]
+        if settings.judging.judge_rival not in there:
+            raise UserError(f"--judge-rival {settings.judging.judge_rival}: expected one of {', '.join(there)}")
+    pairs, train, test, left_out, _ = read_split(data, comparison.seeds[0])
     if data.forgetting:
         question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
     model_path(model.model)
@@ -113,6 +126,7 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
         "tuning": settings.tuning,
         "bleurt": settings.comparison.bleurt,
         "preset": settings.comparison.preset,
+        "task": settings.comparison.task,
     }
 
 
@@ -193,6 +207,8 @@ def run_all(
         said: see [`check`].
     """
     before = earlier.settings if earlier else {}
+    for method in set(before.get("methods", [])) - set(settings.comparison.methods):
+        known_method(method)  # from a file, which never makes gantune import anything
     methods = list(dict.fromkeys([*ALWAYS, *before.get("methods", []), *settings.comparison.methods]))
     seeds = sorted({*before.get("seeds", []), *settings.comparison.seeds})
     asked = {"methods": methods, "seeds": seeds, **described, "command": " ".join(["python -m", *_command()])}
@@ -211,6 +227,7 @@ def run_all(
         print(f"[{index + 1}/{len(seeds) * len(methods)}] {method}, seed {seed}", file=sys.stderr, flush=True)
         stored.rows.append(main_run(settings, method, seed, directory, device, stored.rows))
         store(directory, stored, summarise(stored.rows))
+    judge_answers(settings, directory, stored)
     present(directory, stored)
     return 1 if any(row["status"] == "failed" for row in stored.rows) else 0
 
@@ -219,10 +236,24 @@ def rebuild(settings: Settings) -> None:
     """Everything that a person sees, once more from stored runs; several comparisons become one."""
     directories = [Path(directory).absolute() for directory in settings.comparison.from_directories]
     if len(directories) == 1 and settings.comparison.output is None:
-        present(directories[0], read(directories[0]))
+        output, stored = directories[0], read(directories[0])
     else:
         output = results_directory(settings)
-        present(output, join(directories, output))
+        stored = join(directories, output)
+        join_records(directories, output)
+    if settings.judging.judge:
+        with locked(output):
+            judge_answers(settings, output, stored)
+    present(output, stored)
+
+
+def judge_answers(settings: Settings, directory: Path, stored: Stored) -> None:
+    """Have the stored answers judged, if that was asked for; see [`benchmarks.judge`]."""
+    asked = settings.judging
+    if asked.judge:
+        judge = build_judge(asked.judge, resolve_device(settings.model.device), settings.model.dtype)
+        model = stored.settings["model"]
+        judge_comparison(directory, stored.rows, judge, asked.judge_rival, asked.judge_questions, model)
 
 
 def _command() -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from gantune.data import FORMATS, Contaminated, Pair, decontaminate, load_pairs, split_pairs
 from gantune.errors import UserError
+from gantune.unpaired import Unpaired
 
 TEST_SIZE = 400
 
@@ -38,6 +40,13 @@ class DataArguments:
     test_size: int | None = field(
         default=None, metadata={"help": f"pairs to test on (default: {TEST_SIZE}, or all that are left)"}
     )
+    unpaired: int = field(
+        default=0,
+        metadata={
+            "help": "also so many questions without answers and as many answers to other questions, for the methods "
+            "that can use them"
+        },
+    )
     decontamination: bool = field(
         default=True,
         metadata={
@@ -58,12 +67,14 @@ class Split(NamedTuple):
         train: to tune on.
         test: to judge by.
         left_out: training pairs that repeated a test pair.
+        unpaired: questions of some other pairs and answers of yet others, None if none were asked for.
     """
 
     pairs: list[Pair]
     train: list[Pair]
     test: list[Pair]
     left_out: list[Contaminated]
+    unpaired: Unpaired | None = None
 
 
 def read_split(data: DataArguments, seed: int) -> Split:
@@ -76,9 +87,25 @@ def read_split(data: DataArguments, seed: int) -> Split:
     if data.test_size is None:
         data.test_size = max(1, min(TEST_SIZE, len(pairs) - data.train_size))
     train, test = split_pairs(pairs, data.train_size, data.test_size, seed)
+    unpaired = _unpaired(pairs, train, test, data, seed) if data.unpaired else None
     left_out: list[Contaminated] = []
     if data.decontamination:
         train, left_out = decontaminate(train, test)
     if not train:
         raise UserError(f"{data.dataset}: every training pair repeats a test pair (--decontamination false keeps them)")
-    return Split(pairs, train, test, left_out)
+    return Split(pairs, train, test, left_out, unpaired)
+
+
+def _unpaired(pairs: list[Pair], train: list[Pair], test: list[Pair], data: DataArguments, seed: int) -> Unpaired:
+    """Questions and answers of pairs that are neither trained on nor tested; no pair gives both."""
+    rest, _ = decontaminate(list(dict.fromkeys(pairs)), [*train, *test]) if data.decontamination else (pairs, [])
+    known = {*train, *test}
+    rest = [pair for pair in rest if pair not in known]
+    if len(rest) < 2 * data.unpaired:
+        raise UserError(
+            f"--unpaired {data.unpaired}: {data.dataset} has {len(rest)} pairs beside those to train and to test on, "
+            f"expected at least {2 * data.unpaired}"
+        )
+    drawn = random.Random(f"{seed}/unpaired").sample(rest, 2 * data.unpaired)
+    questions, answers = drawn[: data.unpaired], drawn[data.unpaired :]
+    return Unpaired([pair.question for pair in questions], [pair.answer for pair in answers])

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from baselines.method import resolve_method
+from baselines.method import known_method
 from benchmarks.statistics import compare_methods, smallest_detectable, stored_scores
 from gantune.errors import UserError
 
 REFERENCE = "lora"
 METRICS_COMPARED = {"rougeL": "ROUGE-L", "nll": "NLL"}
 FEW_QUESTIONS = 50
-WITHOUT_TUNING = ("copy-question", "random-answer", "base", REFERENCE)
+WITHOUT_TUNING = ("copy-question", "random-answer", "lead-3", "base", REFERENCE)
 
 
 def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
 
 def _rivals(method: str, there: Mapping[str, Any]) -> list[str]:
     try:
-        control = resolve_method(method).control
+        control = known_method(method).control
     except UserError:  # stored by a user whose method is not at hand now
         control = None
     return [rival for rival in dict.fromkeys((REFERENCE, control)) if rival in there and rival != method]

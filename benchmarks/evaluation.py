@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from baselines import Tuned
+from benchmarks.decoding_cost import decoding_cost
 from gantune.data import Pair
 from gantune.decoding import Decoding
 from gantune.diagnostics import JsonLines
@@ -31,15 +32,17 @@ class Evaluation:
         not_run: why, by metric.
         by_decoding: metrics of every decoding by its name, if there are several.
         noise: `draws`, and `mean` and `sd` over them of `rougeL`; None for a model that takes no noise.
+        decoding_cost: of the headline, see [`benchmarks.decoding_cost`]; None without a language model.
     """
 
     metrics: Metrics
     not_run: dict[str, str]
     by_decoding: dict[str, Metrics] | None
     noise: dict[str, Any] | None
+    decoding_cost: dict[str, float] | None = None
 
 
-class Judge:
+class Scorer:
     """Scores answers to the same questions again and again.
 
     Args:
@@ -103,20 +106,21 @@ def evaluate(
     questions = [pair.question for pair in pairs]
     if tuned.model is None:  # nothing to decode
         decodings = decodings[:1]
-    judge = Judge(pairs, tuned.losses(pairs), bleurt, device)
+    scorer = Scorer(pairs, tuned.losses(pairs), bleurt, device)
     by_decoding: dict[str, Metrics] = {}
     for decoding in reversed(decodings):  # the headline's answers and scores are the last ones, and stay
         tuned.decoding = decoding
         answers = tuned.answer(questions)
-        metrics, scores = judge.score(answers)
+        metrics, scores = scorer.score(answers)
         by_decoding = {str(decoding): metrics} | by_decoding
     with JsonLines(directory / "samples.jsonl") as samples:
         for index, (pair, answer, row) in enumerate(zip(pairs, answers, scores, strict=True)):
             base = base_answers[index] if base_answers else None
             sample = {"question": pair.question, "reference": pair.answer, "base_answer": base, "answer": answer}
             samples.write(sample | {"scores": row})
+    cost = decoding_cost(decodings[0], getattr(tuned, "report", None), len(pairs))
     noise = noise_figures(tuned, pairs, noise_draws, decodings[0].seed)
-    return Evaluation(metrics, judge.not_run, by_decoding if len(decodings) > 1 else None, noise)
+    return Evaluation(metrics, scorer.not_run, by_decoding if len(decodings) > 1 else None, noise, cost)
 
 
 def noise_figures(tuned: Tuned, pairs: Sequence[Pair], draws: int, seed: int) -> dict[str, Any] | None:

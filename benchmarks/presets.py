@@ -29,8 +29,23 @@ SOURCE_STUDY: dict[str, Any] = {
     "bleurt": "lucadiliello/BLEURT-20",
 }
 
+# 50 pairs, and questions and answers that do not belong to each other (issue 6): every method may use what it can.
+UNPAIRED: dict[str, Any] = {
+    "unpaired": 300,
+    "methods": ["lora", "lora-unpaired", "mle-stack", "mle-stack-unpaired", "gan-stack"],
+    "validation_share": 0.0,
+    "blind_discriminator": True,
+    "warmup_share": 0.3,
+    "adversarial_every": 1,
+    "objective": "best-of-k",
+    "reward": "consensus",
+    "samples_per_question": 8,
+    "adversarial_weight": 0.5,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tofu-gpt2": SOURCE_STUDY,
+    "unpaired": UNPAIRED,
     # and its table: its own recipe between the untuned model and LoRA; `benchmarks.published` prints its figures beside
     "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora"]},
 }

@@ -194,7 +194,7 @@ def run(directory: Path) -> dict[str, Any]:
     transformers.set_seed(settings.seed)
 
     data = DataArguments(**config["data"])
-    pairs, train, test, left_out = read_split(data, settings.seed)
+    pairs, train, test, left_out, unpaired = read_split(data, settings.seed)
     if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
         train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
     sets = question_sets(data.dataset, pairs, train, test, seed=settings.seed) if data.forgetting else None
@@ -209,14 +209,16 @@ def run(directory: Path) -> dict[str, Any]:
         settings = match_parameters(method, model, settings)
 
     observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
-    resuming = {}
+    more: dict[str, Any] = {}
+    if method.unpaired and unpaired is not None:
+        more["unpaired"] = unpaired
     if method.resumes and config["checkpoint_every"]:
-        resuming["checkpoints"] = Checkpoints(directory / "checkpoints", every=config["checkpoint_every"])
+        more["checkpoints"] = Checkpoints(directory / "checkpoints", every=config["checkpoint_every"])
     try:
         snapshot = memory_snapshot(config["memory_snapshot"], directory, device)
         with snapshot as memory_record, measure_memory(device) as memory:
             observer.started = time.perf_counter()
-            tuned = method.tune(model, tokenizer, train, settings, observer, **resuming)
+            tuned = method.tune(model, tokenizer, train, settings, observer, **more)
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             seconds = observer.earlier_seconds + time.perf_counter() - observer.started
@@ -255,6 +257,7 @@ def run(directory: Path) -> dict[str, Any]:
         "metrics": evaluation.metrics,
         "metrics_by_decoding": evaluation.by_decoding,
         "noise": evaluation.noise,
+        "decoding_cost": evaluation.decoding_cost,
         "left_out": len(left_out),
         "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
         "not_run": evaluation.not_run,
@@ -282,6 +285,7 @@ def blank_row(method: str, seed: int) -> dict[str, Any]:
         "metrics": dict.fromkeys(METRICS),
         "metrics_by_decoding": None,
         "noise": None,
+        "decoding_cost": None,
         "forgetting": None,
         "not_run": {},
         "warnings": [],

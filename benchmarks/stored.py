@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.run_folder import copy_run, run_folder
 from gantune.diagnostics.files import LOCK
 from gantune.errors import UserError
 
@@ -56,7 +56,7 @@ def read(directory: Path) -> Stored:
     """What is in a directory; rows come from the runs themselves where they are still there.
 
     Raises:
-        UserError: if there is no comparison in it, or none that this version wrote.
+        UserError: if there is no comparison in it, none that this version wrote, or one whose runs lie elsewhere.
     """
     file = directory / FILE
     if not file.is_file():
@@ -68,6 +68,8 @@ def read(directory: Path) -> Stored:
         for row in rows:
             row["method"], row["seed"] + 0, row["status"], row["metrics"]["rougeL"], row["not_run"]
         return Stored(settings, rows, [str(line) for line in content.get("warnings", [])])
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
 
@@ -97,7 +99,7 @@ def join(directories: Sequence[Path], output: Path) -> Stored:
     for row in rows.values():
         source = Path(row.pop("from")) / row["directory"]
         if source.is_dir():
-            shutil.copytree(source, output / row["directory"])
+            copy_run(source, output / row["directory"])
     settings = first.settings | {
         "methods": list(dict.fromkeys(method for part in parts for method in part.settings["methods"])),
         "seeds": sorted({seed for part in parts for seed in part.settings["seeds"]}),
@@ -109,7 +111,7 @@ def join(directories: Sequence[Path], output: Path) -> Stored:
 
 
 def _as_run(directory: Path, row: dict[str, Any]) -> dict[str, Any]:
-    file = directory / row["directory"] / "metrics.json"
+    file = run_folder(directory, row["directory"]) / "metrics.json"
     return json.loads(file.read_text(encoding="utf-8")) | {"directory": row["directory"]} if file.is_file() else row
 
 

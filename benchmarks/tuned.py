@@ -5,8 +5,9 @@ A method is judged by its learning rate as much as by itself, so each method's c
 
 The stored winners are older than `--tune`, and were chosen otherwise: by the mean ROUGE-L over the splits of seeds 100
 and 101 with 50 training pairs. No reported run uses these splits, though single rows of theirs are tested there too.
-Every winner lies inside its grid. Only `lora` and `mle` were ever swept. A method whose control was swept has the
-control's rate, such as `gan` that of `mle`, whose generator it is. All others run at their defaults, which is said.
+Every winner lies inside its grid. Only `lora`, `mle` and `mle-stack` were ever swept. A method whose control was swept
+has the control's rate, such as `gan` that of `mle`, whose generator it is. All others run at their defaults, which is
+said.
 """
 
 from __future__ import annotations
@@ -84,12 +85,17 @@ TUNED: dict[tuple[str, str], dict[str, Winner]] = {
             1e-3: 0.293, 2e-3: 0.374, 4e-3: 0.506, 8e-3: 0.585, 1.6e-2: 0.581, 3.2e-2: 0.400}),
         "mle": _stored("learning_rate", 2e-3, "150 pairs", {
             1e-3: 0.426, 2e-3: 0.468, 5e-3: 0.450, 1e-2: 0.400, 2e-2: 0.369}),
+        "mle-stack": _stored("learning_rate", 8e-3, "150 pairs", {4e-3: 0.634, 8e-3: 0.656, 1.6e-2: 0.653}),
+        "mle:lora": _stored("learning_rate", 8e-3, "150 pairs", {  # lora's own
+            1e-3: 0.293, 2e-3: 0.374, 4e-3: 0.506, 8e-3: 0.585, 1.6e-2: 0.581, 3.2e-2: 0.400}),
     },
     ("tinystories-gpt2-3m", "full"): {  # scored on pairs of forget10
         "lora": _stored("lora_learning_rate", 1e-3, "200 pairs", {
             5e-4: 0.096, 1e-3: 0.106, 2e-3: 0.101, 5e-3: 0.091, 1e-2: 0.092}),
         "mle": _stored("learning_rate", 5e-3, "200 pairs", {
             1e-3: 0.077, 2e-3: 0.089, 5e-3: 0.097, 1e-2: 0.093}),
+        "mle-stack": _stored("learning_rate", 1e-3, "200 pairs", {
+            5e-4: 0.096, 1e-3: 0.107, 2e-3: 0.103, 5e-3: 0.100, 1e-2: 0.100}),
     },
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ class Adversary:
             replayed = random.choice(earlier)
             start = random.randrange(max(1, len(replayed) - len(batch) + 1))
             generated.append(replayed.rows(start, start + len(batch)))
-        if config.mismatched_negatives and len(batch) > 1:
+        if config.mismatched_negatives and not config.blind_discriminator and len(batch) > 1:
             generated.append(
                 replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
             )

@@ -6,19 +6,39 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from gantune.diagnostics.files import write_atomically, write_json
+from gantune.diagnostics.files import replacing, write_json
 from gantune.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+
+
+class _Hashing:
+    """Takes a file's bytes on their way to it, so that a large state is never in memory twice."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.checksum = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.checksum.update(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 class Checkpoints:
@@ -48,11 +68,15 @@ class Checkpoints:
         Raises:
             UserError: if it cannot be written; those that are there stay as they are.
         """
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content, name = buffer.getvalue(), f"step-{step:08d}.pt"
-        write_atomically(self.directory / name, content)
-        known = self._manifest() | {name: hashlib.sha256(content).hexdigest()}
+        name = f"step-{step:08d}.pt"
+        with replacing(self.directory / name) as temporary, open(temporary, "wb") as file:
+            hashing = _Hashing(file)
+            try:
+                torch.save(state, hashing)
+            except RuntimeError as error:  # torch says so whatever the file's error is
+                raise hashing.error or error from None
+            os.fsync(file.fileno())
+        known = self._manifest() | {name: hashing.checksum.hexdigest()}
         kept = dict(sorted(known.items())[-self.keep :])
         write_json(self.directory / MANIFEST, kept)
         for file in self.directory.glob("step-*.pt"):

@@ -1,8 +1,23 @@
 """The one exception that a user's mistake raises."""
 
+from __future__ import annotations
+
+LONGEST = 1500
+"""Characters of a message; what a file holds can be named in it, and be of any length."""
+
 
 class UserError(ValueError):
     """Bad input, told in one line that names the file, row and field and what is expected.
 
-    Command lines print the message without a traceback and exit with status 2.
+    Command lines print the message without a traceback and exit with status 2. It may quote what was given, so what a
+    terminal would act on (line ends, escape sequences, marks that turn the direction of writing) is shown escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in str(message)
+        )
+        if len(shown) > LONGEST:
+            shown = f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
+        super().__init__(shown)

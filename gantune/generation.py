@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,19 +11,39 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from gantune.data import collate_prompts, end_token_id, pad_token_id
 from gantune.embedding_generator import hold_noise
+from gantune.positions import check_positions
 from gantune.tuning import TuningConfig
 
+BATCH_SIZE = 32
 
-@torch.inference_mode()
+
+@dataclass
+class DecodingReport:
+    """What decoding took; it adds up over calls, and over the samples of one question.
+
+    Args:
+        prompt_tokens: read, without padding.
+        new_tokens: decoded, the end of each text counted.
+        limit: tokens that might have been decoded.
+        undecided: questions whose vote had no two equal samples, see [`gantune.decoding.most_frequent`].
+    """
+
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    limit: int = 0
+    undecided: int = 0
+
+
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     config: TuningConfig,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     temperature: float = 0.0,
     noise: Tensor | None = None,
+    report: DecodingReport | None = None,
 ) -> list[str]:
     """Answer questions; nothing that the model's own generation settings say changes the decoding.
 
@@ -34,14 +55,67 @@ def generate_answers(
         batch_size: questions decoded together.
         temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
         noise: one vector for all, `[noise_dim]`, or one a question, `[len(questions), noise_dim]`; zero if None.
+        report: what it took is added here.
 
     Returns:
         One text a question, without special tokens and surrounding blanks.
     """
-    template, pad = config.prompt_template(), pad_token_id(tokenizer)
-    prompts = [template.prompt_ids(question, tokenizer)[-config.max_prompt_tokens :] for question in questions]
+    answers = continue_prompts(
+        model,
+        tokenizer,
+        encode_questions(questions, tokenizer, config),
+        end_token_id(config.prompt_template(), tokenizer),
+        config.max_new_tokens,
+        batch_size=batch_size,
+        temperature=temperature,
+        noise=noise,
+        report=report,
+    )
+    return [answer.strip() for answer in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def model_positions(model: PreTrainedModel) -> int | None:
+    """How many tokens the model takes at once; None if any number."""
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+def encode_questions(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
+) -> list[list[int]]:
+    """Prompts as token ids, the last `config.max_prompt_tokens` of each."""
+    template = config.prompt_template()
+    return [template.prompt_ids(question, tokenizer)[-config.max_prompt_tokens :] for question in questions]
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    end_id: int,
+    max_new_tokens: int,
+    *,
+    batch_size: int = BATCH_SIZE,
+    temperature: float = 0.0,
+    noise: Tensor | None = None,
+    report: DecodingReport | None = None,
+) -> list[list[int]]:
+    """What the model writes after each prompt, as token ids without the end; see [`generate_answers`].
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: token ids, one list a text.
+        end_id: the token that ends a text.
+        max_new_tokens: longest text.
+        batch_size: prompts continued together.
+        temperature: 0 is greedy.
+        noise: `[noise_dim]` or `[len(prompts), noise_dim]`; zero if None.
+        report: what it took is added here.
+    """
+    pad = pad_token_id(tokenizer)
     settings = GenerationConfig(
-        max_new_tokens=config.max_new_tokens,
+        max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         temperature=temperature or 1.0,
         top_k=0,
@@ -49,12 +123,14 @@ def generate_answers(
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        eos_token_id=end_token_id(template, tokenizer),
+        eos_token_id=end_id,
         pad_token_id=pad,
     )
+    check_positions(model, max(map(len, prompts), default=0), max_new_tokens)
     model.eval()
-    answers: list[str] = []
-    # neighbours of like length share a batch: less padding, and the order of the answers is put back below
+    report = report or DecodingReport()
+    written: list[list[int]] = [[] for _ in prompts]
+    # neighbours of like length share a batch: less padding
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
@@ -63,5 +139,10 @@ def generate_answers(
             ids = model.generate(
                 input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask, generation_config=settings
             )
-        answers += tokenizer.batch_decode(ids[:, batch.prompt_ids.shape[1] :], skip_special_tokens=True)
-    return [answer.strip() for _, answer in sorted(zip(order, answers, strict=True))]
+        for row, new in zip(rows, ids[:, batch.prompt_ids.shape[1] :].tolist(), strict=True):
+            ended = end_id in new
+            written[row] = new[: new.index(end_id)] if ended else new
+            report.new_tokens += len(written[row]) + ended
+            report.prompt_tokens += len(prompts[row])
+        report.limit += len(rows) * max_new_tokens
+    return written

@@ -28,6 +28,11 @@ class KeptWeights:
         if loss < self.loss:
             self.loss, self.best = loss, self.last
 
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs whose weights were offered since the best ones; 0 as long as there are none."""
+        return self.last[0] - self.best[0] if self.best else 0
+
     @torch.no_grad()
     def restore(self) -> int:
         """Put the best weights back, without any the last ones; the epoch they come from."""

@@ -24,7 +24,7 @@ from gantune.checkpoints import Checkpoints
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, end_token_id, pad_token_id
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import kl_estimate, rollout_health
-from gantune.discriminators import DISCRIMINATORS, Discriminator
+from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
 from gantune.errors import UserError
 from gantune.evaluation import mean_loss
@@ -47,16 +47,18 @@ from gantune.policy import (
 )
 from gantune.seqgan import (
     ADVANTAGES,
+    OBJECTIVES,
     REWARDS,
     TRANSFORMS,
     Reward,
     build_reward,
     likelihood_loss,
-    policy_gradient_loss,
     returns,
+    weighted_loss,
 )
 from gantune.training_run import TrainingRun
 from gantune.tuning import encode_training_pairs, hold_out
+from gantune.unpaired import Unpaired, UnpairedBatches
 from gantune.updates import update
 
 logger = logging.getLogger(__name__)
@@ -110,9 +112,9 @@ class LanguageGAN:
         discriminator: str | type[Discriminator] | Discriminator,
         reward: str | type | Callable[..., Any],
     ) -> None:
-        made, reward = DISCRIMINATORS.resolve(discriminator), REWARDS.resolve(reward)
-        names = {"discriminator": DISCRIMINATORS.name_of(made), "reward": REWARDS.name_of(reward)}
-        self.config = config = replace(self.config, **names)
+        made = DISCRIMINATORS.resolve(discriminator)
+        name = reward if isinstance(reward, str) else REWARDS.name_of(reward)
+        self.config = config = replace(self.config, discriminator=DISCRIMINATORS.name_of(made), reward=name)
         self.model, self.tokenizer = tuned, tokenizer
         self.pad_token_id = pad_token_id(tokenizer)
         self.policy = CausalLMPolicy(tuned, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
@@ -121,6 +123,8 @@ class LanguageGAN:
             checkpoint_layers(tuned)
         if isinstance(made, type):
             made = made.for_model(model, config.max_prompt_tokens, config.max_new_tokens)
+        if config.blind_discriminator:
+            made = Blind(made, config.prompt_template().prompt_ids("", tokenizer))
         self.discriminator: Discriminator = made.to(model.device)
         self.parameters = [p for p in tuned.parameters() if p.requires_grad]
         self.delayed: DelayedPolicy | None = None
@@ -131,19 +135,26 @@ class LanguageGAN:
         )
         self.reward: Reward = build_reward(reward, self.discriminator, config.reward_transform, search)
         self.advantage = ADVANTAGES.resolve(config.advantage)()
-        if config.samples_per_question < self.advantage.min_samples:
+        self.objective = OBJECTIVES.resolve(config.objective)(self.advantage, config.max_new_tokens)
+        if config.samples_per_question < self.objective.min_samples:
             raise UserError(
-                f"--samples-per-question {config.samples_per_question}: advantage {config.advantage!r} compares the "
-                f"samples of a question, expected at least {self.advantage.min_samples}"
+                f"--samples-per-question {config.samples_per_question}: {config.objective} with advantage "
+                f"{config.advantage!r} compares the samples of a question, expected at least "
+                f"{self.objective.min_samples}"
             )
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
         self.adversary = Adversary(self.discriminator, getattr(self.reward, "per_token", False), config)
+        self.unpaired: UnpairedBatches | None = None
         self.history: list[dict[str, Any]] = []
 
     # ------------------------------------------------------------------------------------------------- training
 
     def train(
-        self, pairs: Sequence[Pair], observer: Observer | None = None, checkpoints: Checkpoints | None = None
+        self,
+        pairs: Sequence[Pair],
+        observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
+        unpaired: Unpaired | None = None,
     ) -> list[dict[str, Any]]:
         """Likelihood warm-up, discriminator warm-up, adversarial steps with an anchor, choice of the best weights.
 
@@ -153,6 +164,8 @@ class LanguageGAN:
             checkpoints: where the whole state of the training is kept, and resumed from if there is one; on the CPU
                 what comes out is then equal to the bit, however often the training was killed. Ctrl-C finishes the
                 step and saves it.
+            unpaired: if given, adversarial steps answer its questions instead of those of the pairs, and the
+                discriminator, which has to be blind, learns from its answers. The anchor is on the pairs as ever.
 
         Returns:
             The history, one row a step; also in `history`.
@@ -161,12 +174,17 @@ class LanguageGAN:
         in the row of the step that showed it; see [`HealthMonitor`].
 
         Raises:
-            UserError: if there is no pair to train on, or the checkpoints are of another training.
+            UserError: if there is no pair to train on, the checkpoints are of another training, or there is unpaired
+                data and the discriminator is not blind.
             FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
             KeyboardInterrupt: after the step that was interrupted is saved.
         """
         set_seed(self.config.seed)
         training, validation = self._encode(pairs)
+        if unpaired is not None:
+            if not self.config.blind_discriminator:
+                raise UserError("--blind-discriminator false: unpaired answers have no questions to be shown with")
+            self.unpaired = UnpairedBatches(unpaired, self.tokenizer, self.config)
         with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
             run = TrainingRun(self, training, budget, observer or Silent(), checkpoints, interrupts)
             try:
@@ -194,11 +212,14 @@ class LanguageGAN:
                         if run.budget.spent:
                             break
                 if run.step >= warmup and (run.step - warmup) % config.adversarial_every == 0:
-                    rollout = self.sample(batch, for_update=True)
-                    figures = self.discriminator_step(batch, rollout)
-                    run.log("adversarial", epoch, figures | self.generator_step(batch, rollout), started)
+                    asked, real = self._adversarial_batches(batch, (run.step - warmup) // config.adversarial_every)
+                    rollout = self.sample(asked, for_update=True)
+                    figures = self.discriminator_step(real, rollout) if self.judged else {}
+                    figures |= self.generator_step(batch, rollout, asked, self._unpaired_answers(run.step))
+                    run.log("adversarial", epoch, figures, started)
                 else:
-                    run.log("likelihood", epoch, self.likelihood_step(batch), started)
+                    figures = self.likelihood_step(batch, self._unpaired_answers(run.step))
+                    run.log("likelihood", epoch, figures, started)
                 run.stepped(epoch)
                 if run.budget.spent:
                     break
@@ -208,6 +229,11 @@ class LanguageGAN:
             run.epoch_ended(epoch)
             if run.budget.spent:
                 break
+
+    @property
+    def judged(self) -> bool:
+        """Whether the reward asks the discriminator; if it does not, none is trained."""
+        return not getattr(self.reward, "unjudged", False)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, to be saved: networks, optimisers, replay, averages, history."""
@@ -234,48 +260,61 @@ class LanguageGAN:
         for name, saved in state["parts"].items():
             parts[name].load_state_dict(saved)
 
-    def likelihood_step(self, batch: Batch) -> dict[str, float]:
+    def likelihood_step(self, batch: Batch, answers: Batch | None = None) -> dict[str, float]:
         """One step of maximum likelihood on the true answers.
+
+        Args:
+            batch: questions and true answers.
+            answers: unpaired true answers, which count `unpaired_likelihood_weight`.
 
         Returns:
             `loss`, in nats a token, and `gradient_norm` before clipping.
         """
-        noise = self.policy.draw_noise(len(batch))
-        losses, norm = self._step(batch, lambda: self._likelihood_losses(batch, noise), "likelihood loss")
-        return {"loss": losses["likelihood"], "gradient_norm": norm}
+        losses, norm = self._step(batch, lambda: self._likelihood_losses(batch, answers), "likelihood loss")
+        return {"loss": sum(losses.values()), "gradient_norm": norm}
 
-    def generator_step(self, batch: Batch, rollout: Rollout | None = None) -> dict[str, float]:
-        """One policy-gradient step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
+    def generator_step(
+        self,
+        batch: Batch,
+        rollout: Rollout | None = None,
+        asked: Batch | None = None,
+        answers: Batch | None = None,
+    ) -> dict[str, float]:
+        """One step on sampled answers, anchored by the likelihood of the true ones (DESIGN section 3).
 
-        The policy gradient is divided by `max_new_tokens`, a constant, so that both terms are of the order of a token.
+        What is made of the rewards is the objective's affair: a policy gradient, or likelihood of the best samples.
 
         Args:
             batch: questions and true answers.
-            rollout: sampled answers to these questions from the *current* policy; drawn if None. What it was drawn with
-                for an update is used and dropped.
+            rollout: sampled answers to the questions of `asked` from the *current* policy; drawn if None. What it was
+                drawn with for an update is used and dropped.
+            asked: other questions, whose answers are not read; those of `batch` if None.
+            answers: as in [`likelihood_step`].
 
         Returns:
             `loss` and its weighted parts `likelihood` and `policy_gradient`; `gradient_norm` before clipping; `kl` to
             the model without adapter, nats a token, estimated on one answer to a quarter of the questions; and the
             figures of [`rollout_health`].
         """
-        config = self.config
+        config, asked = self.config, batch if asked is None else asked
         if rollout is None:
-            rollout = self.sample(batch, for_update=True)
+            rollout = self.sample(asked, for_update=True)
         mask = rollout.answer_mask
-        rewards = self.micro_batches.run(len(batch), lambda: self._rewards(rollout))
+        rewards = self.micro_batches.run(len(asked), lambda: self._rewards(rollout))
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
             dense = rewards * mask
         else:
             dense = returns(rewards, mask, config.discount, config.length_normalised)
-        advantages = self.advantage(dense, mask, rollout.samples_per_prompt)
+        weights = config.adversarial_weight * self.objective(dense, mask, rollout.samples_per_prompt)
         kl = self._kl_to_base(rollout)
-        losses, norm = self._step(batch, lambda: self._generator_losses(batch, rollout, advantages), "generator loss")
+        losses, norm = self._step(
+            batch, lambda: self._generator_losses(batch, asked, answers, rollout, weights), "generator loss"
+        )
         return {
             "loss": sum(losses.values()),
             "likelihood": losses.get("likelihood", 0.0),
-            "policy_gradient": losses["policy_gradient"],
+            "policy_gradient": losses.get("policy_gradient", 0.0),
             "gradient_norm": norm,
             "kl": kl,
         } | rollout_health(
@@ -359,12 +398,16 @@ class LanguageGAN:
             raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
         for registry, name in (
             (ADVANTAGES, config.advantage),
+            (OBJECTIVES, config.objective),
             (TRANSFORMS, config.reward_transform),
             (TEMPLATES, config.template),
         ):
             registry.get(name)
         discriminator = discriminator or DISCRIMINATORS.get(config.discriminator)
-        reward = reward or REWARDS.get(config.reward)
+        if reward is None:
+            reward = config.reward
+            for name in reward.split("*"):
+                REWARDS.get(name)
         if model is None or tokenizer is None:
             adapter = next(directory.glob("*/adapter_config.json"))
             name = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
@@ -451,48 +494,74 @@ class LanguageGAN:
     def _discriminator_warmup(self, training: list[EncodedPair]) -> Iterator[dict[str, float]]:
         """Train the discriminator on rollouts of the likelihood-only generator, step by step, before it is followed."""
         config = self.config
-        if not config.discriminator_warmup_steps:
+        if not config.discriminator_warmup_steps or not self.judged:
             return
         drawn = itertools.islice(self._batches(training, epoch=0), config.discriminator_warmup_rollouts)
-        ready = [(batch, self.sample(batch)) for batch in drawn]
-        for batch, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
-            yield self.discriminator_step(batch, rollout)
+        batches = [self._adversarial_batches(batch, number) for number, batch in enumerate(drawn)]
+        ready = [(real, self.sample(asked)) for asked, real in batches]
+        for real, rollout in itertools.islice(itertools.cycle(ready), config.discriminator_warmup_steps):
+            yield self.discriminator_step(real, rollout)
 
-    def _likelihood_losses(self, batch: Batch, noise: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        """The likelihood loss in parts, one a micro-batch."""
+    def _adversarial_batches(self, batch: Batch, number: int) -> tuple[Batch, Batch]:
+        """The questions of an adversarial step, and the true answers that its discriminator learns from."""
+        if self.unpaired is None:
+            return batch, batch
+        device = self.model.device
+        return self.unpaired.questions(number).to(device), self.unpaired.answers(number).to(device)
+
+    def _unpaired_answers(self, step: int) -> Batch | None:
+        """Answers whose likelihood counts in this step."""
+        if self.unpaired is None or not self.config.unpaired_likelihood_weight:
+            return None
+        return self.unpaired.answers(step).to(self.model.device)
+
+    def _likelihood_losses(self, batch: Batch, answers: Batch | None) -> Iterator[tuple[str, Tensor]]:
+        """The likelihood loss in parts, and that of unpaired answers."""
+        yield from self._likelihood("likelihood", batch, 1.0)
+        if answers is not None:
+            yield from self._likelihood("unpaired_likelihood", answers, self.config.unpaired_likelihood_weight)
+
+    def _likelihood(self, name: str, batch: Batch, weight: float) -> Iterator[tuple[str, Tensor]]:
+        """`weight` times the likelihood loss, in parts of one micro-batch each, with noise of its own."""
+        noise = self.policy.draw_noise(len(batch))
         for start, stop in self.micro_batches.of(len(batch)):
             part = batch.rows(start, stop)
             log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
-            yield "likelihood", _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
+            yield name, weight * _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
 
-    def _generator_losses(self, batch: Batch, rollout: Rollout, advantages: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The policy-gradient loss and the anchor in parts, so that one part's graph lives at a time.
+    def _generator_losses(
+        self, batch: Batch, asked: Batch, answers: Batch | None, rollout: Rollout, weights: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The objective's loss and the anchor in parts, so that one part's graph lives at a time.
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
-        with gradient checkpointing each part is a pass of its own.
+        with gradient checkpointing each part is a pass of its own, and so is the anchor if other questions were asked.
+        Answers without weight are not scored.
         """
         config, k = self.config, rollout.samples_per_prompt
-        weight = config.adversarial_weight / (config.max_new_tokens * len(rollout))
-        for start, stop in self.micro_batches.of(len(batch)):
-            questions, rows = batch.rows(start, stop), stop - start
+        for start, stop in self.micro_batches.of(len(asked)):
+            questions, rows = asked.rows(start, stop), stop - start
             noise = None if rollout.noise is None else rollout.noise[start * k : stop * k : k]
             prefill, rollout.prefill = rollout.prefill, None  # of weights that are no more after this
             if config.gradient_checkpointing:
                 prefill = None
             elif prefill is None or not prefill.is_of(questions):
                 prefill = self.policy.prefill(questions, noise)
-            for first in range(start * k, stop * k, rows):
-                part = rollout.rows(first, first + rows)
-                of = torch.arange(first, first + rows, device=part.device) // k - start
-                log_probs = self._score(part, prefill, of, part.noise, part.temperature)
-                loss = policy_gradient_loss(log_probs, advantages[first : first + rows], part.answer_mask)
-                yield "policy_gradient", weight * len(part) * loss
-            if config.likelihood_weight:
+            weighted = start * k + weights[start * k : stop * k].any(dim=1).nonzero().flatten()
+            for chosen in weighted.split(rows) if len(weighted) else ():
+                part = rollout.select(chosen)
+                log_probs = self._score(part, prefill, chosen // k - start, part.noise, part.temperature)
+                yield "policy_gradient", weighted_loss(log_probs, weights[chosen])
+            if config.likelihood_weight and asked is batch:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)
                 loss = likelihood_loss(log_probs, questions.answer_mask)
                 yield "likelihood", config.likelihood_weight * _share(questions, batch) * loss
             if prefill is not None:
                 prefill.backward()
+        if config.likelihood_weight and asked is not batch:
+            yield from self._likelihood("likelihood", batch, config.likelihood_weight)
+        if answers is not None:
+            yield from self._likelihood("unpaired_likelihood", answers, config.unpaired_likelihood_weight)
 
     def _score(
         self, batch: Batch, prefill: Prefill | None, rows: Tensor, noise: Tensor | None, temperature: float = 1.0

@@ -20,6 +20,7 @@ class LanguageGANConfig(TuningConfig):
         discriminator: what judges the answers.
         reward: what an answer is worth.
         reward_transform: r in R = r(D).
+        objective: what the generator does with the rewards.
         advantage: the baseline of the policy gradient.
 
     > Parameters that control the Monte-Carlo search, for reward monte-carlo
@@ -46,7 +47,8 @@ class LanguageGANConfig(TuningConfig):
         samples_per_question: answers sampled to each question of an adversarial step.
         temperature: of sampling and scoring.
         likelihood_weight: of the likelihood anchor in an adversarial step.
-        adversarial_weight: of the policy gradient, per `max_new_tokens`, in an adversarial step.
+        unpaired_likelihood_weight: of the likelihood of unpaired answers, to the empty question, in every step.
+        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by `max_new_tokens`.
         discount: of dense rewards.
         length_normalised: average dense rewards over the tokens to come, instead of their sum.
 
@@ -54,7 +56,8 @@ class LanguageGANConfig(TuningConfig):
 
     Args:
         real_label: target for true answers.
-        mismatched_negatives: also show true answers to other questions as not real.
+        blind_discriminator: show it answers without their questions; it has to be with unpaired data.
+        mismatched_negatives: also show true answers to other questions as not real; not to a blind one.
         replay_rollouts: earlier rollouts kept; a batch of rows of one is shown again in each step.
         max_discriminator_accuracy: a step that finds it better than this trains it no further.
 
@@ -77,10 +80,20 @@ class LanguageGANConfig(TuningConfig):
     )
     reward: str = field(
         default="token",
-        metadata={"help": "sequence, token, monte-carlo, constant, or the dotted path of a class or function"},
+        metadata={
+            "help": "sequence, token, monte-carlo, consensus, constant, or the dotted path of a class or function; "
+            "several joined by * are multiplied"
+        },
     )
     reward_transform: str = field(
         default="centred", metadata={"help": "r in R = r(D): prob (D), centred (2D - 1), log (log D) or logit"}
+    )
+    objective: str = field(
+        default="policy-gradient",
+        metadata={
+            "help": "what the rewards are for: policy-gradient, or likelihood of the sampled answers, of the best-of-k "
+            "or weighted by reward"
+        },
     )
     advantage: str = field(
         default="leave-one-out", metadata={"help": "baseline: none, moving-average, leave-one-out or group-norm"}
@@ -116,12 +129,19 @@ class LanguageGANConfig(TuningConfig):
     likelihood_weight: float = field(
         default=1.0, metadata={"help": "of the likelihood anchor in an adversarial step; without it policies collapse"}
     )
-    adversarial_weight: float = field(default=1.0, metadata={"help": "of the policy gradient in an adversarial step"})
+    unpaired_likelihood_weight: float = field(
+        default=0.0,
+        metadata={"help": "of the likelihood of unpaired answers, to the empty question, in every step (--unpaired)"},
+    )
+    adversarial_weight: float = field(default=1.0, metadata={"help": "of the objective in an adversarial step"})
     discount: float = field(default=0.95, metadata={"help": "of rewards a token"})
     length_normalised: bool = field(
         default=True, metadata={"help": "returns are averages over the tokens to come, not sums"}
     )
     real_label: float = field(default=0.9, metadata={"help": "the discriminator's target for true answers"})
+    blind_discriminator: bool = field(
+        default=False, metadata={"help": "show the discriminator answers without their questions"}
+    )
     mismatched_negatives: bool = field(
         default=True, metadata={"help": "also show it true answers to other questions as not real"}
     )
@@ -150,7 +170,7 @@ class LanguageGANConfig(TuningConfig):
                         "search_completions", "search_stride", "search_rows")  # fmt: skip
         above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
         not_negative = ("micro_batch_size", "discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
-                        "adversarial_weight")  # fmt: skip
+                        "unpaired_likelihood_weight", "adversarial_weight")  # fmt: skip
         for names, holds, expected in (
             (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),
             (at_least_one, lambda value: value >= 1, "at least 1"),

@@ -37,6 +37,10 @@ class Registry:
         """Registered names, sorted."""
         return sorted(self._components)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether [`get`] knows the name."""
+        return name in self._imported or name in self._components
+
     def get(self, name: str) -> Any:
         """The component registered as `name`, or that a dotted path has brought in before.
 
@@ -74,7 +78,7 @@ class Registry:
         module_name, _, attribute = spec.rpartition(".")
         try:
             component = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, OSError, TypeError, ValueError) as error:
             raise UserError(
                 f"cannot import {self.kind} {spec!r}: {error} (registered names: {', '.join(self.names())})"
             ) from error

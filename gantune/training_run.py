@@ -70,7 +70,8 @@ class TrainingRun:
             UserError: if it is of another training.
         """
         config = self.trainer.config
-        steps = self.total + (config.discriminator_warmup_steps if self.warmup < self.total else 0)
+        judged = self.warmup < self.total and self.trainer.judged
+        steps = self.total + (config.discriminator_warmup_steps if judged else 0)
         self.observer.on_begin(steps, self.trainer.model)
         state = self.checkpoints.latest() if self.checkpoints else None
         if state is None:
@@ -133,5 +134,7 @@ class TrainingRun:
     def _fingerprint(self) -> str:
         """Of everything that decides what the steps do: settings and tokens."""
         tokens = [(row.prompt_ids, row.answer_ids) for row in self.training]
+        if self.trainer.unpaired is not None:
+            tokens += self.trainer.unpaired.tokens()
         content = json.dumps([asdict(self.trainer.config), tokens], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -1,17 +1,25 @@
 """What every way of tuning needs to be told, whatever it tunes and however it does it."""
 
+import hashlib
+import json
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from gantune.data import TEMPLATES, EncodedPair, Pair, Template, build_template, encode_pairs
 from gantune.errors import UserError
+from gantune.field_types import check_at_least, check_types
+from gantune.optimizers import OPTIMIZERS
+from gantune.schedules import SCHEDULES
 
 logger = logging.getLogger(__name__)
+
+MAX_SEED = 2**32 - 1
+"""NumPy takes no larger ones."""
 
 
 @dataclass
@@ -26,6 +34,17 @@ class TuningConfig:
         seed: of everything random.
         max_seconds: training stops after the step that reaches it; 0 for no limit.
         max_tokens: the same for the tokens that have entered the model, see [`gantune.budget.Budget`].
+        early_stopping: training stops after so many epochs in a row without a lower loss on the held-out pairs, and
+            keeps the weights of the lowest; 0 never stops early.
+        validation_share: share of the pairs held out to choose the weights. LanguageGAN and self-play always hold it
+            out, to choose among the likelihood-only and the later weights; the other methods with early stopping.
+
+    > Parameters that control the optimiser
+
+    Args:
+        lr_scheduler: how the learning rate changes over the steps, see [`gantune.schedules.SCHEDULES`].
+        lr_warmup: steps in which it rises to its full value first; below 1 a share of all steps.
+        optimizer: see [`gantune.optimizers.OPTIMIZERS`].
 
     > Parameters that control how pairs become tokens
 
@@ -43,6 +62,11 @@ class TuningConfig:
         micro_batch_size: pairs that pass through the model at once, with the same gradient; 0 for all of a step. Halved
             when memory runs out.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        packing: methods that train by `transformers.Trainer` put several pairs into a row, for less padding; pairs do
+            not see each other, so that loss and gradient stay what they are. The others have no use for it.
+
+    Raises:
+        UserError: if a value is out of range.
     """
 
     _argument_group_name = "training, the same for every method"
@@ -54,6 +78,31 @@ class TuningConfig:
     max_tokens: int = field(
         default=0,
         metadata={"help": "training stops after so many tokens in the model, padding included (0: no limit)"},
+    )
+    early_stopping: int = field(
+        default=0,
+        metadata={
+            "help": "training stops after so many epochs without a lower held-out loss, and keeps the best (0: no)"
+        },
+    )
+    validation_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "share of the pairs held out to choose the weights: by gan, mle and self-play always (0: none), by "
+            "the other methods with --early-stopping"
+        },
+    )
+    lr_scheduler: str = field(
+        default="linear",
+        metadata={"help": f"how the learning rate changes over the steps: {', '.join(SCHEDULES)}; linear falls to 0"},
+    )
+    lr_warmup: float = field(
+        default=0.0,
+        metadata={"help": "steps in which the learning rate rises to its full value; below 1 a share of all steps"},
+    )
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": f"{', '.join(OPTIMIZERS)}; those of 8 bits need CUDA and the package bitsandbytes"},
     )
     template: str = field(
         default="plain",
@@ -79,6 +128,34 @@ class TuningConfig:
     gradient_checkpointing: bool = field(
         default=False, metadata={"help": "less memory for more time: compute activations again in the backward pass"}
     )
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "put several short pairs, which do not see each other, into one row: less padding, the same loss; "
+            "of methods trained by transformers.Trainer"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Checks types and ranges.
+
+        Raises:
+            UserError: naming the field, its value and what is expected.
+        """
+        check_types(self)
+        check_at_least(self, 1, ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens"))
+        check_at_least(
+            self, 0, ("seed", "max_seconds", "max_tokens", "micro_batch_size", "early_stopping", "lr_warmup")
+        )
+        if self.seed > MAX_SEED:
+            raise UserError(f"--seed {self.seed}: expected at most {MAX_SEED}")
+        for name, known in (("lr_scheduler", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected one of {', '.join(known)}")
+        if not 0 <= self.validation_share <= 1:
+            raise UserError(f"--validation-share {self.validation_share}: expected between 0 and 1")
+        if self.early_stopping and not self.validation_share:
+            raise UserError(f"--early-stopping {self.early_stopping}: expected --validation-share above 0")
 
     def prompt_template(self) -> Template:
         """The template with the system prompt.
@@ -105,6 +182,16 @@ def encode_training_pairs(
     return encoded
 
 
+def training_fingerprint(config: TuningConfig, training: Sequence[EncodedPair], *more: Any) -> str:
+    """Of everything that decides what the steps of a training do: settings, tokens, and what else the method names.
+
+    Checkpoints carry it, so that a training goes on from its own and from no other's.
+    """
+    tokens = [(row.prompt_ids, row.answer_ids) for row in training]
+    content = json.dumps([asdict(config), tokens, *more], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def hold_out(encoded: Sequence[EncodedPair], share: float, seed: int) -> tuple[list[EncodedPair], list[EncodedPair]]:
     """Divide pairs into those to train on and a share, drawn by the seed, that chooses the checkpoint.
 
@@ -112,6 +199,8 @@ def hold_out(encoded: Sequence[EncodedPair], share: float, seed: int) -> tuple[l
         UserError: if no pair is left to train on.
     """
     held_out = round(share * len(encoded))
+    if encoded and not held_out:
+        return list(encoded), []
     if held_out == len(encoded):
         raise UserError(
             f"no pair to train on: {len(encoded)} given, {held_out} of them held out by --validation-share {share}"

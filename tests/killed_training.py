@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -50,8 +51,17 @@ def train(directory: Path | None) -> dict:
     }
 
 
-def watch(kill_at: int, report: Path) -> None:
-    """Count events from now on and die at the `kill_at`-th, its kind written to `report`."""
+FUNCTIONS = [
+    (LanguageGAN, name)
+    for name in ("likelihood_step", "sample", "discriminator_step", "generator_step", "_validation_loss")
+]
+
+
+def watch(kill_at: int, report: Path, functions: Sequence[tuple[object, str]]) -> None:
+    """Count events from now on and die at the `kill_at`-th, its kind written to `report`.
+
+    Events are the begin and the end of the functions, given by owner and name, and of writing checkpoints.
+    """
     seen = 0
 
     def event(kind: str) -> None:
@@ -72,22 +82,33 @@ def watch(kill_at: int, report: Path) -> None:
 
         setattr(owner, name, wrapper)
 
-    for name in ("likelihood_step", "sample", "discriminator_step", "generator_step", "_validation_loss"):
-        watched(LanguageGAN, name)
-    watched(checkpoint_module, "write_json")
-    watched(files.os, "replace")
+    for owner, name in [*functions, (checkpoint_module, "write_json"), (files.os, "replace")]:
+        watched(owner, name)
 
 
-def main() -> None:
-    """Kill, go on, compare."""
-    directory, draw, kills = Path(sys.argv[1]), random.Random(sys.argv[2]), int(sys.argv[3])
+def kill_and_go_on(
+    train: Callable[[Path | None], dict],
+    functions: Sequence[tuple[object, str]],
+    directory: Path,
+    draw: random.Random,
+    kills: int,
+) -> Counter[str]:
+    """Kill, go on, write what came out; the number of kills by kind of event.
+
+    Args:
+        train: the whole training, with checkpoints in a directory or without any; gives what it leaves.
+        functions: see [`watch`].
+        directory: of the files.
+        draw: draws the moments.
+        kills: how often.
+    """
     torch.save(train(None), directory / "whole.pt")
     where, report = Counter(), directory / "killed_at"
     for attempt in range(kills + 1):
         child = os.fork()
         if child == 0:
             if attempt < kills:
-                watch(draw.randrange(1, 25) if attempt else 7, report)
+                watch(draw.randrange(1, 25) if attempt else 7, report, functions)
             torch.save(train(directory / "checkpoints"), directory / "killed.pt")
             os._exit(0)
         draw.random()
@@ -96,7 +117,13 @@ def main() -> None:
             where[report.read_text()] += 1
         elif os.WEXITSTATUS(status):
             sys.exit(f"attempt {attempt} failed")
-    print(json.dumps(where))
+    return where
+
+
+def main() -> None:
+    """Of LanguageGAN."""
+    directory, draw, kills = Path(sys.argv[1]), random.Random(sys.argv[2]), int(sys.argv[3])
+    print(json.dumps(kill_and_go_on(train, FUNCTIONS, directory, draw, kills)))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
+from collections import Counter
 
 import pytest
 import torch
 
-from baselines import METHODS, FewShotConfig, few_shot
+from baselines import METHODS, FewShotConfig, FewShotRetrievalConfig, few_shot, few_shot_retrieval
+from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, build_template
+from gantune.decoding import Decoding
 from gantune.errors import UserError
 from tests.tiny_models import EOS_ID, MAX_POSITIONS, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -17,6 +21,7 @@ from tests.tiny_tokenizer import tiny_tokenizer
 PAIRS = [Pair(f"n{i}?", "old" if i % 2 else "new") for i in range(6)]
 LIMITS = {"max_prompt_tokens": 26, "max_new_tokens": 5}
 LOGGER = "baselines.few_shot"
+QUESTIONS = ["red red fox", "the fox ran", "a blue fish", "fish and fox", "Is it 7?"]
 
 
 class Short:
@@ -43,7 +48,7 @@ def test_the_prompt_is_the_examples_and_the_question():
         for token in [*tokenizer(f"q {pair.question} {pair.answer}")["input_ids"], EOS_ID]
     ] + tokenizer("q who?")["input_ids"]  # fmt: skip
     assert build_template(tuned.config.template).prompt_ids("who?", tokenizer) == expected
-    assert asked(2, seed=4).config.template.examples != asked(2, seed=5).config.template.examples
+    assert asked(2, seed=5).config.template.prompt_ids("who?", tokenizer) != expected
 
 
 @torch.no_grad()
@@ -87,3 +92,64 @@ def test_nothing_is_tuned(tmp_path):
     tuned.save(tmp_path)
     assert METHODS.get("few-shot") is few_shot and not [*tmp_path.iterdir()]
     assert tuned.model.config.n_positions == MAX_POSITIONS
+
+
+# ---- Retrieval
+
+
+def cosine_by_hand(questions, asked):
+    """Cosines of TF-IDF vectors: tf times 1 + ln((1 + n) / (1 + df)), words of the training questions only."""
+    bags = [Counter(question.lower().rstrip("?").split()) for question in questions]
+    idf = {word: 1 + math.log((1 + len(bags)) / (1 + sum(word in bag for bag in bags))) for word in set().union(*bags)}
+
+    def weights(bag):
+        vector = {word: count * idf[word] for word, count in bag.items() if word in idf}
+        return {word: value / math.hypot(*vector.values()) for word, value in vector.items()}
+
+    own = weights(Counter(asked.lower().split()))
+    return [sum(value * own.get(word, 0) for word, value in weights(bag).items()) for bag in bags]
+
+
+def test_tfidf_takes_the_nearest_questions_and_the_nearest_stands_last():
+    pairs = [Pair(question, "x") for question in QUESTIONS]
+    for asked_for in ("red fish", "the red fox ran", "blue fox and fox", "7"):
+        cosines = cosine_by_hand(QUESTIONS, asked_for)
+        nearest = sorted(range(5), key=lambda row: -cosines[row])
+        for examples in (1, 3):
+            rows = RETRIEVERS.get("tfidf")(pairs, examples, seed=0).rows(asked_for)
+            assert rows == nearest[:examples][::-1], asked_for
+    assert RETRIEVERS.get("tfidf")(pairs, 1, seed=0).rows("Is it 7? ") != [4], "the same question holds the answer"
+    assert RETRIEVERS.get("tfidf")(pairs, 2, seed=0).rows("unknown words") == [1, 0], "equally far: the first ones"
+
+
+def test_tfidf_without_a_word_is_refused():
+    with pytest.raises(UserError, match="few-shot-retrieval tfidf: expected words"):
+        RETRIEVERS.get("tfidf")([Pair("?!", "x"), Pair("", "y")], 1, seed=0)
+
+
+def test_the_row_of_retrieval_shows_the_nearest_pairs():
+    config = FewShotRetrievalConfig(**LIMITS, template=Short(), few_shot_examples=2)
+    assert config.few_shot_retrieval == "tfidf" and FewShotConfig().few_shot_retrieval == "random"
+    tokenizer, tuned = tiny_tokenizer(), few_shot_retrieval(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config)
+    written = tokenizer.decode(tuned.config.template.prompt_ids("n4 or n4 or n1", tokenizer), skip_special_tokens=True)
+    assert written == "q n1? oldq n4? newq n4 or n4 or n1"
+
+
+def test_the_example_next_to_the_question_is_the_last_to_be_left_out():
+    tokenizer, tuned = tiny_tokenizer(), asked(5)
+    template = tuned.config.template
+    whole, short = (template.prompt_ids(question, tokenizer) for question in ("1234567", "12345678"))
+    assert short[: 4 * 10] == whole[10:50]
+
+
+def test_reasoning_takes_the_place_of_examples():
+    tuned = asked(5)
+    tuned.decoding = Decoding(reasoning_tokens=2)
+    tuned.config.template.limit = 59 + 60  # as of a model with more positions
+    with pytest.raises(UserError, match="2 tokens of reasoning: expected at most 0, the model has 64 positions"):
+        tuned.answer(["12345678"])
+
+
+def test_an_unknown_retrieval_is_refused():
+    with pytest.raises(UserError, match="unknown few-shot retrieval 'bm25': expected one of random, tfidf"):
+        FewShotConfig(few_shot_retrieval="bm25")

@@ -24,8 +24,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:fan_in_fan_out is set to False", "ignore:Could not find a config file", "ignore:`is_gradient_checkpointing`"
 )
 
+PROMPTS = ("prefix", "prompt", "p-tuning")
 PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'new'}.") for i in range(8)]
-LIMITS = {"epochs": 2, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 12, "validation_share": 0.0}
+LIMITS = {"epochs": 2, "batch_size": 4, "max_prompt_tokens": 32, "max_new_tokens": 12, "validation_share": 0.0}
 
 
 class Spy(Silent):
@@ -51,12 +52,16 @@ def tune(name, **options):
     [
         ("gan-stack", {"embedding_generator", "lora"}, {"likelihood", "discriminator", "adversarial"}),
         ("mle-stack", {"embedding_generator", "lora"}, {"likelihood"}),
-        ("gan-constant", {"embedding_generator"}, {"likelihood", "discriminator", "adversarial"}),
+        ("gan-constant", {"embedding_generator"}, {"likelihood", "adversarial"}),
         ("gan-shuffled", {"embedding_generator"}, {"likelihood", "discriminator", "adversarial"}),
         ("self-play", {"embedding_generator"}, {"likelihood", "self-play"}),
         ("gan:ia3", {"ia3"}, {"likelihood", "discriminator", "adversarial"}),
         ("self-play:lora", {"lora"}, {"likelihood", "self-play"}),
         ("mle:prefix", {"prefix_tuning"}, {"likelihood"}),
+        ("mle:prompt", {"prompt_tuning"}, {"likelihood"}),
+        ("mle:p-tuning", {"p_tuning"}, {"likelihood"}),
+        ("gan:prompt", {"prompt_tuning"}, {"likelihood", "discriminator", "adversarial"}),
+        ("self-play:prompt", {"prompt_tuning"}, {"likelihood", "self-play"}),
     ],
 )
 def test_a_cell_trains_its_generator_by_its_objective(name, adapters, phases, tmp_path):
@@ -64,7 +69,7 @@ def test_a_cell_trains_its_generator_by_its_objective(name, adapters, phases, tm
     hashes = {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in base.parameters()}
     before = sum(nats for nats, _ in METHODS.get("base").tune(
         base, tiny_tokenizer(), PAIRS, LanguageGANConfig(**LIMITS)).losses(PAIRS))  # fmt: skip
-    tuned, rows = tune(name, **{"learning_rate": 0.1, "epochs": 4} if name == "mle:prefix" else {})
+    tuned, rows = tune(name, **{"learning_rate": 0.1, "epochs": 4} if name.partition(":")[2] in PROMPTS else {})
     assert {row["phase"] for row in rows} == phases
     assert sum(nats for nats, _ in tuned.losses(PAIRS)) < 0.99 * before
     assert hashes <= {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in tuned.model.parameters()}
@@ -86,13 +91,13 @@ def test_a_method_has_the_name_that_was_typed():
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("gam:lora", "unknown objective 'gam': expected one of gan, gan-constant, gan-shuffled, mle, self-play"),
+        ("gam:lora", "unknown objective 'gam': expected one of gan, gan-constant, gan-shuffled, mle, "),
         ("lora:lora", "unknown objective 'lora'"),
         ("gan:soft", "unknown generator 'soft'"),
         ("gan:", "unknown generator ''"),
-        ("gan:prefix", "gan:prefix: generator 'prefix' is prompt learning"),
+        ("gan:prefix", "gan:prefix: generator 'prefix' is a prefix of keys and values"),
         ("self-play:prefix", "cannot sample answers"),
-        ("mle:peft.PromptTuningConfig", "use the method prompt-tuning or p-tuning, or the generator prefix"),
+        ("mle:peft.CPTConfig", "mle:peft.CPTConfig: generator 'peft.CPTConfig': CPT: of prompt learning methods"),
     ],
 )
 def test_a_cell_that_there_is_not_is_refused_in_one_line(name, message):
@@ -102,8 +107,10 @@ def test_a_cell_that_there_is_not_is_refused_in_one_line(name, message):
 
 
 def test_the_generator_of_the_settings_is_checked_before_training():
-    with pytest.raises(UserError, match="gan: generator 'prefix' is prompt learning"):
+    with pytest.raises(UserError, match="gan: generator 'prefix' is a prefix of keys and values"):
         tune("gan", generator="prefix")
+    with pytest.raises(UserError, match=r"mle: generator 'prompt' has 20 virtual tokens: .* expected at most 14"):
+        tune("mle", generator="prompt", max_new_tokens=18)
 
 
 def test_objectives_change_their_settings_and_no_others(monkeypatch):

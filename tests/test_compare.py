@@ -307,10 +307,10 @@ def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
 
 
 def test_unknown_names_are_told_with_the_known_ones(refused):
-    assert "base, bottleneck, copy-question, few-shot, full, gan, gan-constant," in refused("--methods", "lorra")
+    assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
     assert "embedding, ia3, lora" in refused("--generator", "soft")
-    assert "cnn, mlp, source" in refused("--discriminator", "rnn")
+    assert "cnn, frozen-lm, mlp, source" in refused("--discriminator", "rnn")
     assert "constant, monte-carlo, sequence, token" in refused("--reward", "rouge")
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
     assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
@@ -352,8 +352,8 @@ def test_help_is_grouped_and_complete(capsys):
 def test_list_names_every_component(capsys):
     assert compare.main(["--list"]) == 0
     text = capsys.readouterr().out
-    assert "method: base, bottleneck, copy-question, few-shot, full, gan, gan-constant, gan-shuffled, gan-so" in text
-    assert "discriminator: cnn, mlp, source" in text
+    assert "method: base, bottleneck, chain-of-thought, copy-question, few-shot, few-shot-retrieval, full, gan" in text
+    assert "discriminator: cnn, frozen-lm, mlp, source" in text
 
 
 def test_a_preset_gives_way_to_the_command_line():

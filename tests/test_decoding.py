@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from statistics import fmean, stdev
 
 import pytest
 import torch
 from peft import get_peft_model
 
-from baselines import METHODS, TunedModel
+from baselines import METHODS, ChainOfThoughtConfig, TunedModel
+from benchmarks.decoding_cost import cost_lines
 from benchmarks.evaluation import evaluate, noise_figures
 from benchmarks.table import notes
 from gantune.data import Pair
-from gantune.decoding import Decoding, consensus, decode_answers
+from gantune.decoding import Decoding, consensus, decode_answers, most_frequent, normalised
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.generation import generate_answers
+from gantune.generation import DecodingReport, generate_answers
 from gantune.metrics import Diversity, Rouge
+from gantune.reasoning import CONCLUDE, REASON
 from gantune.tuning import TuningConfig
-from tests.tiny_models import TINY_MODELS
+from tests.tiny_models import EOS_ID, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 CONFIG = TuningConfig(max_prompt_tokens=48, max_new_tokens=12)
@@ -40,7 +43,7 @@ def test_names_of_decodings():
     assert str(Decoding.named("mbr-8", 0.7)) == "mbr-8 at temperature 0.7"
     assert str(Decoding.named("sample")) == "sample at temperature 1"
     for name in ("mbr-2", "mbr", "mbr-8x", "beam"):
-        with pytest.raises(UserError, match="mbr-K with K at least 3"):
+        with pytest.raises(UserError, match="mbr-K or vote-K with K at least 3"):
             Decoding.named(name)
 
 
@@ -122,3 +125,120 @@ def test_noise_and_decodings_stand_below_the_table():
     by_decoding = {"sample at temperature 0.5": {"rougeL": 0.42}, "sample at temperature 1": {"rougeL": 0.3}}
     lines = notes([row(0, 0.41, 0.004, by_decoding)])
     assert "gan: ROUGE-L .420 sample at temperature 0.5, .300 sample at temperature 1" in lines
+
+
+# ---- Self-consistency
+
+
+def test_the_vote_takes_the_most_frequent_answer_as_it_was_first_written():
+    assert most_frequent(["1958.", "In 1958", "the 1958", "1959"]) == "1958."
+    assert most_frequent(["b", "a", "A.", "B!"]) == "b", "of equals the one that came first"
+    assert most_frequent(["5", "-5", "-5"]) == "-5" and most_frequent(["35", "3.5", "$3.5."]) == "3.5"
+    assert [*map(normalised, ("The  Cook, a cook!", "1,000", "3.5-fold."))] == ["cook cook", "1000", "3.5fold"]
+
+
+def test_vote_is_the_most_frequent_of_the_samples_that_mbr_draws():
+    model, tokenizer, report = TINY_MODELS["gpt2"](), tiny_tokenizer(), DecodingReport()
+    config = TuningConfig(max_prompt_tokens=48, max_new_tokens=1)  # one character: some samples agree
+    vote = Decoding.named("vote-5", 0.4, seed=4)
+    assert (vote.choice, vote.samples, str(vote)) == ("vote", 5, "vote-5 at temperature 0.4")
+    torch.manual_seed(4)
+    samples = [generate_answers(model, tokenizer, QUESTIONS, config, temperature=0.4) for _ in range(5)]
+    by_question = [*zip(*samples, strict=True)]
+    counts = [Counter(map(normalised, answers)).most_common(1)[0][1] for answers in by_question]
+    assert decode_answers(model, tokenizer, QUESTIONS, config, vote, report=report) == [
+        *map(most_frequent, by_question)
+    ]
+    assert report.undecided == counts.count(1) < 3 and report.limit == 15
+
+
+# ---- Chain of thought
+
+
+def test_reasoning_stands_between_the_question_and_the_answer_and_only_the_answer_is_returned():
+    model, tokenizer, report = TINY_MODELS["llama"](), tiny_tokenizer(), DecodingReport()
+    config = TuningConfig(template="text", max_prompt_tokens=5, max_new_tokens=4)
+    encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+
+    def greedy(ids, tokens):
+        written = []
+        while len(written) < tokens and (not written or written[-1] != EOS_ID):
+            with torch.no_grad():
+                written.append(model(torch.tensor([ids + written])).logits[0, -1].argmax().item())
+        return written
+
+    decoding, expected, decoded = Decoding(reasoning_tokens=3), [], 0
+    for question in ("who?", "why not?"):
+        prompt = encode(f"{question}\n")[-5:] + encode(REASON)
+        thought = greedy(prompt, 3)
+        answer = greedy(prompt + [id for id in thought if id != EOS_ID] + encode(CONCLUDE), 4)
+        expected.append(tokenizer.decode(answer, skip_special_tokens=True).strip())
+        decoded += len(thought) + len(answer)
+    assert decode_answers(model, tokenizer, ["who?", "why not?"], config, decoding, report=report) == expected
+    assert (report.new_tokens, report.limit) == (decoded, 2 * (3 + 4))
+    assert str(Decoding.named("vote-3", reasoning_tokens=9)).endswith("temperature 1 after up to 9 tokens of reasoning")
+
+
+def test_reasoning_that_the_model_has_no_positions_for_is_refused():
+    with pytest.raises(UserError, match="20 tokens of reasoning: expected at most 3, the model has 64 positions"):
+        config = TuningConfig(template="text", max_new_tokens=6)
+        decode_answers(TINY_MODELS["gpt2"](), tiny_tokenizer(), ["who?"], config, Decoding(reasoning_tokens=20))
+    with pytest.raises(UserError, match="--reasoning-tokens -1: expected at least 0"):
+        Decoding.named("greedy", reasoning_tokens=-1)
+    with pytest.raises(UserError, match="--chain-of-thought-tokens 0: expected at least 1"):
+        ChainOfThoughtConfig(chain_of_thought_tokens=0)
+
+
+def test_the_row_chain_of_thought_reasons_and_its_losses_are_those_of_the_base():
+    model, tokenizer = TINY_MODELS["llama"](), tiny_tokenizer()
+    config = ChainOfThoughtConfig(template="text", max_prompt_tokens=5, max_new_tokens=4, chain_of_thought_tokens=5)
+    tuned = METHODS.get("chain-of-thought")(model, tokenizer, PAIRS, config)
+    for given, used in ((0, 5), (3, 3)):
+        tuned.decoding = Decoding(reasoning_tokens=given)
+        expected = decode_answers(model, tokenizer, QUESTIONS, config, Decoding(reasoning_tokens=used))
+        assert tuned.answer(QUESTIONS) == expected and tuned.report.limit == 3 * (used + 4)
+    assert tuned.losses(PAIRS) == TunedModel(model, tokenizer, config).losses(PAIRS)
+
+
+# ---- What decoding costs
+
+
+def test_the_cost_of_an_answer_counts_its_tokens_and_its_prompt(tmp_path):
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    tuned = TunedModel(model, tokenizer, CONFIG)
+    cost = evaluate(tuned, PAIRS, tmp_path, None, None, "cpu").decoding_cost
+    template = CONFIG.prompt_template()
+    read = [len(template.prompt_ids(question, tokenizer)) for question in QUESTIONS]
+    assert max(read) <= 48 and cost["prompt_tokens"] == pytest.approx(fmean(read))
+    decoded = []
+    for question in QUESTIONS:
+        ids = torch.tensor([template.prompt_ids(question, tokenizer)])
+        new = model.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=EOS_ID, pad_token_id=0)
+        decoded.append(new.shape[1] - ids.shape[1])
+    assert cost["new_tokens"] == pytest.approx(fmean(decoded)) and (cost["samples"], cost["limit"]) == (1, 12)
+    sampled = evaluate(tuned, PAIRS, tmp_path, None, None, "cpu", [Decoding(4)]).decoding_cost
+    assert (sampled["samples"], sampled["limit"], sampled["undecided"]) == (4, 48, None)
+    assert sampled["prompt_tokens"] == pytest.approx(4 * fmean(read))
+    rule = METHODS.get("copy-question")(None, None, PAIRS, CONFIG)
+    assert evaluate(rule, PAIRS, tmp_path, None, None, "cpu").decoding_cost is None
+
+
+def cost_of(method, seed=0, samples=1, limit=50, new=20, read=30, undecided=None):
+    cost = {"samples": samples, "limit": limit, "new_tokens": new, "prompt_tokens": read, "undecided": undecided}
+    return {"method": method, "seed": seed, "status": "success", "decoding_cost": cost | {"questions": 10}}
+
+
+def test_equal_costs_are_stated_and_unequal_ones_are_told_apart():
+    silent = {"method": "copy-question", "seed": 0, "status": "success", "decoding_cost": None}
+    rows = [silent, cost_of("base", 0, new=50), cost_of("base", 1, new=40), cost_of("lora", new=9, read=31)]
+    assert cost_lines(rows) == [
+        "Decoding cost a question, tokens decoded (and read): 1 sample, at most 50 tokens: base 45 (30), lora 9 (31)"
+    ]
+    unequal = cost_lines([*rows, cost_of("chain-of-thought", limit=114, new=100, read=120)])
+    assert unequal[0].endswith("lora 9 (31); 1 sample, at most 114 tokens: chain-of-thought 100 (120)")
+    assert unequal[1].startswith("caution: decoding costs differ")
+    votes = [cost_of("gan", seed, samples=8, limit=400, undecided=undecided) for seed, undecided in ((0, 3), (1, 4))]
+    assert cost_lines(votes)[1] == (
+        "gan: no two samples agree on 7 of 20 questions: the vote takes the first sample there"
+    )
+    assert cost_lines([silent]) == cost_lines([{"method": "lora", "status": "success"}]) == []

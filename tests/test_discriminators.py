@@ -9,14 +9,17 @@ import torch
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
-from gantune.discriminators import CausalCNN, TokenIdMLP, TokenValueMLP
+from gantune.discriminators import CausalCNN, FrozenLMHead, TokenIdMLP, TokenValueMLP
+from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
 from gantune.seqgan import discriminator_loss
+from tests.tiny_models import TINY_MODELS
 
 VOCABULARY = 50
 DISCRIMINATORS = {
     "cnn": lambda: CausalCNN(VOCABULARY, embedding_dim=8, widths=(1, 2, 3), filters=4),
     "mlp": lambda: TokenIdMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
     "source": lambda: TokenValueMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
+    "frozen-lm": lambda: FrozenLMHead(TINY_MODELS["gpt2"](), width=8),
 }
 every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)
 
@@ -100,3 +103,26 @@ def test_an_mlp_refuses_what_it_is_too_narrow_for(name, kind):
     for judge in (kind(VOCABULARY, 3, 7).prefix_logits, kind(VOCABULARY, 3, 7).sequence_logits):
         with pytest.raises(ValueError, match=f"discriminator {name} reads 3 prompt and 7 answer tokens, got 5 and 6"):
             judge(random_batch())
+
+
+def test_the_head_on_the_frozen_model_reads_it_without_its_adapter_and_trains_none_of_it():
+    torch.manual_seed(0)
+    model, batch = TINY_MODELS["gpt2"](), random_batch()
+    discriminator = FrozenLMHead(model, width=8).eval()
+    before = discriminator.prefix_logits(batch)
+    tuned = stack_adapters(model, [EmbeddingGeneratorConfig()])
+    trainable = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in trainable:
+            parameter.add_(torch.randn_like(parameter))
+    assert torch.allclose(discriminator.prefix_logits(batch), before, atol=1e-6)
+    assert not torch.allclose(tuned(batch.answer_ids).logits, _without_adapter(tuned, batch.answer_ids), atol=1e-3)
+    discriminator.sequence_logits(batch).sum().backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert [p for p in tuned.parameters() if p.requires_grad] == trainable
+    assert not any("language_model" in name for name in discriminator.state_dict())
+
+
+def _without_adapter(tuned, ids):
+    with tuned.disable_adapter():
+        return tuned(ids).logits

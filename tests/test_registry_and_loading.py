@@ -75,7 +75,7 @@ def test_weights_that_are_cut_off_are_told_in_one_line(folder):
 def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="cannot load a causal language model"):
+    with pytest.raises(UserError, match="t5 is an encoder-decoder model, expected a causal language model"):
         load_model(str(tmp_path))
 
 

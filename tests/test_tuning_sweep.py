@@ -22,7 +22,7 @@ from gantune.errors import UserError
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
-NOT_TUNED = {"base", "copy-question", "few-shot", "random-answer"}
+NOT_TUNED = {"base", "chain-of-thought", "copy-question", "few-shot", "few-shot-retrieval", "lead-3", "random-answer"}
 
 
 def bowl(**best):
@@ -266,7 +266,7 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
         (["--tune", "--train-size", "8"], "expected at least 9"),
         (["--tune", "--winners", "tuning.json"], "--tune and --winners: expected one of them"),
         (["--winners", "/nowhere/tuning.json"], "/nowhere/tuning.json: expected the tuning.json"),
-        (["--decoding", "beam"], "--decoding beam: expected greedy, sample, or mbr-K"),
+        (["--decoding", "beam"], "--decoding beam: expected greedy, sample, mbr-K or vote-K"),
         (["--decoding", "mbr-2"], "with K at least 3"),
         (["--decoding-temperature", "0.7"], "greedy decoding has none"),
         (["--decoding", "sample", "--decoding-temperature", "0"], "expected above 0"),

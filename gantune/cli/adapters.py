@@ -11,10 +11,12 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gantune.adapter_settings import base_model_name
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.data import TEMPLATES
 from gantune.embedding_generator import draw_noise, load_stack, noise_dim
 from gantune.errors import UserError
+from gantune.hub import local_folder
 from gantune.language_gan import CONFIG_FILE
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
@@ -46,7 +48,7 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     """What `gantune train` or [`gantune.LanguageGAN.save_pretrained`] has written, without the discriminator.
 
     Args:
-        folder: where it is.
+        folder: where it is, or `owner/name` on the Hub.
         model: name of the base model; what the adapter names if None.
         dtype: of the base model.
         device: where to put it.
@@ -54,6 +56,7 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     Raises:
         UserError: if it is not there, or its files are not what was written.
     """
+    folder = str(local_folder(folder))
     config = _read_config(Path(folder))
     name = model or base_model_name(folder)
     device = resolve_device(device)
@@ -76,24 +79,6 @@ def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
         raise UserError(f"{folder}: the adapter cannot be put on the base model: {first}") from error
 
 
-def base_model_name(folder: str) -> str:
-    """The base model that the adapter in `folder` names.
-
-    Raises:
-        UserError: if there is no adapter, or it names none.
-    """
-    files = sorted(Path(folder).glob("*/adapter_config.json"))
-    if not files:
-        raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
-    try:
-        name = json.loads(files[0].read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{files[0]}: not the settings of an adapter: {error}") from error
-    if not name:
-        raise UserError(f"{files[0]}: names no base model, expected --model")
-    return name
-
-
 def _read_config(folder: Path) -> LanguageGANConfig:
     """The settings beside the adapter; a template in them must be known: a file never makes gantune import anything."""
     file = folder / CONFIG_FILE
@@ -103,7 +88,7 @@ def _read_config(folder: Path) -> LanguageGANConfig:
         raise UserError(f"{folder}: no {CONFIG_FILE}, expected a folder that gantune train or save_pretrained wrote")
     try:
         config = LanguageGANConfig(**json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
     TEMPLATES.get(config.template)
     return config

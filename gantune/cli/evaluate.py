@@ -42,10 +42,16 @@ class EvaluationOptions:
         default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id"}
     )
     decoding: str = field(
-        default="greedy", metadata={"help": "greedy, sample, or mbr-K (of K samples the one nearest to the others)"}
+        default="greedy",
+        metadata={
+            "help": "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
+        },
     )
-    decoding_temperature: float = field(default=1.0, metadata={"help": "of sample and mbr-K"})
-    decoding_seed: int = field(default=0, metadata={"help": "of sample and mbr-K"})
+    decoding_temperature: float = field(default=1.0, metadata={"help": "of sample, mbr-K and vote-K"})
+    decoding_seed: int = field(default=0, metadata={"help": "of sample, mbr-K and vote-K"})
+    reasoning_tokens: int = field(
+        default=0, metadata={"help": "reason in up to so many tokens before each answer (chain of thought)"}
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,7 +75,9 @@ def run(arguments: Sequence[str]) -> None:
     )
     if options.adapter is None:
         raise UserError("--adapter: expected a folder that gantune train or save_pretrained has written")
-    decoding = Decoding.named(options.decoding, options.decoding_temperature, options.decoding_seed)
+    decoding = Decoding.named(
+        options.decoding, options.decoding_temperature, options.decoding_seed, options.reasoning_tokens
+    )
     pairs = data.load()
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
     bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)

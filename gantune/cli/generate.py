@@ -20,6 +20,7 @@ from gantune.data.records import Record
 from gantune.data.sources import READERS
 from gantune.errors import UserError
 from gantune.generation import generate_answers
+from gantune.tuning import MAX_SEED
 
 PROMPT = "> "
 
@@ -78,6 +79,8 @@ def _check(options: Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
+    if not 0 <= options.seed <= MAX_SEED:
+        raise UserError(f"--seed {options.seed}: expected 0 to {MAX_SEED}")
     if options.samples > 1 and options.temperature == 0 and options.noise == "zero":
         raise UserError(
             f"--samples {options.samples}: greedy answers with zero noise are all the same, expected --temperature "
@@ -123,8 +126,8 @@ def read_questions(path: str, column: str) -> list[str]:
     suffix = Path(path).suffix.lower()
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if suffix in READERS:
         questions = [Record(path, where, row).text(column) for where, row in READERS[suffix](path, data)]
     else:

@@ -14,15 +14,26 @@ import yaml
 from transformers import HfArgumentParser
 
 from gantune.command import OneLineParser
+from gantune.data import FORMATS, TEMPLATES
 from gantune.diagnostics.files import write_atomically
+from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
+from gantune.field_types import EXPECTED
+from gantune.generators import GENERATORS
+from gantune.registry import Registry
+from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 
-EXPECTED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text (numbers and words such as yes in quotes)",
+COMPONENTS: dict[str, Registry] = {
+    "generator": GENERATORS,
+    "discriminator": DISCRIMINATORS,
+    "reward": REWARDS,
+    "reward_transform": TRANSFORMS,
+    "advantage": ADVANTAGES,
+    "objective": OBJECTIVES,
+    "template": TEMPLATES,
+    "format": FORMATS,
 }
+"""Options that name a component, on the command line also by a dotted path."""
 
 
 class OptionParser(HfArgumentParser):
@@ -64,7 +75,8 @@ def parse(
         An object of each class, and all values by option name.
 
     Raises:
-        UserError: if an option or a key is not known, or a value is not of the right kind or out of range.
+        UserError: if an option or a key is not known, a value is not of the right kind or out of range, or the file
+            names something that would have to be imported.
     """
     parser = OptionParser(classes, prog=command, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of options by name; the command line wins")
@@ -72,6 +84,9 @@ def parse(
     first.add_argument("--config", default=config)
     config = first.parse_known_args(arguments)[0].config
     from_file = {} if config is None else read_config(config, option_types(classes))
+    for name, value in from_file.items():
+        if not _given(name, arguments):
+            _refuse_imports(config, name, value)
     parser.set_defaults(**from_file)
     try:
         *groups, _, unknown = parser.parse_args_into_dataclasses(
@@ -86,6 +101,23 @@ def parse(
     if unknown:
         parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
     return groups, {name: value for group in groups for name, value in asdict(group).items()}
+
+
+def _refuse_imports(path: str, name: str, value: Any) -> None:
+    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well.
+
+    Raises:
+        UserError: naming the file and the option.
+    """
+    if name not in COMPONENTS or not isinstance(value, str):
+        return
+    registry = COMPONENTS[name]
+    for part in re.split(r"[+*]", value):
+        if "." in part and part not in registry:
+            raise UserError(
+                f"{path}: {name} is {value!r:.80}, which would be imported; a file never makes gantune import "
+                f"anything, expected it on the command line too: --{name.replace('_', '-')} {value:.80}"
+            )
 
 
 def option_types(classes: Sequence[type]) -> dict[str, Any]:
@@ -156,7 +188,7 @@ def _checked(value: Any, hint: Any) -> Any:
     if hint is float and (type(value) is int or (isinstance(value, str) and re.fullmatch(r"[-+\d.]+e[-+]?\d+", value))):
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     raise ValueError(EXPECTED[hint])
 

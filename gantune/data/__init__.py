@@ -16,7 +16,8 @@ from gantune.data.encoding import (
     likelihood_inputs,
 )
 from gantune.data.formats import FORMATS, Format
-from gantune.data.question import Question, Turn
+from gantune.data.packing import check_packing, mask_dtype, packed_inputs
+from gantune.data.question import Question, Turn, turns_of
 from gantune.data.records import Record
 from gantune.data.sources import Source, load_pairs, open_source, pairs_of
 from gantune.data.splits import split_pairs
@@ -48,6 +49,7 @@ __all__ = [
     "Turn",
     "batches",
     "build_template",
+    "check_packing",
     "check_tokenizer",
     "clean",
     "collate",
@@ -60,8 +62,11 @@ __all__ = [
     "grouped_by_length",
     "likelihood_inputs",
     "load_pairs",
+    "mask_dtype",
     "open_source",
+    "packed_inputs",
     "pad_token_id",
     "pairs_of",
     "split_pairs",
+    "turns_of",
 ]

@@ -22,6 +22,8 @@ from gantune.errors import UserError
 from gantune.loading import load_tokenizer
 
 SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, tofu, or a Hub id"
+CONTEXT = 8
+"""Tokens before a token with which it is decoded: some tokenizers leave out the space of the first one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,14 +165,14 @@ def _print_format(source: Source, forced: str | None) -> None:
 
 def _marked(prompt_ids: list[int], answer_ids: list[int], tokenizer: transformers.PreTrainedTokenizerBase) -> str:
     """The text of a sequence, each learned token between «»; tokens that share a character share the marks."""
-    shown = tokenizer.decode(prompt_ids)
-    marked = shown
-    for stop in range(1, len(answer_ids) + 1):
-        text = tokenizer.decode(prompt_ids + answer_ids[:stop])
-        if text.endswith("\ufffd") and stop < len(answer_ids):
+    ids, first, marked = prompt_ids + answer_ids, len(prompt_ids), tokenizer.decode(prompt_ids)
+    for stop in range(first + 1, len(ids) + 1):
+        start = max(first - CONTEXT, 0)
+        before, text = tokenizer.decode(ids[start:first]), tokenizer.decode(ids[start:stop])
+        if text.endswith("\ufffd") and stop < len(ids):
             continue
-        marked += f"«{text[len(shown) :]}»"
-        shown = text
+        marked += f"«{text[len(before) :]}»"
+        first = stop
     return marked
 
 

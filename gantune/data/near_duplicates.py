@@ -83,5 +83,5 @@ class NearDuplicates:
 
     def _min_hash(self, items: frozenset[str]) -> MinHash:
         sketch = self._empty.copy()  # which shares the random permutations: drawing them costs more than the rest
-        sketch.update_batch([item.encode() for item in items])
+        sketch.update_batch([item.encode("utf-8", "surrogatepass") for item in items])
         return sketch

@@ -20,7 +20,8 @@ from gantune.errors import UserError
 
 TOFU = "locuslab/TOFU"
 TOFU_CONFIG = "full"
-BUILT_IN = ("mini-tofu", "tofu")
+SHIPPED = ("mini-tofu", "mini-dialogues")
+BUILT_IN = (*SHIPPED, "tofu")
 
 Answers = Literal["last", "every"]
 Row = tuple[str, dict[str, Any]]
@@ -53,12 +54,12 @@ def load_pairs(
     """Read question-answer pairs. White space around questions and answers is removed.
 
     Args:
-        source: `mini-tofu` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al. 2024, from the Hub),
-            any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or .parquet file, or a
-            folder of them.
+        source: `mini-tofu` or `mini-dialogues` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al.
+            2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or
+            .parquet file, or a folder of them.
         question_column: column with the question, of format question-answer.
         answer_column: column with the answer, of format question-answer.
-        split: split of a Hub data set; files and `mini-tofu` have one only.
+        split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.
         answers: which answers of a conversation are learned, its last one or every one.
 
@@ -103,8 +104,8 @@ def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
 
 def _read(source: str, split: str) -> list[Row]:
     name, _, config = source.partition(":")
-    if source == "mini-tofu":
-        return list(_read_jsonl(source, (importlib.resources.files("gantune.assets") / "mini-tofu.jsonl").read_bytes()))
+    if source in SHIPPED:
+        return list(_read_jsonl(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
     if name == "tofu":
         return _read_hub(source, TOFU, config or TOFU_CONFIG, split)
     path = Path(source)
@@ -128,8 +129,8 @@ def _read_file(source: str, path: Path) -> list[Row]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{source}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise UserError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if not data.strip():
         raise UserError(f"{source}: is empty, expected rows with a question and an answer")
     return list(reader(source, data))
@@ -245,7 +246,7 @@ def _read_parquet(source: str, data: bytes) -> Iterator[Row]:
 
     try:
         rows = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except Exception as error:  # many kinds, all of them about the file
         raise UserError(f"{source}: not a valid parquet file ({_one_line(error)})") from error
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
-from jinja2 import TemplateError
-
 from gantune.data.question import Turn, turns_of, with_system
 from gantune.errors import UserError
 from gantune.registry import Registry
@@ -168,6 +166,17 @@ class TextTemplate(TurnTemplate):
     system = "{}\n"
     user = "{}\n"
     after = "\n"
+
+
+@TEMPLATES.register("summary")
+class SummaryTemplate(TurnTemplate):
+    """What is to be summed up, an empty line, and `Summary:`; format dialogue-summary puts an instruction in front."""
+
+    system = "{}\n\n"
+    user = "{}\n\n"
+    assistant = "Summary:"
+    lead = " "
+    after = "\n\n"
 
 
 @TEMPLATES.register("alpaca")
@@ -337,15 +346,18 @@ def _apply_chat_template(
     messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool
 ) -> str:
     """The text that the tokenizer's own template makes."""
+    template = _chat_template(tokenizer)
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages,
-            chat_template=_chat_template(tokenizer),
+            chat_template=template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             date_string=PINNED_DATE.strftime("%d %b %Y"),
         )
-    except TemplateError as error:
+        text.encode()
+        return text
+    except Exception as error:  # a template is a program, and may fail in any way
         roles = ", ".join(message["role"] for message in messages)
         reason = " ".join(str(error).split())
         raise UserError(f"template chat: the tokenizer's template refuses the turns {roles}: {reason}") from error
@@ -362,7 +374,15 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> list[st
 
 
 def _cut(text: str, specials: Sequence[str]) -> str:
-    """The text with [`CUT`] after the first character of each special token that it spells."""
+    """The text with [`CUT`] after the first character of each special token that it spells.
+
+    Raises:
+        UserError: if the text has half a surrogate pair, on which tokenizers fail.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{text!r:.60} has half a surrogate pair, expected valid Unicode") from None
     if not any(special in text for special in specials):
         return text
     return re.sub("|".join(map(re.escape, specials)), lambda spelled: spelled[0][0] + CUT + spelled[0][1:], text)

@@ -131,6 +131,7 @@ PHASES = {"likelihood": COLOURS[5], "discriminator": COLOURS[4], "adversarial": 
 LABELS = {
     "loss": ("Generator loss", ""),
     "likelihood_loss": ("Likelihood loss", "nats a token"),
+    "validation_loss": ("Loss on held-out pairs", "nats a token"),
     "reward": ("Reward", "mean of the batch"),
     "discriminator_loss": ("Discriminator loss", "nats"),
     "discriminator_accuracy": ("Discriminator accuracy", "share"),

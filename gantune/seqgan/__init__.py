@@ -1,7 +1,8 @@
 """SeqGAN's algorithm: rewards, advantages and losses over tensors; knows no model and no tokenizer."""
 
 from gantune.seqgan.advantages import ADVANTAGES, returns
-from gantune.seqgan.losses import discriminator_loss, likelihood_loss, policy_gradient_loss
+from gantune.seqgan.losses import discriminator_loss, likelihood_loss, policy_gradient_loss, weighted_loss
+from gantune.seqgan.objectives import OBJECTIVES
 from gantune.seqgan.rewards import (
     REWARDS,
     TRANSFORMS,
@@ -15,6 +16,7 @@ from gantune.seqgan.rewards import (
 
 __all__ = [
     "ADVANTAGES",
+    "OBJECTIVES",
     "REWARDS",
     "TRANSFORMS",
     "MonteCarloReward",
@@ -27,4 +29,5 @@ __all__ = [
     "policy_gradient_loss",
     "returns",
     "search_values",
+    "weighted_loss",
 ]

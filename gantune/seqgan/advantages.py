@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from gantune.registry import Registry
 
 ADVANTAGES = Registry("advantage")
+
+
+class Advantage(Protocol):
+    """Takes a baseline from returns; `min_samples` answers to a question are needed."""
+
+    min_samples: int
+
+    def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
+        """Returns and mask `[B, T]`, rows of one question adjacent, to advantages `[B, T]`."""
+        ...
 
 
 def returns(rewards: Tensor, mask: Tensor, discount: float = 1.0, length_normalised: bool = False) -> Tensor:

@@ -18,6 +18,16 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) ->
     return -(log_probs * advantages.detach() * mask).sum() / log_probs.shape[0]
 
 
+def weighted_loss(log_probs: Tensor, weights: Tensor) -> Tensor:
+    """- sum_it w_it log pi(y_it | q_i, y_i<t, x_i), with the weights of an objective, see `gantune.seqgan.objectives`.
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled, under the distribution they were sampled from.
+        weights: `[B, T]`, taken as constants; 0 where the mask is.
+    """
+    return -(log_probs * weights.detach()).sum()
+
+
 def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of the true answers, in nats a token.
 

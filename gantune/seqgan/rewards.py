@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
+from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
+from gantune.errors import UserError
 from gantune.registry import Registry
 
 REWARDS = Registry("reward")
@@ -40,7 +44,7 @@ class Reward(Protocol):
     The result is a tensor or list of B numbers (one an answer), or `[B, T]` (one a token). Attributes a reward may
     have, all False by default: `per_token`, the discriminator learns on every prefix and not on whole answers;
     `is_return`, its numbers are what each token brings in all, not what is to be summed from there on; `searches`, its
-    class takes a [`Search`] as third argument.
+    class takes a [`Search`] as third argument; `unjudged`, it asks no discriminator, so that none is trained.
     """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
@@ -175,7 +179,7 @@ class ConstantReward:
     Without a baseline it still changes the policy (a constant reward sharpens it); with one it does nothing.
     """
 
-    per_token = False
+    per_token, unjudged = False, True
 
     def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
         """Takes a discriminator and a transform as the others do, and asks neither."""
@@ -183,6 +187,58 @@ class ConstantReward:
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """Ones, `[B]`."""
         return torch.ones(len(rollout), device=rollout.device)
+
+
+def self_consistency(answers: Sequence[str]) -> list[float]:
+    """The mean ROUGE-L (F1, stemmed) of each answer to the others: its utility under the samples of the model itself.
+
+    What minimum Bayes risk decoding maximises (Kumar & Byrne 2004; Eikema & Aziz 2020, arXiv:2005.10283).
+
+    Args:
+        answers: samples of one question; a single one is worth 0.
+    """
+    scorer, worth = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
+    for i, j in itertools.combinations(range(len(answers)), 2):
+        agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure / (len(answers) - 1)
+        worth[i] += agreement
+        worth[j] += agreement
+    return worth
+
+
+@REWARDS.register("consensus")
+class ConsensusReward:
+    """How much an answer agrees with the other samples of its question; see [`self_consistency`]. No discriminator."""
+
+    per_token, unjudged = False, True
+
+    def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
+        """Takes a discriminator and a transform as the others do, and asks neither."""
+
+    def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
+        """Between 0 and 1, `[B]`; rows of one question are adjacent."""
+        k = rollout.samples_per_prompt
+        groups = [answers[start : start + k] for start in range(0, len(answers), k)]
+        return torch.tensor([worth for group in groups for worth in self_consistency(group)], device=rollout.device)
+
+
+class ProductReward:
+    """The product of several rewards: an answer is worth much if it is to each of them.
+
+    Args:
+        rewards: two or more, of which none is a return already; those of whole answers count for each of their tokens.
+    """
+
+    def __init__(self, rewards: Sequence[Reward]) -> None:
+        self.rewards = rewards
+        self.per_token = any(getattr(reward, "per_token", False) for reward in rewards)
+        self.unjudged = all(getattr(reward, "unjudged", False) for reward in rewards)
+
+    def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
+        """`[B]`, or `[B, T]` if one of the rewards is."""
+        values = [torch.as_tensor(reward(questions, answers, rollout)) for reward in self.rewards]
+        if any(value.dim() == 2 for value in values):
+            values = [value if value.dim() == 2 else value[:, None] for value in values]
+        return math.prod(values)
 
 
 class ShuffledReward:
@@ -194,7 +250,9 @@ class ShuffledReward:
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
-        self.per_token, self.is_return = (getattr(reward, name, False) for name in ("per_token", "is_return"))
+        self.per_token, self.is_return, self.unjudged = (
+            getattr(reward, name, False) for name in ("per_token", "is_return", "unjudged")
+        )
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """The rows of `reward`'s result in a random order, `[B]` or `[B, T]`."""
@@ -210,11 +268,18 @@ def build_reward(
 ) -> Reward:
     """The reward that `spec` names: a registry name, a dotted path, a class, or a callable that is used as it is.
 
-    Classes are constructed with `(discriminator, transform)`; those whose `searches` is true, with `search` as well.
+    Several names joined by `*` are a [`ProductReward`]. Classes are constructed with `(discriminator, transform)`;
+    those whose `searches` is true, with `search` as well.
 
     Raises:
-        UserError: if the name is not known or the dotted path cannot be imported.
+        UserError: if a name is not known, the dotted path cannot be imported, or a product is of a reward that
+            searches.
     """
+    if isinstance(spec, str) and "*" in spec:
+        factors = [build_reward(name, discriminator, transform, search) for name in spec.split("*")]
+        if any(getattr(factor, "is_return", False) for factor in factors):
+            raise UserError(f"--reward {spec}: a reward that searches, such as monte-carlo, cannot be multiplied")
+        return ProductReward(factors)
     component = REWARDS.resolve(spec)
     if not isinstance(component, type):
         return component

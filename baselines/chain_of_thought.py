@@ -1,0 +1,60 @@
+"""The untuned model, which reasons before it answers (Kojima et al. 2022, arXiv:2205.11916)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.method import TunedModel, method
+from gantune.data import Pair
+from gantune.errors import UserError
+from gantune.observer import Observer
+from gantune.tuning import TuningConfig
+
+
+@dataclass
+class ChainOfThoughtConfig(TuningConfig):
+    """Settings of `chain-of-thought`.
+
+    Args:
+        chain_of_thought_tokens: longest reasoning, where the comparison does not give every method its own.
+
+    Raises:
+        UserError: if it is below 1.
+    """
+
+    _argument_group_name = "chain-of-thought: the untuned model reasons before it answers"
+
+    chain_of_thought_tokens: int = field(
+        default=64,
+        metadata={"help": "longest reasoning; --reasoning-tokens, which all methods share, goes before"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chain_of_thought_tokens < 1:
+            raise UserError(f"--chain-of-thought-tokens {self.chain_of_thought_tokens}: expected at least 1")
+
+
+class ChainOfThoughtModel(TunedModel):
+    """The untuned model, whose answers follow its reasoning; the losses are those of the answers without it."""
+
+    def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
+        """See [`TunedModel.answer`] and [`gantune.reasoning`]."""
+        reasoning_tokens = self.decoding.reasoning_tokens or self.config.chain_of_thought_tokens
+        return self.decode(questions, self.config, replace(self.decoding, reasoning_tokens=reasoning_tokens), noise)
+
+
+@method("chain-of-thought", ChainOfThoughtConfig)
+def chain_of_thought(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: ChainOfThoughtConfig,
+    observer: Observer | None = None,
+) -> ChainOfThoughtModel:
+    """Nothing is tuned."""
+    return ChainOfThoughtModel(model, tokenizer, config)

@@ -1,0 +1,12 @@
+"""A language model that judges answers: `python -m benchmarks.compare --judge MODEL` (with `--from DIR`, stored ones).
+
+Each method's answer is set against a rival's (LoRA's by default) to the same question, in both orders, as in Zheng et
+al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv:2306.05685. `base` says what a judge is,
+`language_model` is one, `answers` reads what it is to judge, `judging` asks it, `records` keeps `judge.json`, `figures`
+counts, `table` tells.
+"""
+
+from benchmarks.judge.base import JUDGES, VERDICTS, Duel, Judge, build_judge
+from benchmarks.judge.language_model import LanguageModelJudge
+
+__all__ = ["JUDGES", "VERDICTS", "Duel", "Judge", "LanguageModelJudge", "build_judge"]

@@ -1,0 +1,65 @@
+"""The settings of an adapter that somebody else may have written, looked at before peft acts on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gantune.errors import UserError
+
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "megatron_config": (None,),
+    "megatron_core": (None, "megatron.core"),
+    "tokenizer_kwargs": (None, {}),
+    "prompt_tuning_init_state_dict_path": (None,),
+    "adapters": (None,),
+    "corda_config": (None, {}),
+    "lora_ga_config": (None, {}),
+}
+"""Settings by which peft imports a module that the file names, passes `trust_remote_code` on, or loads other files; and
+the values with which it does not."""
+
+
+def check_adapter(folder: str | Path) -> None:
+    """Refuse an adapter whose settings would import code or read files outside of its folder.
+
+    Args:
+        folder: with the `adapter_config.json`.
+
+    Raises:
+        UserError: naming the setting; also if the file is no JSON object.
+    """
+    file = Path(folder) / "adapter_config.json"
+    settings = _read(file)
+    for name, harmless in HARMLESS.items():
+        if settings.get(name) not in harmless:
+            raise UserError(
+                f"{file}: {name} is {settings[name]!r:.80}, by which peft would import code or read other files; "
+                "a file never makes gantune do so"
+            )
+
+
+def base_model_name(folder: str | Path) -> str:
+    """The base model that the adapter in a folder of [`gantune.embedding_generator.save_stack`] names.
+
+    Raises:
+        UserError: if there is no adapter, or it names none.
+    """
+    files = sorted(Path(folder).glob("*/adapter_config.json"))
+    if not files:
+        raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
+    name = _read(files[0]).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{files[0]}: names no base model, expected --model")
+    return name
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not the settings of an adapter: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{file}: not the settings of an adapter, expected a JSON object")
+    return settings

@@ -1,0 +1,69 @@
+"""Whether settings are of the types that their dataclass says, wherever they come from: JSON, YAML or code."""
+
+from __future__ import annotations
+
+import numbers
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal
+
+from gantune.errors import UserError
+
+EXPECTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text (numbers and words such as yes in quotes)",
+}
+PLAIN = (bool, int, float, str, list, dict, type(None))
+
+
+def check_types(settings: Any) -> None:
+    """Refuse a field that holds a plain value of another type; objects of other classes are not looked at.
+
+    Args:
+        settings: a dataclass, whose fields are options.
+
+    Raises:
+        UserError: naming the option, its value and what is expected.
+    """
+    hints = typing.get_type_hints(type(settings))
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, PLAIN) and (expected := _expected(value, hints[field.name])):
+            raise UserError(f"--{field.name.replace('_', '-')} {value!r:.60}: expected {expected}")
+
+
+def check_at_least(settings: Any, least: int, names: Sequence[str]) -> None:
+    """Refuse numbers that are smaller, or not a number.
+
+    Args:
+        settings: a dataclass, whose fields are options.
+        least: smallest value.
+        names: of the fields.
+
+    Raises:
+        UserError: naming the option, its value and what is expected.
+    """
+    for name in names:
+        if not getattr(settings, name) >= least:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected at least {least}")
+
+
+def _expected(value: Any, hint: Any) -> str | None:
+    """What is expected in place of `value`; None if it is of the type, or the type is none of the plain ones."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        wanted = [_expected(value, kind) for kind in typing.get_args(hint) if kind is not type(None)]
+        return None if value is None or None in wanted else wanted[0]
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        return None if value in choices else f"one of {', '.join(map(str, choices))}"
+    if hint is float:
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value  # nan is not
+    elif hint is int:
+        fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    else:
+        fits = hint not in EXPECTED or isinstance(value, hint)
+    return None if fits else EXPECTED[hint]

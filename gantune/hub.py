@@ -1,0 +1,89 @@
+"""To the Hugging Face Hub and from it: folders of `LanguageGAN.save_pretrained`, with gantune's own model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from gantune.errors import UserError
+
+FILES = ("*.json", "*.safetensors", "*.md")
+"""What `save_pretrained` writes; nothing else is fetched, so nothing else can be loaded."""
+
+
+class PushToHub:
+    """Adds `push_to_hub` to a class that has `save_pretrained(directory)`."""
+
+    save_pretrained: Callable[[str | Path], None]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `PeftModel.push_to_hub`.
+
+        Args:
+            repo_id: `owner/name`, or `name` for one's own; it is made if it is not there.
+            commit_message: of the upload.
+            commit_description: of the upload.
+            private: whether a new repository is private.
+            token: True for the one that `hf auth login` has stored, which is also the default.
+            revision: branch.
+            create_pr: open a pull request instead of writing to the branch.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            UserError: if the Hub does not know the name, does not let you, or cannot be reached.
+        """
+        api = HfApi(token=token)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            try:
+                repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+                commit = api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=commit_message or f"Upload {type(self).__name__}",
+                    commit_description=commit_description,
+                    revision=revision,
+                    create_pr=create_pr,
+                )
+            except Exception as error:  # many kinds, all of them about the Hub
+                raise UserError(f"{repo_id}: cannot be pushed to the Hub: {_first_line(error)}") from error
+        return str(commit)
+
+
+def local_folder(name: str | Path) -> Path:
+    """The folder `name`, or if there is none and it is of the form `owner/name`, the Hub's copy of it.
+
+    Raises:
+        UserError: if it is on the Hub neither, or that cannot be reached.
+    """
+    folder = Path(name)
+    try:
+        validate_repo_id(str(name))
+    except HFValidationError:
+        return folder
+    if folder.exists() or "/" not in str(name):
+        return folder
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=[*FILES]))
+    except Exception as error:  # many kinds, all of them about the Hub
+        raise UserError(f"{name}: no such folder, and not to be had from the Hub: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,39 @@
+"""How long a sequence a model can read."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from gantune.errors import UserError
+
+OFFSET = 2
+"""Rows that some tables have more than positions, such as OPT's."""
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The rows of the model's table of positions; None if it has no table, such as one with rotary positions."""
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if positions is None:
+        return None
+    tables = (module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
+    return positions if any(positions <= rows <= positions + OFFSET for rows in tables) else None
+
+
+def check_positions(model: PreTrainedModel, prompt_tokens: int, answer_tokens: int) -> None:
+    """Refuse a sequence that is longer than what the model can read.
+
+    Args:
+        model: that is to read it.
+        prompt_tokens: of the longest prompt.
+        answer_tokens: of the longest answer.
+
+    Raises:
+        UserError: if both together are more than its positions.
+    """
+    positions = positions_of(model)
+    if positions is not None and prompt_tokens + answer_tokens > positions:
+        raise UserError(
+            f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_tokens}: the model has {positions} "
+            "positions, expected a lower --max-prompt-tokens or --max-new-tokens"
+        )
