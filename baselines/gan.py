@@ -145,7 +145,6 @@ OBJECTIVE_TABLE = {
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
         trainer=SelfPlay,
         config_class=SelfPlayConfig,
-        resumes=False,
         sweeps=RATES | {"self_play_scale": around(0.1, 1)},
     ),
 }

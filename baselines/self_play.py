@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +136,8 @@ class SelfPlay:
         set_seed(self.config.seed)
         training, validation = self._encode(pairs)
         with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
-            run = TrainingRun(self, training, budget, observer or Silent(), checkpoints, interrupts)
+            held_out_loss = partial(self._validation_loss, validation)
+            run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
             try:
                 self._train(run, validation)
             except FloatingPointError as error:
@@ -152,22 +154,20 @@ class SelfPlay:
             drawn = batches(run.training, config.batch_size, self.pad_token_id, config.seed, epoch)
             drawn = [batch.to(self.model.device) for batch in drawn]
             for number in range(run.batches, len(drawn)):
+                if run.over:
+                    break
                 started = time.perf_counter()
                 if run.step == warmup:
                     run.kept.offer(epoch - 1, self._validation_loss(validation))
                 if run.step < warmup:
-                    run.log("likelihood", epoch, self.likelihood_step(drawn[number]), started)
+                    run.done("likelihood", epoch, self.likelihood_step(drawn[number]), started)
                 else:
                     self.games = self.games or [self.play(later) for later in drawn[number:]]
                     figures = self.preference_step(self.games[number - len(drawn)])
-                    run.log("self-play", epoch, figures, started)
-                run.stepped(epoch)
-                if run.budget.spent:
-                    break
+                    run.done("self-play", epoch, figures, started)
             self.games = []
-            run.kept.offer(epoch, self._validation_loss(validation) if run.step >= warmup else float("inf"))
             run.epoch_ended(epoch)
-            if run.budget.spent:
+            if run.over:
                 break
 
     def state_dict(self) -> dict[str, Any]:

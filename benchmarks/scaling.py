@@ -480,7 +480,7 @@ def _gb(value: float) -> str:
     return f"{value / 1e9:.1f} GB"
 
 
-MARKED = re.compile(r"(<!--scaling ([\w -]+)-->\n\n).*?(\n\n<!--/scaling-->)", re.DOTALL)
+MARKED = re.compile(r"(<!--scaling ([\w -]+)-->\n).*?(\n<!--/scaling-->)", re.DOTALL)
 
 
 def filled(text: str, speed: dict[str, Any], live: list[dict[str, Any]]) -> str:
@@ -500,7 +500,7 @@ def filled(text: str, speed: dict[str, Any], live: list[dict[str, Any]]) -> str:
     def table(found: re.Match[str]) -> str:
         if found[2] not in tables:
             raise UserError(f"unknown table {found[2]!r}: expected one of {', '.join(tables)}")
-        return f"{found[1]}{markdown_table(tables[found[2]]())}{found[3]}"
+        return f"{found[1]}\n{markdown_table(tables[found[2]]())}\n{found[3]}"
 
     return MARKED.sub(table, text)
 

@@ -29,7 +29,9 @@ class Adversary:
 
     def __init__(self, discriminator: Discriminator, per_token: bool, config: LanguageGANConfig) -> None:
         self.discriminator, self.per_token, self.config = discriminator.eval(), per_token, config
-        self.optimizer = torch.optim.Adam(discriminator.parameters(), lr=config.discriminator_learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            discriminator.named_parameters(), lr=config.discriminator_learning_rate, fused=True
+        )
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
         self.held_out: tuple[Batch, Rollout] | None = None
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from gantune.adapter_settings import base_model_name
 from gantune.adversary import Adversary
 from gantune.budget import Budget
 from gantune.checkpoints import Checkpoints
@@ -30,12 +32,15 @@ from gantune.errors import UserError
 from gantune.evaluation import mean_loss
 from gantune.generation import generate_answers
 from gantune.generators import GeneratorSpec, build_generator
+from gantune.hub import PushToHub, local_folder
 from gantune.interrupts import Interrupts
 from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
+from gantune.loading import check_vocabulary, load_model, load_tokenizer
 from gantune.micro_batches import MicroBatches
 from gantune.model_card import Training, write_model_card
+from gantune.non_finite import non_finite_output
 from gantune.observer import Observer, Silent
+from gantune.optimizers import adamw, why_not
 from gantune.policy import (
     CausalLMPolicy,
     DelayedPolicy,
@@ -45,6 +50,7 @@ from gantune.policy import (
     checkpoint_layers,
     concatenate,
 )
+from gantune.positions import check_positions
 from gantune.seqgan import (
     ADVANTAGES,
     OBJECTIVES,
@@ -66,7 +72,7 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE, DISCRIMINATOR_FILE = "language_gan.json", "discriminator.safetensors"
 
 
-class LanguageGAN:
+class LanguageGAN(PushToHub):
     """Tunes an adapter on a frozen causal language model, adversarially.
 
     ```python
@@ -116,6 +122,7 @@ class LanguageGAN:
         name = reward if isinstance(reward, str) else REWARDS.name_of(reward)
         self.config = config = replace(self.config, discriminator=DISCRIMINATORS.name_of(made), reward=name)
         self.model, self.tokenizer = tuned, tokenizer
+        check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], "LanguageGAN")
         self.pad_token_id = pad_token_id(tokenizer)
         self.policy = CausalLMPolicy(tuned, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
         self.micro_batches = MicroBatches(config.micro_batch_size or None)
@@ -126,7 +133,8 @@ class LanguageGAN:
         if config.blind_discriminator:
             made = Blind(made, config.prompt_template().prompt_ids("", tokenizer))
         self.discriminator: Discriminator = made.to(model.device)
-        self.parameters = [p for p in tuned.parameters() if p.requires_grad]
+        named = [(name, parameter) for name, parameter in tuned.named_parameters() if parameter.requires_grad]
+        self.parameters = [parameter for _, parameter in named]
         self.delayed: DelayedPolicy | None = None
         if config.search_policy == "delayed":
             self.delayed = DelayedPolicy(self.policy, self.parameters, config.search_decay)
@@ -142,7 +150,10 @@ class LanguageGAN:
                 f"{config.advantage!r} compares the samples of a question, expected at least "
                 f"{self.objective.min_samples}"
             )
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+        if reason := why_not(config.optimizer, model.device):
+            raise UserError(reason)
+        self.optimizer = adamw(self.parameters, config.learning_rate, config.optimizer, fused=True)
+        self.optimizer.param_groups[0]["param_names"] = [name for name, _ in named]
         self.adversary = Adversary(self.discriminator, getattr(self.reward, "per_token", False), config)
         self.unpaired: UnpairedBatches | None = None
         self.history: list[dict[str, Any]] = []
@@ -186,7 +197,8 @@ class LanguageGAN:
                 raise UserError("--blind-discriminator false: unpaired answers have no questions to be shown with")
             self.unpaired = UnpairedBatches(unpaired, self.tokenizer, self.config)
         with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
-            run = TrainingRun(self, training, budget, observer or Silent(), checkpoints, interrupts)
+            held_out_loss = partial(self._validation_loss, validation)
+            run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
             try:
                 self._train(run, validation)
             except FloatingPointError as error:
@@ -202,6 +214,8 @@ class LanguageGAN:
         run.begin()
         for epoch in range(run.epoch, config.epochs + 1):
             for batch in itertools.islice(self._batches(run.training, epoch), run.batches, None):
+                if run.over:
+                    break
                 started = time.perf_counter()
                 if run.step == warmup:
                     run.kept.offer(epoch - 1, self._validation_loss(validation))
@@ -216,18 +230,14 @@ class LanguageGAN:
                     rollout = self.sample(asked, for_update=True)
                     figures = self.discriminator_step(real, rollout) if self.judged else {}
                     figures |= self.generator_step(batch, rollout, asked, self._unpaired_answers(run.step))
-                    run.log("adversarial", epoch, figures, started)
+                    run.done("adversarial", epoch, figures, started)
                 else:
                     figures = self.likelihood_step(batch, self._unpaired_answers(run.step))
-                    run.log("likelihood", epoch, figures, started)
-                run.stepped(epoch)
-                if run.budget.spent:
-                    break
-            run.kept.offer(epoch, self._validation_loss(validation) if run.step >= warmup else float("inf"))
+                    run.done("likelihood", epoch, figures, started)
             if warmup < run.step < run.total:
                 self._hold_out(validation)
             run.epoch_ended(epoch)
-            if run.budget.spent:
+            if run.over:
                 break
 
     @property
@@ -388,13 +398,13 @@ class LanguageGAN:
         Raises:
             UserError: if a file is missing or not what was written, or names a component that is not registered.
         """
-        directory = Path(directory)
+        directory = local_folder(directory)
         file = directory / CONFIG_FILE
         if not file.is_file():
             raise UserError(f"{directory}: no {CONFIG_FILE}, expected a folder that LanguageGAN.save_pretrained wrote")
         try:
             config = LanguageGANConfig(**json.loads(file.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
         for registry, name in (
             (ADVANTAGES, config.advantage),
@@ -409,8 +419,7 @@ class LanguageGAN:
             for name in reward.split("*"):
                 REWARDS.get(name)
         if model is None or tokenizer is None:
-            adapter = next(directory.glob("*/adapter_config.json"))
-            name = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+            name = base_model_name(directory)
             model, tokenizer = model or load_model(name), tokenizer or load_tokenizer(name)
         gan = cls.__new__(cls)
         gan.config = config
@@ -429,6 +438,8 @@ class LanguageGAN:
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], list[EncodedPair]]:
         """Tokens of the pairs to train on and of those held out."""
         encoded = encode_training_pairs(pairs, self.tokenizer, self.config)
+        longest = max((len(row.prompt_ids) for row in encoded), default=0)
+        check_positions(self.model, longest, self.config.max_new_tokens)
         return hold_out(encoded, self.config.validation_share, self.config.seed)
 
     def _batches(self, training: list[EncodedPair], epoch: int) -> Iterator[Batch]:
@@ -576,7 +587,11 @@ class LanguageGAN:
     ) -> tuple[dict[str, float], float]:
         """One step of the generator's optimiser; see [`update`]."""
         limit = self.config.max_grad_norm
-        figures = self.micro_batches.run(len(batch), lambda: update(self.optimizer, losses(), limit, name))
+        try:
+            figures = self.micro_batches.run(len(batch), lambda: update(self.optimizer, losses(), limit, name))
+        except FloatingPointError as error:
+            where = non_finite_output(self.model, losses())
+            raise FloatingPointError(f"{error}; it is first seen in {where}" if where else str(error)) from error
         if self.delayed is not None:
             self.delayed.update()
         return figures

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from transformers import SchedulerType
-
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
 
@@ -39,7 +37,6 @@ class LanguageGANConfig(TuningConfig):
         discriminator_warmup_steps: discriminator steps before the first adversarial one.
         discriminator_warmup_rollouts: batches of questions answered for these steps.
         adversarial_every: after the warm-up, every how many steps is adversarial.
-        validation_share: share of the pairs held out to choose among the likelihood-only and the later checkpoints.
 
     > Parameters that control rollouts and losses
 
@@ -65,7 +62,6 @@ class LanguageGANConfig(TuningConfig):
 
     Args:
         learning_rate: of the generator; AdamW.
-        lr_scheduler: how it changes over the steps, a name that `transformers.get_scheduler` knows.
         discriminator_learning_rate: of the discriminator; Adam.
         max_grad_norm: gradients are scaled down to this norm, each network by itself.
     """
@@ -118,10 +114,6 @@ class LanguageGANConfig(TuningConfig):
     adversarial_every: int = field(
         default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}
     )
-    validation_share: float = field(
-        default=0.1,
-        metadata={"help": "share of the pairs held out to choose the checkpoint (0: none, keep the last)"},
-    )
     samples_per_question: int = field(
         default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
     )
@@ -150,10 +142,6 @@ class LanguageGANConfig(TuningConfig):
         default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
     )
     learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW"})
-    lr_scheduler: str = field(
-        default="linear",
-        metadata={"help": "how it changes over the steps: linear (to 0), constant, or another of transformers' names"},
-    )
     discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})
 
@@ -163,7 +151,8 @@ class LanguageGANConfig(TuningConfig):
         Raises:
             UserError: naming the field, its value and what is expected.
         """
-        shares = ("warmup_share", "validation_share", "discount", "real_label", "max_discriminator_accuracy",
+        super().__post_init__()
+        shares = ("warmup_share", "discount", "real_label", "max_discriminator_accuracy",
                   "search_decay")  # fmt: skip
         at_least_one = ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens", "adversarial_every",
                         "samples_per_question", "discriminator_warmup_rollouts",
@@ -180,6 +169,3 @@ class LanguageGANConfig(TuningConfig):
             for name in names:
                 if not holds(getattr(self, name)):
                     raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
-        schedulers = [kind.value for kind in SchedulerType]
-        if self.lr_scheduler not in schedulers:
-            raise UserError(f"--lr-scheduler {self.lr_scheduler}: expected one of {', '.join(schedulers)}")

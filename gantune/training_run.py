@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from transformers import get_scheduler
 
 from gantune.budget import Budget
 from gantune.checkpoints import Checkpoints
@@ -21,6 +20,7 @@ from gantune.interrupts import Interrupts
 from gantune.kept_weights import KeptWeights
 from gantune.observer import Observer
 from gantune.random_state import random_state, set_random_state
+from gantune.schedules import learning_rate_schedule
 
 if TYPE_CHECKING:
     from gantune.language_gan import LanguageGAN
@@ -34,18 +34,24 @@ class TrainingRun:
     Args:
         trainer: whose steps are counted; its own state is saved with the run's.
         training: the pairs that are trained on.
+        validation_loss: gives the loss of those held out, infinite without any.
         budget: what may be spent.
         observer: told of each step and epoch.
         checkpoints: where the state is kept; None keeps none.
         interrupts: whether Ctrl-C was pressed.
 
-    `epoch` and `batches` say where to go on: with which epoch, and after how many of its batches.
+    `epoch` and `batches` say where to go on: with which epoch, and after how many of its batches. `over` says that no
+    step is to follow: the budget is spent, or the held-out loss has not fallen for long enough.
+
+    The held-out pairs are scored at the end of an epoch that has seen more than likelihood, or with early stopping of
+    every epoch if there is nothing but likelihood. Weights of such epochs are those to choose from.
     """
 
     def __init__(
         self,
         trainer: LanguageGAN,
         training: Sequence[EncodedPair],
+        validation_loss: Callable[[], float],
         budget: Budget,
         observer: Observer,
         checkpoints: Checkpoints | None,
@@ -53,15 +59,13 @@ class TrainingRun:
     ) -> None:
         config = trainer.config
         self.trainer, self.training, self.budget, self.observer = trainer, training, budget, observer
-        self.checkpoints, self.interrupts = checkpoints, interrupts
+        self.checkpoints, self.interrupts, self.validation_loss = checkpoints, interrupts, validation_loss
         self.total = config.epochs * -(-len(training) // config.batch_size)
         self.warmup = round(config.warmup_share * self.total)
-        self.step, self.epoch, self.batches = 0, 1, 0
+        self.step, self.epoch, self.batches, self.over = 0, 1, 0, False
         self.kept = KeptWeights(trainer.parameters)
         self.monitor = HealthMonitor(config.max_new_tokens)
-        self.schedule = get_scheduler(
-            config.lr_scheduler, trainer.optimizer, num_warmup_steps=0, num_training_steps=self.total
-        )
+        self.schedule = learning_rate_schedule(trainer.optimizer, config.lr_scheduler, config.lr_warmup, self.total)
 
     def begin(self) -> None:
         """Tell the observer, and go on from a checkpoint if there is one.
@@ -84,34 +88,48 @@ class TrainingRun:
         self.trainer.load_state_dict(state["trainer"])
         for name, part in self._parts().items():
             part.load_state_dict(state["parts"][name])
-        self.step, self.epoch, self.batches = state["position"]
+        self.step, self.epoch, self.batches, self.over = state["position"]
         set_random_state(state["random"])
         logger.info("going on after step %d of %d", self.step, self.total)
 
-    def log(self, phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
-        """Add a row to the history."""
+    def log(
+        self, phase: str, epoch: int, figures: dict[str, Any], started: float, finish: Callable[[], dict] = dict
+    ) -> None:
+        """Add a row to the history; `finish` gives figures that are not counted in its tokens and seconds."""
         history = self.trainer.history
         row = {"step": len(history) + 1, "epoch": epoch, "phase": phase, **figures}
-        row |= {"tokens": self.budget.new_tokens(), "seconds": time.perf_counter() - started}
+        row |= {"tokens": self.budget.new_tokens(), "seconds": time.perf_counter() - started} | finish()
         if warnings := self.monitor.observe(row):
             row["warnings"] = warnings
             logger.warning("%s", "\n".join(warnings))
         history.append(row)
         self.observer.on_step(row)
 
-    def stepped(self, epoch: int) -> None:
-        """A step is done: count it, and save it if it is time.
+    def done(self, phase: str, epoch: int, figures: dict[str, Any], started: float) -> None:
+        """A step is done: tell it, with the loss of the held-out pairs if the epoch ends; count it, save it in time.
 
         Raises:
             KeyboardInterrupt: if it was asked for, after saving.
         """
         self.schedule.step()
         self.step, self.epoch, self.batches = self.step + 1, epoch, self.batches + 1
+        self.over = self.budget.spent
+        ends = self.over or self.batches * self.trainer.config.batch_size >= len(self.training)
+        self.log(phase, epoch, figures, started, self._validate if ends else dict)
         asked = self.interrupts.asked
         if self.checkpoints and (asked or self.checkpoints.due(self.step)):
             self.checkpoints.save(self.step, self._state())
         if asked:
             raise KeyboardInterrupt
+
+    def _validate(self) -> dict[str, float]:
+        """Keep the weights, and score the held-out pairs if it is time."""
+        patience, loss = self.trainer.config.early_stopping, float("inf")
+        if self.step >= self.warmup or (patience and self.warmup == self.total):
+            loss = self.validation_loss()
+        self.kept.offer(self.epoch, loss)
+        self.over |= 0 < patience <= self.kept.epochs_since_best
+        return {"validation_loss": loss} if math.isfinite(loss) else {}
 
     def epoch_ended(self, epoch: int) -> None:
         """Tell the observer; the next epoch starts with its first batch."""
@@ -121,7 +139,7 @@ class TrainingRun:
     def _state(self) -> dict[str, Any]:
         return {
             "training": self._fingerprint(),
-            "position": (self.step, self.epoch, self.batches),
+            "position": (self.step, self.epoch, self.batches, self.over),
             "trainer": self.trainer.state_dict(),
             "parts": {name: part.state_dict() for name, part in self._parts().items()},
             "random": random_state(),

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gantune.non_finite import first_non_finite
+
 
 def update(
     optimizer: torch.optim.Optimizer, losses: Iterable[tuple[str, Tensor]], max_grad_norm: float, name: str
@@ -16,7 +18,7 @@ def update(
     """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time.
 
     Args:
-        optimizer: of one group of parameters.
+        optimizer: of one group of parameters; if it was made from named ones, what goes wrong names them.
         losses: named scalars; each is backpropagated before the next one is asked for.
         max_grad_norm: the gradient is scaled down to this norm.
         name: of the sum, for what goes wrong.
@@ -25,19 +27,27 @@ def update(
         The sum of the losses of each name, and the norm of the gradient before clipping.
 
     Raises:
-        FloatingPointError: if a loss or the gradient is not finite; nothing is stepped.
+        FloatingPointError: if a loss or the gradient is not finite, with the parameter where it is; nothing is stepped.
     """
     optimizer.zero_grad(set_to_none=True)
+    (group,) = optimizer.param_groups
+    parameters = group["params"]
+    names = group.get("param_names") or [f"parameter {number}" for number in range(len(parameters))]
     values: dict[str, float] = defaultdict(float)
     for part, loss in losses:
         value = loss.item()
         if not math.isfinite(value):
-            raise FloatingPointError(f"{name} is {value}: lower the learning rate")
+            where = first_non_finite(zip(names, parameters, strict=True))
+            of = f", as is parameter {where}" if where else ""
+            raise FloatingPointError(f"{name} is {value}{of}: lower the learning rate")
         values[part] += value
         loss.backward()
-    (group,) = optimizer.param_groups
-    norm = nn.utils.clip_grad_norm_(group["params"], max_grad_norm).item()
-    if not math.isfinite(norm):
-        raise FloatingPointError(f"the gradient of the {name} is {norm}: lower the learning rate")
+    gradients = [parameter.grad for parameter in parameters]
+    norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+    if not math.isfinite(norm.item()):
+        where = first_non_finite(zip(names, gradients, strict=True))
+        of = f" at {where}" if where else ""
+        raise FloatingPointError(f"the gradient of the {name} is {norm.item()}{of}: lower the learning rate")
+    nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
-    return dict(values), norm
+    return dict(values), norm.item()

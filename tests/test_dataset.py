@@ -21,7 +21,8 @@ def file(tmp_path):
 def test_any_format_is_read_and_divided(file):
     data = DataArguments(dataset=file, train_size=5, decontamination=False)
     pairs, train, test, left_out, unpaired = read_split(data, seed=0)
-    assert len(pairs) == 15 and len(train) == 5 and data.test_size == len(test) == 10 and not left_out and unpaired is None
+    assert len(pairs) == 15 and len(train) == 5 and data.test_size == len(test) == 10
+    assert not left_out and unpaired is None
 
 
 def test_training_pairs_that_the_test_set_repeats_are_left_out(file):

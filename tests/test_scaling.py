@@ -81,7 +81,7 @@ def test_the_document_is_up_to_date():
     assert len(scaling.MARKED.findall(text)) == 7
     assert scaling.filled(text, speed, live) == text, "run: python -m benchmarks.scaling --write docs/scaling.md"
     with pytest.raises(UserError, match="unknown table 'needs 3b'"):
-        scaling.filled("<!--scaling needs 3b-->\n\n\n\n<!--/scaling-->", speed, live)
+        scaling.filled("<!--scaling needs 3b-->\n\n<!--/scaling-->", speed, live)
 
 
 def test_the_command_prints_what_a_shape_needs(capsys):

@@ -12,6 +12,7 @@ from baselines import METHODS, LoraTuningConfig, NotAvailable, likelihood_traini
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.evaluation import answer_losses
+from gantune.language_gan import LanguageGAN
 from gantune.optimizers import OPTIMIZERS, adamw, why_not
 from gantune.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
 from gantune.tuning import TuningConfig, encode_training_pairs, hold_out
@@ -128,7 +129,7 @@ def test_without_early_stopping_all_pairs_are_trained_on_and_nothing_is_validate
     ],
 )
 def test_values_out_of_range_are_refused(options, message):
-    for config_class in (TuningConfig, LoraTuningConfig):
+    for config_class in (TuningConfig, LoraTuningConfig, METHODS.get("gan").config_class):
         with pytest.raises(UserError, match=message):
             config_class(**options)
 
@@ -156,3 +157,24 @@ def test_adamw_is_torchs_without_decay():
     optimizer = adamw([nn.Parameter(torch.zeros(2))], 0.25)
     (group,) = optimizer.param_groups
     assert type(optimizer) is torch.optim.AdamW and (group["lr"], group["weight_decay"]) == (0.25, 0.0)
+
+
+@pytest.mark.parametrize("warmup_share, epochs", [(1.0, 4), (0.5, 6)])
+def test_language_gan_stops_early_too(warmup_share, epochs, monkeypatch):
+    """Likelihood alone is validated from the first epoch on; with an adversarial part that begins after three epochs,
+    what likelihood has come to (2.0) is the first to be beaten."""
+    losses = iter([3.0, 2.0, 2.5, 2.0] if warmup_share == 1 else [2.0, 2.0, 1.5, 1.6, 1.7])
+    monkeypatch.setattr(LanguageGAN, "_validation_loss", lambda *_: next(losses))
+    found, observer = METHODS.get("gan"), Snapshots()
+    config = found.config_class(
+        epochs=9 if warmup_share == 1 else 6, batch_size=4, max_prompt_tokens=40, max_new_tokens=6,
+        warmup_share=warmup_share, early_stopping=2, validation_share=0.2, generator="lora", learning_rate=1e-2,
+        discriminator_warmup_steps=1, samples_per_question=2,
+    )  # fmt: skip
+    tuned = found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, observer)
+    assert observer.epochs == list(range(1, epochs + 1))
+    told = [row["validation_loss"] for row in observer.rows if "validation_loss" in row]
+    assert told == ([3.0, 2.0, 2.5, 2.0] if warmup_share == 1 else [2.0, 1.5, 1.6, 1.7])
+    kept = [p for p in tuned.model.parameters() if p.requires_grad]
+    best = 2 if warmup_share == 1 else 4
+    assert all(torch.equal(a, b) for a, b in zip(kept, observer.weights[best], strict=True))
