@@ -47,7 +47,9 @@ class ComparisonArguments:
 
     methods: list[str] = field(
         default_factory=lambda: ["gan", "lora"],
-        metadata={"help": "methods to compare; base, copy-question and random-answer always run beside them"},
+        metadata={
+            "help": "methods to compare, or all; base, copy-question and random-answer always run beside them"
+        },
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
     output: str | None = field(
@@ -219,6 +221,12 @@ def _groups(methods: Sequence[str]) -> list[type]:
     return groups
 
 
+def expanded(methods: Sequence[str], unpaired: int) -> list[str]:
+    """The methods, each once, with `all` replaced by every registered one that the data suffice for."""
+    fit = [name for name in METHODS.names() if unpaired or METHODS.get(name).unpaired != "needed"]
+    return list(dict.fromkeys(other for name in methods for other in (fit if name == "all" else [name])))
+
+
 class OneLineParser(HfArgumentParser):
     """Says what is wrong with the command line in one line, with exit status 2."""
 
@@ -247,7 +255,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if preset:
         first_parser.set_defaults(**preset)
         first = first_parser.parse_known_args(arguments)[0]
-    for name in first.methods:
+    for name in expanded(first.methods, first.unpaired):
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
         [
@@ -265,6 +273,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
     comparison, fairness, judging, model, data, *tuning = parsed
+    comparison.methods = expanded(comparison.methods, data.unpaired)
     if comparison.bleurt == "none":
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}

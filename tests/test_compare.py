@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from baselines import METHODS
 from benchmarks import compare
 from benchmarks.arguments import parse
 from benchmarks.intervals import mean_and_half_width
@@ -404,3 +405,10 @@ def test_one_seed_has_no_interval():
     mean, half_width = mean_and_half_width([1.0, 2.0, 3.0])
     assert mean == 2 and half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert any("One seed" in line for line in notes([row_of("lora", 0, 0.5)]))
+
+
+def test_all_methods_are_those_that_the_data_suffice_for():
+    named = parse(["--methods", "lora", "all"]).comparison.methods
+    assert named[0] == "lora" and len(named) == len(set(named))
+    assert set(named) == {name for name in METHODS.names() if METHODS.get(name).unpaired != "needed"}
+    assert set(parse(["--methods", "all", "--unpaired", "5"]).comparison.methods) == set(METHODS.names())
