@@ -47,9 +47,7 @@ class ComparisonArguments:
 
     methods: list[str] = field(
         default_factory=lambda: ["gan", "lora"],
-        metadata={
-            "help": "methods to compare, or all; base, copy-question and random-answer always run beside them"
-        },
+        metadata={"help": "methods to compare, or all; base, copy-question and random-answer always run beside them"},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
     output: str | None = field(
