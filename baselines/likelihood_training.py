@@ -169,7 +169,9 @@ def train_by_likelihood(
     if reason := why_not(config.optimizer, model.device):
         raise NotAvailable(reason)
     encoded, pad = encode_training_pairs(pairs, tokenizer, config), pad_token_id(tokenizer)
-    check_positions(model, max((len(row.prompt_ids) for row in encoded), default=0), config.max_new_tokens)
+    longest = max(encoded, key=lambda row: len(row.prompt_ids) + len(row.answer_ids), default=None)
+    if longest is not None:
+        check_positions(model, len(longest.prompt_ids), len(longest.answer_ids))
     held_out: list[EncodedPair] = []
     if config.early_stopping:
         encoded, held_out = hold_out(encoded, config.validation_share, config.seed)

@@ -160,7 +160,7 @@ def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
 
 
 def test_a_training_that_breaks_off_keeps_the_last_good_weights_and_says_so(no_plots, tmp_path, monkeypatch, capsys):
-    def broken(self, batch):
+    def broken(self, batch, answers=None):
         raise FloatingPointError("likelihood loss is nan")
 
     monkeypatch.setattr(LanguageGAN, "likelihood_step", broken)

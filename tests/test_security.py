@@ -221,13 +221,13 @@ def test_components_that_a_file_of_options_names_are_not_imported(name, ran, tmp
 # --------------------------------------------------------------------------------------------- directories of results
 
 
-def comparison(directory, **row):
+def comparison(stored, **row):
     """A stored comparison with one row; its directory is as given."""
     row = {"method": "lora", "seed": 0, "status": "success", "metrics": {"rougeL": 0.5}, "not_run": {}} | row
     settings = {"methods": [row["method"]], "seeds": [0], "command": "compare"}
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "comparison.json").write_text(json.dumps({"settings": settings, "rows": [row], "summary": {}}))
-    return directory
+    stored.mkdir(parents=True, exist_ok=True)
+    (stored / "comparison.json").write_text(json.dumps({"settings": settings, "rows": [row], "summary": {}}))
+    return stored
 
 
 OUTSIDE = ["../outside", "runs/../../outside", "/etc", "", ".", "..", "runs/link", "nul\0", None, 3, ["runs"]]

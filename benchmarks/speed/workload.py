@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -85,8 +86,14 @@ class NoTemplate:
 class NoWords:
     """Stands for a tokenizer: random weights write no words."""
 
+    bos_token_id = unk_token_id = None
     eos_token_id = -1
     pad_token_id = 0
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
+
+    def get_vocab(self) -> dict[str, int]:
+        """Nothing."""
+        return {}
 
     def batch_decode(self, rows: Sequence[torch.Tensor], skip_special_tokens: bool = False) -> list[str]:
         """The ids as text."""
