@@ -83,9 +83,9 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def rank_correlation(scores: np.ndarray, quality: np.ndarray) -> float:
-    """Spearman's rho within each question, the mean over questions whose scores and qualities both vary."""
+    """Spearman's rho within each question, the mean over questions whose scores and qualities both vary; else 0."""
     rows = [(ranks(s), ranks(q)) for s, q in zip(scores, quality, strict=True) if np.ptp(s) > 0 and np.ptp(q) > 0]
-    return fmean(np.corrcoef(s, q)[0, 1] for s, q in rows) if rows else float("nan")
+    return fmean(np.corrcoef(s, q)[0, 1] for s, q in rows) if rows else 0.0
 
 
 def selected(scores: np.ndarray, quality: np.ndarray) -> float:
@@ -113,7 +113,7 @@ def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int) -> Samples:
 
 
 def judge(gan: LanguageGAN, drawn: Samples, blind: bool) -> dict[str, float]:
-    """The four figures of a trained discriminator."""
+    """The figures of a trained discriminator; a blind one cannot tell right from wrong questions."""
     with torch.no_grad():
         scores = gan.discriminator.sequence_logits(drawn.rollout).view(drawn.quality.shape).double().numpy()
         true = gan.discriminator.sequence_logits(drawn.true).tolist()
@@ -121,12 +121,15 @@ def judge(gan: LanguageGAN, drawn: Samples, blind: bool) -> dict[str, float]:
             drawn.true, answer_ids=drawn.true.answer_ids.roll(1, 0), answer_mask=drawn.true.answer_mask.roll(1, 0)
         )
         wrong = gan.discriminator.sequence_logits(other).tolist()
-    return {
+    figures = {
         "auc_real": auc(true, scores.flatten().tolist()),
-        "auc_question": float("nan") if blind else auc(true, wrong),
+        "auc_question": auc(true, wrong),
         "rank_correlation": rank_correlation(scores, drawn.quality),
         "best": selected(scores, drawn.quality),
     }
+    if blind:
+        del figures["auc_question"]
+    return figures
 
 
 def measure(arguments: Arguments, data: DataArguments, seed: int) -> dict[str, dict[str, float]]:
@@ -202,7 +205,7 @@ def table(rows: dict[str, dict[str, list[float]]]) -> str:
     for name, figures in rows.items():
         cells = []
         for column in columns:
-            values = [value for value in figures.get(column, []) if value == value]
+            values = figures.get(column)
             cells.append(f"{fmean(values):.3f}" if values else "-")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
