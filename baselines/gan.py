@@ -211,7 +211,7 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer, **more)
 
     tune.__doc__ = objective.about
-    control = None if objective is OBJECTIVE_TABLE["mle"] else _control(name)
+    control = None if objective is OBJECTIVE_TABLE["mle"] else _same_generator("mle", name)
     return Method(
         name,
         tune,
@@ -220,18 +220,20 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         unpaired=objective.unpaired,
         resumes=objective.resumes,
         control=control,
+        rivals=(_same_generator("mle-unpaired", name), "lora-unpaired") if objective.unpaired else (),
         sweeps=objective.sweeps,
     )
 
 
-def _control(name: str) -> str:
-    """The likelihood-only method of the same generator."""
+def _same_generator(objective: str, name: str) -> str:
+    """The method that trains the generator of the method `name` by an objective."""
     _, colon, generator = name.partition(":")
     if not colon:
         _, generator = NAMED_CELLS.get(name, (name, None))
     if generator is None:
-        return "mle"
-    return next((cell for cell, content in NAMED_CELLS.items() if content == ("mle", generator)), f"mle:{generator}")
+        return objective
+    named = (cell for cell, content in NAMED_CELLS.items() if content == (objective, generator))
+    return next(named, f"{objective}:{generator}")
 
 
 for _name, _objective in OBJECTIVE_TABLE.items():

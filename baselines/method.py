@@ -127,6 +127,7 @@ class Method:
         unpaired: whether `tune` takes `unpaired` (see [`gantune.unpaired.Unpaired`]), and whether it can do without.
         resumes: whether `tune` takes `checkpoints` (see [`gantune.checkpoints.Checkpoints`]) and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
+        rivals: further methods that it is compared with where they run, such as those that learn from the same data.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
             more. A settings class declares them as class data under the same name.
         size: what sets its number of parameters, None if nothing does.
@@ -139,6 +140,7 @@ class Method:
     unpaired: Literal["", "used", "needed"] = ""
     resumes: bool = False
     control: str | None = None
+    rivals: Sequence[str] = ()
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     size: Size | None = None
 

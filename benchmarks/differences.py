@@ -19,7 +19,7 @@ WITHOUT_TUNING = ("copy-question", "random-answer", "lead-3", "base", REFERENCE)
 
 
 def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each tuned method against LoRA and against its likelihood-only control, by the stored scores of each question.
+    """Each tuned method against LoRA, its likelihood-only control and further rivals, by the scores of each question.
 
     Returns:
         Rows of [`compare_methods`] with `metric` and `detectable`, the smallest true difference that would be found
@@ -44,10 +44,11 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
 
 def _rivals(method: str, there: Mapping[str, Any]) -> list[str]:
     try:
-        control = known_method(method).control
+        known = known_method(method)
+        own = (known.control, *known.rivals)
     except UserError:  # stored by a user whose method is not at hand now
-        control = None
-    return [rival for rival in dict.fromkeys((REFERENCE, control)) if rival in there and rival != method]
+        own = ()
+    return [rival for rival in dict.fromkeys((REFERENCE, *own)) if rival in there and rival != method]
 
 
 def differences_grid(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:

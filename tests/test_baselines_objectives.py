@@ -200,3 +200,12 @@ def test_self_play_holds_out_what_language_gan_holds_out():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         SelfPlayConfig(**options)
+
+
+def test_what_learns_from_unpaired_data_is_compared_with_its_likelihood_of_them():
+    rivals = {name: resolve_method(name).rivals for name in ("gan", "gan-stack", "gan:ia3", "mle-stack", "lora")}
+    assert rivals["gan-stack"] == ("mle-stack-unpaired", "lora-unpaired")
+    assert rivals["gan"] == ("mle-unpaired", "lora-unpaired") and rivals["gan:ia3"][0] == "mle-unpaired:ia3"
+    assert rivals["mle-stack"] == rivals["lora"] == ()
+    assert resolve_method("mle-stack-unpaired").control == resolve_method("gan-stack").control == "mle-stack"
+    assert resolve_method("lora-unpaired").control == "mle:lora" and resolve_method("mle-stack").control is None
