@@ -22,8 +22,8 @@ class DataArguments:
     dataset: str = field(
         default="mini-tofu",
         metadata={
-            "help": "'mini-tofu' (comes with gantune), 'tofu' or 'tofu:CONFIGURATION' (locuslab/TOFU on the Hub), "
-            "a .jsonl, .json, .csv or .parquet file, a folder of them, or a Hub id"
+            "help": "'mini-tofu' or 'mini-dialogues' (come with gantune), 'tofu' or 'tofu:CONFIGURATION' "
+            "(locuslab/TOFU on the Hub), a .jsonl, .json, .csv or .parquet file, a folder of them, or a Hub id"
         },
     )
     format: str | None = field(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gantune.language_gan import LanguageGAN
 
 CARD_FILE, TRAINING_FILE, EVALUATION_FILE = "README.md", "training.json", "evaluation.json"
-BUILT_IN_DATA = ("mini-tofu",)
+BUILT_IN_DATA = ("mini-tofu", "mini-dialogues")
 ADAPTERS = {
     "embedding_generator": "EmbeddingGenerator",
     "lora": "LoRA",

@@ -21,7 +21,7 @@ from gantune.diagnostics.files import write_atomically
 from gantune.errors import UserError
 from gantune.loading import load_tokenizer
 
-SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, tofu, or a Hub id"
+SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
 CONTEXT = 8
 """Tokens before a token with which it is decoded: some tokenizers leave out the space of the first one."""
 
