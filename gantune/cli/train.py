@@ -69,7 +69,8 @@ class DataOptions:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
+            "help": "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a "
+            "Hub id"
         },
     )
     question_column: str = field(default="question", metadata={"help": "of format question-answer"})
