@@ -14,8 +14,8 @@ from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS, Retriever
 from gantune.data import Pair, Template
 from gantune.errors import UserError
-from gantune.generation import model_positions
 from gantune.observer import Observer
+from gantune.positions import model_positions
 from gantune.reasoning import around_reasoning
 from gantune.tuning import TuningConfig, encode_training_pairs
 

@@ -18,13 +18,14 @@ from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.observer import Observer
+from gantune.positions import model_positions
 from gantune.tuning import TuningConfig
 from gantune.virtual_tokens import add_virtual_tokens
 
 
 def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
     """The model's positions that longest questions and answers leave; None if it has no such limit."""
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    positions = model_positions(model)
     return None if positions is None else positions - config.max_prompt_tokens - config.max_new_tokens
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
@@ -32,6 +31,7 @@ from gantune.policy import CausalLMPolicy, Rollout
 from gantune.seqgan import likelihood_loss
 from gantune.training_run import TrainingRun
 from gantune.tuning import encode_training_pairs, hold_out
+from gantune.updates import update
 
 CONFIG_FILE = "self_play.json"
 
@@ -138,13 +138,7 @@ class SelfPlay:
         with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
             held_out_loss = partial(self._validation_loss, validation)
             run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
-            try:
-                self._train(run, validation)
-            except FloatingPointError as error:
-                epoch = run.kept.restore()
-                raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
-        if run.kept.best is not None:
-            run.kept.restore()
+            run.follow(partial(self._train, validation=validation))
         return self.history
 
     def _train(self, run: TrainingRun, validation: list[EncodedPair]) -> None:
@@ -251,12 +245,7 @@ class SelfPlay:
 
     def _update(self, loss: Tensor) -> float:
         """One clipped optimiser step; the norm of the gradient before clipping."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm).item()
-        if not math.isfinite(loss.item()) or not math.isfinite(norm):
-            raise FloatingPointError(f"loss is {loss.item()}, its gradient {norm}: lower the learning rate")
-        self.optimizer.step()
+        _, norm = update(self.optimizer, [("loss", loss)], self.config.max_grad_norm, "loss")
         return norm
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:

@@ -30,7 +30,7 @@ from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model, load_tokenizer
 from gantune.policy import Rollout, concatenate
-from gantune.seqgan.rewards import self_consistency
+from gantune.seqgan import self_consistency
 from gantune.tuning import encode_training_pairs
 from gantune.unpaired import Unpaired, UnpairedBatches
 
@@ -101,8 +101,7 @@ def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int) -> Samples:
         for batch in batches(encoded, len(encoded), gan.pad_token_id, seed=0, epoch=0)
     ]
     true, rollout = drawn[0][0], concatenate([rollout for _, rollout in drawn], gan.pad_token_id)
-    answers = [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)]
-    texts = [text.strip() for text in gan.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    texts = gan.texts(rollout)
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     quality = [

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.errors import UserError
 from gantune.generation import DecodingReport, generate_answers
 from gantune.reasoning import reasoned_answers
+from gantune.seqgan import self_consistency
 from gantune.tuning import TuningConfig
 
 FEWEST_SAMPLES = 3  # of two, each is as near to the other
@@ -77,14 +77,8 @@ def consensus(answers: Sequence[str]) -> str:
     Args:
         answers: samples of one question, at least one.
     """
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    gain = [0.0] * len(answers)
-    for i, answer in enumerate(answers):
-        for j in range(i):  # F1 is symmetric
-            score = scorer.score(answer, answers[j])["rougeL"].fmeasure
-            gain[i] += score
-            gain[j] += score
-    return answers[gain.index(max(gain))]
+    worth = self_consistency(answers)
+    return answers[worth.index(max(worth))]
 
 
 def most_frequent(answers: Sequence[str]) -> str:

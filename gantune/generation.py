@@ -74,11 +74,6 @@ def generate_answers(
     return [answer.strip() for answer in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
-def model_positions(model: PreTrainedModel) -> int | None:
-    """How many tokens the model takes at once; None if any number."""
-    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-
-
 def encode_questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
 ) -> list[list[int]]:

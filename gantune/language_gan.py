@@ -199,14 +199,7 @@ class LanguageGAN(PushToHub):
         with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
             held_out_loss = partial(self._validation_loss, validation)
             run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
-            try:
-                self._train(run, validation)
-            except FloatingPointError as error:
-                epoch = run.kept.restore()
-                raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
-        if run.kept.best is not None:
-            epoch = run.kept.restore()
-            logger.info("kept the weights of epoch %d, validation loss %.3f", epoch, run.kept.loss)
+            run.follow(partial(self._train, validation=validation))
         return self.history
 
     def _train(self, run: TrainingRun, validation: list[EncodedPair]) -> None:
@@ -475,13 +468,14 @@ class LanguageGAN(PushToHub):
             return torch.cat([self._reward(part) for part in parts])
         return self._reward(rollout)
 
+    def texts(self, rollout: Rollout) -> list[str]:
+        """The answers of a rollout, without special tokens and surrounding blanks."""
+        answers = [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)]
+        return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
     def _reward(self, rollout: Rollout) -> Tensor:
-        answers = self.tokenizer.batch_decode(
-            [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)],
-            skip_special_tokens=True,
-        )
         questions = [pair.question for pair in rollout.pairs or ()]
-        rewards = self.reward(questions, [answer.strip() for answer in answers], rollout)
+        rewards = self.reward(questions, self.texts(rollout), rollout)
         return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
 
     @torch.no_grad()

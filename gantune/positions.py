@@ -11,9 +11,14 @@ OFFSET = 2
 """Rows that some tables have more than positions, such as OPT's."""
 
 
+def model_positions(model: PreTrainedModel) -> int | None:
+    """How many tokens the model takes at once; None if any number."""
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
 def positions_of(model: PreTrainedModel) -> int | None:
     """The rows of the model's table of positions; None if it has no table, such as one with rotary positions."""
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    positions = model_positions(model)
     if positions is None:
         return None
     tables = (module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))

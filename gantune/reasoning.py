@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.data import Template, end_token_id
 from gantune.errors import UserError
-from gantune.generation import DecodingReport, continue_prompts, encode_questions, model_positions
+from gantune.generation import DecodingReport, continue_prompts, encode_questions
+from gantune.positions import model_positions
 from gantune.tuning import TuningConfig
 
 REASON = "Let's think step by step."

@@ -92,6 +92,21 @@ class TrainingRun:
         set_random_state(state["random"])
         logger.info("going on after step %d of %d", self.step, self.total)
 
+    def follow(self, steps: Callable[[TrainingRun], None]) -> None:
+        """Take the steps, and put the best weights back.
+
+        Raises:
+            FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
+        """
+        try:
+            steps(self)
+        except FloatingPointError as error:
+            epoch = self.kept.restore()
+            raise FloatingPointError(f"{error}; the weights are those after epoch {epoch}") from error
+        if self.kept.best is not None:
+            epoch = self.kept.restore()
+            logger.info("kept the weights of epoch %d, validation loss %.3f", epoch, self.kept.loss)
+
     def log(
         self, phase: str, epoch: int, figures: dict[str, Any], started: float, finish: Callable[[], dict] = dict
     ) -> None:

@@ -72,8 +72,7 @@ class UnpairedBatches:
 def numbered_batch(encoded: Sequence[EncodedPair], number: int, config: TuningConfig, pad_token_id: int) -> Batch:
     """`batch_size` rows, the next ones after those of the number before; shuffled anew each time all were taken."""
     first, size = number * config.batch_size, len(encoded)
-    rows = [
-        encoded[epoch_order(size, config.seed, position // size)[position % size]]
-        for position in range(first, first + config.batch_size)
-    ]
-    return collate(rows, pad_token_id)
+    passes = range(first // size, (first + config.batch_size - 1) // size + 1)
+    order = [row for epoch in passes for row in epoch_order(size, config.seed, epoch)]
+    start = first % size
+    return collate([encoded[row] for row in order[start : start + config.batch_size]], pad_token_id)

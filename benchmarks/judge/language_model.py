@@ -15,9 +15,9 @@ from gantune.data import EncodedPair, Pair, build_template, end_token_id, pad_to
 from gantune.data.templates import TurnTemplate
 from gantune.errors import UserError
 from gantune.evaluation import encoded_losses
-from gantune.generation import model_positions
 from gantune.loading import load_model, load_tokenizer
 from gantune.policy import CausalLMPolicy
+from gantune.positions import model_positions
 
 # after the reference-guided pairwise prompt of Zheng et al. 2023 (arXiv:2306.05685, figure 8), with tuned-in facts in
 # mind, which no judge can know: what counts is the true answer

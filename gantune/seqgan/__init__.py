@@ -12,6 +12,7 @@ from gantune.seqgan.rewards import (
     ShuffledReward,
     build_reward,
     search_values,
+    self_consistency,
 )
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "policy_gradient_loss",
     "returns",
     "search_values",
+    "self_consistency",
     "weighted_loss",
 ]

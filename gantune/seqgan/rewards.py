@@ -197,12 +197,12 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
     Args:
         answers: samples of one question; a single one is worth 0.
     """
-    scorer, worth = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
-    for i, j in itertools.combinations(range(len(answers)), 2):
-        agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure / (len(answers) - 1)
-        worth[i] += agreement
-        worth[j] += agreement
-    return worth
+    scorer, total = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
+    for i, j in itertools.combinations(range(len(answers)), 2):  # F1 is symmetric
+        agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure
+        total[i] += agreement
+        total[j] += agreement
+    return [agreement / max(1, len(answers) - 1) for agreement in total]
 
 
 @REWARDS.register("consensus")
