@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -27,6 +28,8 @@ from gantune.data import (
     packed_inputs,
     pad_token_id,
 )
+from gantune.data.encoding import IGNORE_INDEX
+from gantune.data_parallel import DataParallel, join_processes
 from gantune.errors import UserError
 from gantune.evaluation import mean_loss
 from gantune.interrupts import Interrupts
@@ -47,16 +50,19 @@ class EarlyStopping:
         policy: the model's.
         held_out: the pairs.
         config: how long, and how many pairs are scored together.
+        parallel: the processes that share the pairs.
     """
 
-    def __init__(self, policy: CausalLMPolicy, held_out: Sequence[EncodedPair], config: TuningConfig) -> None:
-        self.policy, self.held_out, self.config = policy, held_out, config
+    def __init__(
+        self, policy: CausalLMPolicy, held_out: Sequence[EncodedPair], config: TuningConfig, parallel: DataParallel
+    ) -> None:
+        self.policy, self.held_out, self.config, self.parallel = policy, held_out, config, parallel
         self.kept = KeptWeights([parameter for parameter in policy.model.parameters() if parameter.requires_grad])
 
     def epoch_ended(self, epoch: int) -> float:
         """Measure the loss, nats a token, and keep the weights."""
         self.policy.model.eval()  # the Trainer puts it back into training mode at each step
-        loss = mean_loss(self.policy, self.held_out, self.config.batch_size)
+        loss = mean_loss(self.policy, self.held_out, self.config.batch_size, self.parallel)
         self.kept.offer(epoch, loss)
         return loss
 
@@ -89,6 +95,7 @@ class Report(TrainerCallback):
         early_stopping: EarlyStopping | None,
     ) -> None:
         self.trainer, self.observer, self.budget = trainer, observer, budget
+        self.parallel = trainer.order.parallel
         self.interrupts, self.early_stopping = interrupts, early_stopping
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -124,7 +131,7 @@ class Report(TrainerCallback):
         Raises:
             KeyboardInterrupt: if it was asked for, after saving.
         """
-        checkpoints, asked = self.trainer.checkpoints, self.interrupts.asked
+        checkpoints, asked = self.trainer.checkpoints, self.parallel.any(self.interrupts.asked)
         if checkpoints and (asked or checkpoints.due(state.global_step)):
             self.trainer.save_state(ended)
         if asked:
@@ -163,9 +170,13 @@ def train_by_likelihood(
         FloatingPointError: if the loss is not finite.
         KeyboardInterrupt: after the step that was interrupted is saved.
     """
-    at_once = config.micro_batch_size or config.batch_size
+    parallel = join_processes(model.device)
+    at_once = min(config.batch_size, (config.micro_batch_size or config.batch_size) * parallel.size)
     if config.batch_size % at_once:
-        raise UserError(f"--micro-batch-size {at_once}: expected a divisor of --batch-size {config.batch_size}")
+        of = "" if parallel.size == 1 else f" in each of {parallel.size} processes"
+        raise UserError(
+            f"--micro-batch-size {config.micro_batch_size}{of}: expected a divisor of --batch-size {config.batch_size}"
+        )
     if reason := why_not(config.optimizer, model.device):
         raise NotAvailable(reason)
     encoded, pad = encode_training_pairs(pairs, tokenizer, config), pad_token_id(tokenizer)
@@ -177,16 +188,17 @@ def train_by_likelihood(
         encoded, held_out = hold_out(encoded, config.validation_share, config.seed)
         if not held_out:
             raise UserError(f"--early-stopping: --validation-share {config.validation_share} holds no pair out")
-    observer, inputs_of = observer or Silent(), collator(model, encoded, pad, config)
-    with tempfile.TemporaryDirectory() as unused, Budget(config, model) as budget, Interrupts() as interrupts:
+    observer = observer if observer and parallel.main else Silent()
+    inputs_of, budget = collator(model, encoded, pad, config), Budget(config, model, parallel)
+    with tempfile.TemporaryDirectory() as unused, budget, Interrupts() as interrupts:
         early_stopping = None
         if held_out:
             policy = CausalLMPolicy(model, end_token_id(config.prompt_template(), tokenizer), pad)
-            early_stopping = EarlyStopping(policy, held_out, config)
+            early_stopping = EarlyStopping(policy, held_out, config, parallel)
         parts = {"budget": budget} | ({"kept": early_stopping.kept} if early_stopping else {})
         parts |= {"observer": observer} if hasattr(observer, "state_dict") else {}
         trainer = ResumableTrainer(
-            EpochOrder(encoded, config),
+            EpochOrder(encoded, config, at_once, parallel),
             config,
             checkpoints,
             training_fingerprint(config, encoded, learning_rate, [row[:2] for row in held_out]),
@@ -195,7 +207,7 @@ def train_by_likelihood(
             args=TrainingArguments(
                 output_dir=unused,
                 num_train_epochs=config.epochs,
-                per_device_train_batch_size=at_once,
+                per_device_train_batch_size=-(-at_once // parallel.size),
                 gradient_accumulation_steps=config.batch_size // at_once,
                 **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),  # its default will go
                 **({"optim": TRAINER_OPTIMIZERS[config.optimizer]} if config.optimizer in TRAINER_OPTIMIZERS else {}),
@@ -226,11 +238,23 @@ def collator(
 ) -> Callable[[Sequence[EncodedPair]], dict[str, Tensor]]:
     """What makes the model's inputs of some rows: one pair a row, or several with `config.packing`.
 
+    Of no rows, which is what a process gets of a batch with fewer rows than processes, it makes a row without a label:
+    the process has to pass through the model with the others.
+
     Raises:
         UserError: see [`check_packing`].
     """
-    if not config.packing:
-        return lambda rows: likelihood_inputs(collate(rows, pad))
-    check_packing(model, encoded)
-    limit = config.max_prompt_tokens + config.max_new_tokens
-    return partial(packed_inputs, pad_token_id=pad, limit=limit, dtype=mask_dtype(model))
+    if config.packing:
+        check_packing(model, encoded)
+        limit = config.max_prompt_tokens + config.max_new_tokens
+        inputs_of = partial(packed_inputs, pad_token_id=pad, limit=limit, dtype=mask_dtype(model))
+    else:
+        inputs_of = lambda rows: likelihood_inputs(collate(rows, pad))  # noqa: E731
+
+    def of(rows: Sequence[EncodedPair]) -> dict[str, Tensor]:
+        if rows:
+            return inputs_of(rows)
+        inputs = inputs_of(encoded[:1])
+        return inputs | {"labels": torch.full_like(inputs["labels"], IGNORE_INDEX)}
+
+    return of

@@ -15,27 +15,42 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from gantune.checkpoints import Checkpoints
 from gantune.data import EncodedPair, epoch_rows
+from gantune.data_parallel import DataParallel
 from gantune.errors import UserError
 from gantune.random_state import random_state, set_random_state
 from gantune.schedules import learning_rate_schedule
 from gantune.tuning import TuningConfig
 
 
-class EpochOrder(Sampler[int]):
+class EpochOrder(Sampler[list[int]]):
     """Rows in the order that LanguageGAN takes them in, epoch by epoch, so that methods differ in nothing else.
 
     `epoch` counts those that were begun.
+
+    Args:
+        encoded: the rows.
+        config: batch size, seed and order.
+        at_once: rows of a part, in all processes together.
+        parallel: the processes that share each part.
     """
 
-    def __init__(self, encoded: Sequence[EncodedPair], config: TuningConfig) -> None:
-        self.encoded, self.config, self.epoch = encoded, config, 0
+    def __init__(
+        self, encoded: Sequence[EncodedPair], config: TuningConfig, at_once: int, parallel: DataParallel
+    ) -> None:
+        self.encoded, self.config, self.at_once, self.parallel = encoded, config, at_once, parallel
+        self.epoch = 0
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
+        """The rows of this process's share of each part; of a part with fewer rows than processes it may be none."""
         config, self.epoch = self.config, self.epoch + 1
-        return iter(epoch_rows(self.encoded, config.batch_size, config.seed, self.epoch, config.group_by_length))
+        rows = list(epoch_rows(self.encoded, config.batch_size, config.seed, self.epoch, config.group_by_length))
+        for start in range(0, len(rows), self.at_once):
+            part = rows[start : start + self.at_once]
+            first, end = self.parallel.rows(len(part))
+            yield part[first:end]
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return -(-len(self.encoded) // self.at_once)
 
 
 class ResumableTrainer(Trainer):
@@ -99,7 +114,9 @@ class ResumableTrainer(Trainer):
         """
         if self.checkpoints is None:
             return
-        state = self.state
+        state, random = self.state, self.order.parallel.collect(random_state())
+        if not self.order.parallel.main:
+            return
         counted = ("epoch", "global_step", "max_steps", "train_batch_size", "logging_steps", "eval_steps", "save_steps")
         self.checkpoints.save(
             state.global_step,
@@ -111,7 +128,7 @@ class ResumableTrainer(Trainer):
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.lr_scheduler.state_dict(),
                 "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "random": random_state(),
+                "random": random,
             },
         )
 
@@ -127,11 +144,8 @@ class ResumableTrainer(Trainer):
     # ---- transformers.Trainer's own methods
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of the training set in the given order."""
-        loader = DataLoader(
-            self.train_dataset, self.args.train_batch_size, sampler=self.order, collate_fn=self.data_collator
-        )
-        return self.accelerator.prepare(loader)
+        """Batches of the training set in the given order; of several processes each has its rows already."""
+        return DataLoader(self.train_dataset, batch_sampler=self.order, collate_fn=self.data_collator)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         """The schedule of the settings, which is every method's."""
@@ -153,4 +167,5 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            set_random_state(self.saved["random"])
+            random = self.saved["random"]
+            set_random_state(random[self.order.parallel.rank % len(random)])

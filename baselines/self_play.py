@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from gantune.budget import Budget
 from gantune.checkpoints import Checkpoints
 from gantune.data import Batch, EncodedPair, Pair, batches, end_token_id, pad_token_id
+from gantune.data_parallel import join_processes
 from gantune.diagnostics import write_json
 from gantune.embedding_generator import save_stack, stack_adapters
 from gantune.errors import UserError
@@ -25,9 +28,11 @@ from gantune.evaluation import mean_loss
 from gantune.generators import build_generator
 from gantune.interrupts import Interrupts
 from gantune.language_gan_config import LanguageGANConfig
+from gantune.micro_batches import MicroBatches
 from gantune.observer import Observer, Silent
 from gantune.optimizers import adamw, why_not
 from gantune.policy import CausalLMPolicy, Rollout
+from gantune.sampler import Sampler
 from gantune.seqgan import likelihood_loss
 from gantune.training_run import TrainingRun
 from gantune.tuning import encode_training_pairs, hold_out
@@ -72,6 +77,10 @@ class Game(NamedTuple):
     played: Rollout
     true_log_probs: Tensor
 
+    def rows(self, start: int, stop: int) -> Game:
+        """The rows from `start` up to, not including, `stop`."""
+        return Game(self.true.rows(start, stop), self.played.rows(start, stop), self.true_log_probs[start:stop])
+
 
 def preference_loss(true_ratios: Tensor, played_ratios: Tensor, scale: float) -> Tensor:
     """- log sigmoid(lambda (log p(y)/p_t(y) - log p(y')/p_t(y'))), the mean over questions: the paper's L_SPIN.
@@ -111,6 +120,10 @@ class SelfPlay:
         if reason := why_not(config.optimizer, model.device):
             raise UserError(reason)
         self.optimizer = adamw(self.parameters, config.learning_rate, config.optimizer)
+        self.parallel = join_processes(model.device)
+        self.sampler = Sampler(
+            self.policy, MicroBatches(parallel=self.parallel), config.max_new_tokens, config.temperature
+        )
         self.games: list[Game] = []  # what is left of the present epoch's
         self.history: list[dict[str, Any]] = []
 
@@ -134,8 +147,9 @@ class SelfPlay:
             KeyboardInterrupt: after the step that was interrupted is saved.
         """
         set_seed(self.config.seed)
+        self.sampler.seed(self.config.seed)
         training, validation = self._encode(pairs)
-        with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
+        with Budget(self.config, self.model, self.parallel) as budget, Interrupts() as interrupts:
             held_out_loss = partial(self._validation_loss, validation)
             run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
             run.follow(partial(self._train, validation=validation))
@@ -169,6 +183,7 @@ class SelfPlay:
         return {
             "parameters": [parameter.detach().clone() for parameter in self.parameters],
             "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
             "games": [(game.true.state_dict(), game.played.state_dict(), game.true_log_probs) for game in self.games],
             "history": self.history,
         }
@@ -180,6 +195,7 @@ class SelfPlay:
         for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
             parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
         self.games = [
             Game(
                 Batch.from_state_dict(true).to(device),
@@ -193,14 +209,17 @@ class SelfPlay:
     @torch.no_grad()
     def play(self, batch: Batch) -> Game:
         """One answer of the present policy to each question, and its log-probs of the true ones."""
-        config = self.config
-        played = self.policy.rollout(batch, max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-        return Game(batch, played, self._log_probs(batch, played))
+        played = self.sampler(batch)
+        first, end = self.parallel.rows(len(batch))
+        own = torch.zeros(0, device=batch.device)
+        if end > first:
+            own = self._log_probs(batch.rows(first, end), played.rows(first, end))
+        return Game(batch, played, self.parallel.join_rows(own, first, len(batch)))
 
     def likelihood_step(self, batch: Batch) -> dict[str, float]:
         """One step of maximum likelihood on the true answers: `loss`, in nats a token, and `gradient_norm`."""
-        loss = self._likelihood(batch)
-        return {"loss": loss.item(), "gradient_norm": self._update(loss)}
+        losses, norm = self._update(self._likelihood(batch, 1.0))
+        return {"loss": losses["likelihood"], "gradient_norm": norm}
 
     def preference_step(self, game: Game) -> dict[str, float]:
         """One step of self-play: preference against the opponent, and likelihood.
@@ -209,18 +228,24 @@ class SelfPlay:
             `loss` and its weighted parts `preference` and `likelihood`; `margin`, the mean difference of the two
             log-prob ratios in nats; `gradient_norm` before clipping.
         """
-        config = self.config
-        true = self._log_probs(game.true, game.played) - game.true_log_probs
-        played = self._log_probs(game.played, game.played) - game.played.log_probs.sum(dim=1)
-        preference = config.adversarial_weight * preference_loss(true, played, config.self_play_scale)
-        likelihood = config.likelihood_weight * self._likelihood(game.true)
-        loss = preference + likelihood
+        margins: list[float] = []
+
+        def losses() -> Iterator[tuple[str, Tensor]]:
+            config, (first, end) = self.config, self.parallel.rows(len(game.true))
+            if end > first:
+                true, played = self._ratios(game.rows(first, end))
+                margins.extend((true - played).tolist())
+                weight = config.adversarial_weight * (end - first) / len(game.true)
+                yield "preference", weight * preference_loss(true, played, config.self_play_scale)
+            yield from self._likelihood(game.true, config.likelihood_weight)
+
+        found, norm = self._update(losses())
         return {
-            "loss": loss.item(),
-            "preference": preference.item(),
-            "likelihood": likelihood.item(),
-            "margin": (true - played).mean().item(),
-            "gradient_norm": self._update(loss),
+            "loss": sum(found.values()),
+            "preference": found["preference"],
+            "likelihood": found["likelihood"],
+            "margin": fmean(chain.from_iterable(self.parallel.collect(margins))),
+            "gradient_norm": norm,
         }
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -239,15 +264,23 @@ class SelfPlay:
         """Log-probs of whole answers, `[B]`, under the noise and the temperature of the rollout."""
         return self.policy.score(batch, noise=played.noise, temperature=played.temperature).sum(dim=1)
 
-    def _likelihood(self, batch: Batch) -> Tensor:
-        log_probs = self.policy.score(batch, noise=self.policy.draw_noise(len(batch)))
-        return likelihood_loss(log_probs, batch.answer_mask)
+    def _ratios(self, game: Game) -> tuple[Tensor, Tensor]:
+        """Log-probs of the true and of the played answers, less those under the opponent, each `[B]`."""
+        true = self._log_probs(game.true, game.played) - game.true_log_probs
+        return true, self._log_probs(game.played, game.played) - game.played.log_probs.sum(dim=1)
 
-    def _update(self, loss: Tensor) -> float:
-        """One clipped optimiser step; the norm of the gradient before clipping."""
-        _, norm = update(self.optimizer, [("loss", loss)], self.config.max_grad_norm, "loss")
-        return norm
+    def _likelihood(self, batch: Batch, weight: float) -> Iterator[tuple[str, Tensor]]:
+        """`weight` times the likelihood loss of this process's rows, as their share of the whole batch's."""
+        noise, (first, end) = self.sampler.noise(len(batch)), self.parallel.rows(len(batch))
+        if end > first:
+            own = batch.rows(first, end)
+            log_probs = self.policy.score(own, noise=None if noise is None else noise[first:end])
+            yield "likelihood", weight * own.answer_share(batch) * likelihood_loss(log_probs, own.answer_mask)
+
+    def _update(self, losses: Iterable[tuple[str, Tensor]]) -> tuple[dict[str, float], float]:
+        """One clipped optimiser step; see [`update`]."""
+        return update(self.optimizer, losses, self.config.max_grad_norm, "loss", self.parallel)
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
-        return mean_loss(self.policy, validation, self.config.batch_size)
+        return mean_loss(self.policy, validation, self.config.batch_size, self.parallel)

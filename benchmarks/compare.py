@@ -7,6 +7,7 @@ come; the same command with the same `--output` goes on where it was stopped.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,13 +18,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 from baselines import METHODS, NotAvailable, known_method, resolve_method
 from benchmarks.arguments import Settings, parse
 from benchmarks.dataset import read_split
-from benchmarks.environment import describe_device, resolve_device
+from benchmarks.environment import describe_device
 from benchmarks.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.forgetting import question_sets
 from benchmarks.judge import JUDGES, build_judge
@@ -34,8 +34,10 @@ from benchmarks.run import failed_row
 from benchmarks.stored import Stored, claim, join, read
 from benchmarks.sweep import validation_size
 from benchmarks.table import REFERENCE, summarise
-from gantune.command import exit_status
+from gantune.cli.devices import resolve_device
+from gantune.command import exit_status, is_first
 from gantune.data import TEMPLATES, build_template, encode_pairs
+from gantune.data_parallel import launched_for, launched_processes
 from gantune.diagnostics import locked, write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
@@ -60,6 +62,9 @@ def check(settings: Settings) -> list[str]:
         UserError: naming what is wrong.
     """
     comparison, data, model, fairness = settings.comparison, settings.data, settings.model, settings.fairness
+    for plugin in ("FSDP", "DEEPSPEED"):
+        if launched_for(plugin):
+            raise UserError(f"{plugin}: methods are compared on whole models, expected a launch without it")
     for method in comparison.methods:
         settings.method_config(method, seed=0)
     fairness.decodings(seed=0)
@@ -84,16 +89,11 @@ def check(settings: Settings) -> list[str]:
         REWARDS.resolve(name)
     if model.dtype not in DTYPES:
         raise UserError(f"--dtype {model.dtype}: expected one of {', '.join(DTYPES)}")
-    try:
-        device = torch.device(resolve_device(model.device))
-    except RuntimeError as error:
-        raise UserError(f"--device {model.device}: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {model.device}: torch finds no CUDA device here")
+    device = resolve_device(model.device)
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
     if settings.judging.judge:
-        build_judge(settings.judging.judge, str(device), model.dtype)
+        build_judge(settings.judging.judge, device, model.dtype)
         there = [*ALWAYS, *comparison.methods]
         if settings.judging.judge_rival not in there:
             raise UserError(f"--judge-rival {settings.judging.judge_rival}: expected one of {', '.join(there)}")
@@ -140,7 +140,7 @@ def results_directory(settings: Settings) -> Path:
 
 
 def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """One run, or what a finished run in `directory` gave."""
+    """One run, or what a finished run in `directory` gave. As many processes tune as this one was launched with."""
     result = directory / "metrics.json"
     if result.is_file():
         row = json.loads(result.read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
         result.unlink()
     write_json(directory / "config.json", config)
     with Interrupts() as interrupts:  # the run finishes its step, saves, and ends by itself
-        status = subprocess.run([sys.executable, "-m", "benchmarks.run", str(directory)]).returncode
+        status = subprocess.run(run_command(directory), env=unlaunched()).returncode
     if status == 130 or interrupts.asked:
         raise KeyboardInterrupt
     if result.is_file():
@@ -158,6 +158,20 @@ def run_in_process(directory: Path, config: dict[str, Any]) -> dict[str, Any]:
     row = failed_row(config["method"], config["tuning"]["seed"], reason)
     write_json(result, row)
     return row
+
+
+def run_command(directory: Path) -> list[str]:
+    """What starts a run: one process, or a launcher of as many as this one was launched with."""
+    of_run, processes = ["-m", "benchmarks.run", str(directory)], launched_processes()
+    if processes == 1:
+        return [sys.executable, *of_run]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *of_run]
+
+
+def unlaunched() -> dict[str, str]:
+    """The environment without what a launcher has told this process: its place among others is not that of a run."""
+    of_launchers = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(of_launchers)}
 
 
 def main_run(
@@ -271,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
 
     def command() -> int | None:
+        if not is_first():
+            return 0  # the first of the launched processes launches as many for each run
         settings = parse(arguments)
         if settings.comparison.list_components:
             return list_components()

@@ -10,19 +10,18 @@ from typing import Any
 
 import torch
 
+from gantune.data_parallel import launched_processes
+
 PACKAGES = ("gantune", "torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "rouge-score", "numpy")
 
 
-def resolve_device(name: str) -> str:
-    """`name`, or for "auto" the CUDA device where there is one, else the CPU."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
 def describe_device(device: str) -> str:
-    """The device in words, such as "cpu, 2 threads" or "NVIDIA H100 80GB HBM3"."""
+    """The device in words, such as "cpu, 2 threads" or "NVIDIA H100 80GB HBM3", and how many processes have one."""
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{device}, {torch.get_num_threads()} threads"
+        words = torch.cuda.get_device_name(device)
+    else:
+        words = f"{device}, {torch.get_num_threads()} threads"
+    return words if launched_processes() == 1 else f"{words}, {launched_processes()} processes"
 
 
 def git_state() -> dict[str, Any]:

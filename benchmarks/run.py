@@ -33,6 +33,7 @@ from benchmarks.evaluation import METRICS, base_answers, evaluate
 from benchmarks.forgetting import forgetting, question_sets
 from gantune.checkpoints import Checkpoints
 from gantune.data import split_pairs
+from gantune.data_parallel import join_processes, own_device
 from gantune.decoding import Decoding
 from gantune.diagnostics import (
     JsonLines,
@@ -45,7 +46,7 @@ from gantune.diagnostics import (
     record_memory_snapshot,
     write_json,
 )
-from gantune.errors import UserError
+from gantune.errors import PeerEnded, UserError
 from gantune.loading import load_model, load_tokenizer
 from gantune.tuning import TuningConfig
 
@@ -180,8 +181,10 @@ def told_of_match(method: Method, tuned: Tuned, settings: TuningConfig) -> str |
     return None if own == target else f"not matched, nothing sets its size: {numbers}"
 
 
-def run(directory: Path) -> dict[str, Any]:
+def run(directory: Path) -> dict[str, Any] | None:
     """Tune, measure and judge as `config.json` says; returns the row of the comparison.
+
+    Of processes that were launched together all tune, and the first one does the rest; the others return None.
 
     Raises:
         UserError: if the settings ask for something that is not there.
@@ -189,8 +192,10 @@ def run(directory: Path) -> dict[str, Any]:
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     method = resolve_method(config["method"])
     settings = method.config_class(**config["tuning"])
-    device, dtype = config["device"], config["dtype"]
-    write_json(directory / "environment.json", environment(device, dtype, settings.seed))
+    device, dtype = own_device(config["device"]), config["dtype"]
+    main_process = join_processes(device).main
+    if main_process:
+        write_json(directory / "environment.json", environment(device, dtype, settings.seed))
     transformers.set_seed(settings.seed)
 
     data = DataArguments(**config["data"])
@@ -215,7 +220,7 @@ def run(directory: Path) -> dict[str, Any]:
     if method.resumes and config["checkpoint_every"]:
         more["checkpoints"] = Checkpoints(directory / "checkpoints", every=config["checkpoint_every"])
     try:
-        snapshot = memory_snapshot(config["memory_snapshot"], directory, device)
+        snapshot = memory_snapshot(config["memory_snapshot"] and main_process, directory, device)
         with snapshot as memory_record, measure_memory(device) as memory:
             observer.started = time.perf_counter()
             tuned = method.tune(model, tokenizer, train, settings, observer, **more)
@@ -223,11 +228,15 @@ def run(directory: Path) -> dict[str, Any]:
                 torch.cuda.synchronize()
             seconds = observer.earlier_seconds + time.perf_counter() - observer.started
     except Diverged as error:
-        error.tuned.save(directory / "adapter")
+        if main_process:
+            error.tuned.save(directory / "adapter")
         raise
     finally:
         observer.close()
-        observer.write_plots()
+        if main_process:
+            observer.write_plots()
+    if not main_process:
+        return None
     if not held_out:
         tuned.save(directory / "adapter")
 
@@ -317,9 +326,13 @@ def main() -> int:
     try:
         with collected_warnings("baselines") as warned:
             row = run(directory)
+        if row is None:
+            return 0
         row["warnings"] += warned
     except KeyboardInterrupt:
         return 130
+    except PeerEnded:  # which has written why
+        return 1
     except NotAvailable as error:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         row = failed_row(config["method"], config["tuning"]["seed"], str(error), status="not run")

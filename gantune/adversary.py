@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from gantune.data.batch import Batch
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.discriminators import Discriminator
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.policy import Rollout
 from gantune.seqgan import discriminator_loss
 from gantune.updates import update
+
+Judged = tuple[Tensor, Tensor]
 
 
 class Adversary:
@@ -25,10 +28,18 @@ class Adversary:
         discriminator: it stays in `eval()` mode between its steps, because it judges without dropout.
         per_token: whether it learns on every prefix, or on whole answers only.
         config: settings.
+        parallel: the processes that share the rows of each step, all of which every one is given.
     """
 
-    def __init__(self, discriminator: Discriminator, per_token: bool, config: LanguageGANConfig) -> None:
+    def __init__(
+        self,
+        discriminator: Discriminator,
+        per_token: bool,
+        config: LanguageGANConfig,
+        parallel: DataParallel = ALONE,
+    ) -> None:
         self.discriminator, self.per_token, self.config = discriminator.eval(), per_token, config
+        self.parallel = parallel
         self.optimizer = torch.optim.Adam(
             discriminator.named_parameters(), lr=config.discriminator_learning_rate, fused=True
         )
@@ -56,23 +67,25 @@ class Adversary:
                 replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
             )
         self.discriminator.train()
-        real, real_mask = self._judge(batch)
+        real = self._judge(batch)
         judged = [self._judge(part) for part in generated]
-        fake = torch.cat([logits.flatten() for logits, _ in judged])
-        fake_mask = torch.cat([mask.flatten() for _, mask in judged])
-        loss = discriminator_loss(real, fake, real_mask, fake_mask, config.real_label)
+        fake, fake_mask = (torch.cat([part[side].flatten() for part in judged]) for side in (0, 1))
+        counts = self._count(batch), sum(map(self._count, generated))
+        loss = discriminator_loss(real[0], fake, real[1], fake_mask, config.real_label, counts)
         self.discriminator.eval()
 
-        figures = _accuracies((real, real_mask), judged[0])
+        figures = self._accuracies((batch, real), (generated[0], judged[0]))
         accuracy = 0.5 * (figures["discriminator_accuracy_real"] + figures["discriminator_accuracy_generated"])
-        figures = {"discriminator_loss": loss.item(), "discriminator_accuracy": accuracy} | figures
+        of_all = sum(self.parallel.collect(loss.item()))
+        figures = {"discriminator_loss": of_all, "discriminator_accuracy": accuracy} | figures
         if accuracy <= config.max_discriminator_accuracy:
             name = "discriminator loss"
-            _, norm = update(self.optimizer, [(name, loss)], config.max_grad_norm, name)
+            losses = [(name, loss)] if loss.requires_grad else []
+            _, norm = update(self.optimizer, losses, config.max_grad_norm, name, self.parallel)
             figures["discriminator_gradient_norm"] = norm
         if self.held_out is not None:
             with torch.no_grad():
-                held_out = _accuracies(*(self._judge(part) for part in self.held_out))
+                held_out = self._accuracies(*((part, self._judge(part)) for part in self.held_out))
             figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
         return figures
 
@@ -94,19 +107,25 @@ class Adversary:
             batch, rollout = state["held_out"]
             self.held_out = Batch.from_state_dict(batch).to(device), Rollout.from_state_dict(rollout).to(device)
 
-    def _judge(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits and where they count: of every prefix, or one an answer."""
+    def _judge(self, batch: Batch) -> Judged:
+        """Logits of this process's rows and where they count: of every prefix, or one an answer."""
+        own = batch.rows(*self.parallel.rows(len(batch)))
+        if not len(own):
+            return (torch.zeros(0, device=batch.device),) * 2
         if self.per_token:
-            return self.discriminator.prefix_logits(batch), batch.answer_mask
-        logits = self.discriminator.sequence_logits(batch)
+            return self.discriminator.prefix_logits(own), own.answer_mask
+        logits = self.discriminator.sequence_logits(own)
         return logits, torch.ones_like(logits)
 
+    def _count(self, batch: Batch) -> float:
+        """How many logits count, in all processes."""
+        return batch.answer_mask.sum().item() if self.per_token else len(batch)
 
-def _accuracies(real: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Share of right judgements on real and on generated answers, each given as logits and where they count."""
-    right_on_real = ((real[0] > 0) * real[1]).sum() / real[1].sum()
-    right_on_generated = ((generated[0] < 0) * generated[1]).sum() / generated[1].sum()
-    return {
-        "discriminator_accuracy_real": right_on_real.item(),
-        "discriminator_accuracy_generated": right_on_generated.item(),
-    }
+    def _accuracies(self, real: tuple[Batch, Judged], generated: tuple[Batch, Judged]) -> dict[str, float]:
+        """Share of right judgements on all real and on all generated answers."""
+        right = ((real[1][0] > 0) * real[1][1]).sum().item(), ((generated[1][0] < 0) * generated[1][1]).sum().item()
+        right_on_real, right_on_generated = map(sum, zip(*self.parallel.collect(right), strict=True))
+        return {
+            "discriminator_accuracy_real": right_on_real / self._count(real[0]),
+            "discriminator_accuracy_generated": right_on_generated / self._count(generated[0]),
+        }

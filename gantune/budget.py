@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.errors import UserError
 
 
@@ -28,16 +29,18 @@ class Budget:
     Args:
         config: `max_seconds` and `max_tokens`, 0 for no limit.
         model: what is trained.
+        parallel: the processes that train together: their tokens are counted together, and all stop at one step. So
+            `spent` and `new_tokens` are to be asked by all of them.
 
     Raises:
         UserError: if a limit is negative.
     """
 
-    def __init__(self, config: Limits, model: PreTrainedModel) -> None:
+    def __init__(self, config: Limits, model: PreTrainedModel, parallel: DataParallel = ALONE) -> None:
         for name in ("max_seconds", "max_tokens"):
             if getattr(config, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least 0")
-        self.config, self.model = config, model
+        self.config, self.model, self.parallel = config, model, parallel
         self.started, self.tokens, self._told = time.perf_counter(), 0, 0
 
     def __enter__(self) -> Budget:
@@ -56,7 +59,8 @@ class Budget:
         """Whether a limit is reached."""
         seconds, tokens = self.config.max_seconds, self.config.max_tokens
         late = seconds > 0 and time.perf_counter() - self.started >= seconds
-        return late or (tokens > 0 and self.tokens >= tokens)
+        spent = tokens > 0 and sum(self.parallel.collect(self.tokens)) >= tokens
+        return self.parallel.any(late or spent)
 
     def state_dict(self) -> dict[str, float]:
         """What is spent, to be saved."""
@@ -68,6 +72,6 @@ class Budget:
         self.tokens, self._told = state["tokens"], state["told"]
 
     def new_tokens(self) -> int:
-        """Tokens since the last call, for the history row of a step."""
+        """Tokens of all processes since the last call, for the history row of a step."""
         told, self._told = self._told, self.tokens
-        return self.tokens - told
+        return sum(self.parallel.collect(self.tokens - told))

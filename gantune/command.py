@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from gantune.errors import UserError
+from gantune.errors import PeerEnded, UserError
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -34,9 +35,24 @@ def exit_status(command: Callable[[], int | None], goes_on: str) -> int:
     """
     try:
         return command() or 0
+    except PeerEnded:
+        return 1
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if _speaks():
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {goes_on}", file=sys.stderr)
+        if is_first():
+            print(f"\ninterrupted; {goes_on}", file=sys.stderr)
         return 130
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that were launched to work together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _speaks() -> bool:
+    """Until they have joined, processes find the same wrong with the same input, and the first one tells it."""
+    torch = sys.modules.get("torch")
+    return is_first() or (torch is not None and torch.distributed.is_initialized())

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""The exception that a user's mistake raises."""
 
 from __future__ import annotations
 
@@ -21,3 +21,7 @@ class UserError(ValueError):
         if len(shown) > LONGEST:
             shown = f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
         super().__init__(shown)
+
+
+class PeerEnded(UserError):
+    """Another of the processes that work together has ended; it has said why."""

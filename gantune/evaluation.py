@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.data import EncodedPair, Pair, collate, encode_pairs, end_token_id, pad_token_id
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.policy import CausalLMPolicy
 from gantune.tuning import TuningConfig
 
@@ -46,9 +48,19 @@ def answer_losses(
     return encoded_losses(policy, encoded, batch_size, noise)
 
 
-def mean_loss(policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int) -> float:
-    """Negative log-likelihood of the answers at zero noise, nats a token; infinite without any."""
-    losses = encoded_losses(policy, encoded, batch_size)
+def mean_loss(
+    policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int, parallel: DataParallel = ALONE
+) -> float:
+    """Negative log-likelihood of the answers at zero noise, nats a token; infinite without any.
+
+    Args:
+        policy: the language model's.
+        encoded: questions and true answers.
+        batch_size: pairs scored together.
+        parallel: the processes that share the pairs.
+    """
+    first, end = parallel.rows(len(encoded))
+    losses = list(chain.from_iterable(parallel.collect(encoded_losses(policy, encoded[first:end], batch_size))))
     return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
 
 

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from gantune.adapter_settings import base_model_name
@@ -24,6 +25,7 @@ from gantune.adversary import Adversary
 from gantune.budget import Budget
 from gantune.checkpoints import Checkpoints
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, end_token_id, pad_token_id
+from gantune.data_parallel import join_processes
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
@@ -48,9 +50,9 @@ from gantune.policy import (
     Prefill,
     Rollout,
     checkpoint_layers,
-    concatenate,
 )
 from gantune.positions import check_positions
+from gantune.sampler import Sampler
 from gantune.seqgan import (
     ADVANTAGES,
     OBJECTIVES,
@@ -125,7 +127,10 @@ class LanguageGAN(PushToHub):
         check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], "LanguageGAN")
         self.pad_token_id = pad_token_id(tokenizer)
         self.policy = CausalLMPolicy(tuned, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
-        self.micro_batches = MicroBatches(config.micro_batch_size or None)
+        self.parallel = join_processes(model.device, model)
+        self.micro_batches = MicroBatches(config.micro_batch_size or None, self.parallel)
+        self.sampler = Sampler(self.policy, self.micro_batches, config.max_new_tokens, config.temperature)
+        self.sampler.seed(config.seed)
         if config.gradient_checkpointing:
             checkpoint_layers(tuned)
         if isinstance(made, type):
@@ -135,6 +140,10 @@ class LanguageGAN(PushToHub):
         self.discriminator: Discriminator = made.to(model.device)
         named = [(name, parameter) for name, parameter in tuned.named_parameters() if parameter.requires_grad]
         self.parameters = [parameter for _, parameter in named]
+        for name, parameter in named:
+            if parameter.is_meta or isinstance(parameter, DTensor):
+                where = "offloaded by device_map" if parameter.is_meta else "divided by tp_plan"
+                raise UserError(f"{name}: its layer is {where}, expected a generator of the embedding alone")
         self.delayed: DelayedPolicy | None = None
         if config.search_policy == "delayed":
             self.delayed = DelayedPolicy(self.policy, self.parameters, config.search_decay)
@@ -154,7 +163,8 @@ class LanguageGAN(PushToHub):
             raise UserError(reason)
         self.optimizer = adamw(self.parameters, config.learning_rate, config.optimizer, fused=True)
         self.optimizer.param_groups[0]["param_names"] = [name for name, _ in named]
-        self.adversary = Adversary(self.discriminator, getattr(self.reward, "per_token", False), config)
+        per_token = getattr(self.reward, "per_token", False)
+        self.adversary = Adversary(self.discriminator, per_token, config, self.parallel)
         self.unpaired: UnpairedBatches | None = None
         self.history: list[dict[str, Any]] = []
 
@@ -191,12 +201,15 @@ class LanguageGAN(PushToHub):
             KeyboardInterrupt: after the step that was interrupted is saved.
         """
         set_seed(self.config.seed)
+        torch.manual_seed(self.config.seed + self.parallel.rank)  # for dropout; what else is drawn is the sampler's
+        self.sampler.seed(self.config.seed)
+        self.parallel.share([*self.parameters, *self.discriminator.state_dict().values()])
         training, validation = self._encode(pairs)
         if unpaired is not None:
             if not self.config.blind_discriminator:
                 raise UserError("--blind-discriminator false: unpaired answers have no questions to be shown with")
             self.unpaired = UnpairedBatches(unpaired, self.tokenizer, self.config)
-        with Budget(self.config, self.model) as budget, Interrupts() as interrupts:
+        with Budget(self.config, self.model, self.parallel) as budget, Interrupts() as interrupts:
             held_out_loss = partial(self._validation_loss, validation)
             run = TrainingRun(self, training, held_out_loss, budget, observer or Silent(), checkpoints, interrupts)
             run.follow(partial(self._train, validation=validation))
@@ -240,7 +253,7 @@ class LanguageGAN(PushToHub):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, to be saved: networks, optimisers, replay, averages, history."""
-        parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
+        parts = self._parts()
         return {
             "parameters": [parameter.detach().clone() for parameter in self.parameters],
             "optimizer": self.optimizer.state_dict(),
@@ -259,9 +272,18 @@ class LanguageGAN(PushToHub):
         self.adversary.load_state_dict(state["adversary"], self.model.device)
         self.history[:] = state["history"]
         self.micro_batches.size = state["micro_batch_size"]
-        parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
+        parts = self._parts()
         for name, saved in state["parts"].items():
             parts[name].load_state_dict(saved)
+
+    def _parts(self) -> dict[str, Any]:
+        """What may have a state of its own."""
+        return {
+            "advantage": self.advantage,
+            "reward": self.reward,
+            "delayed": self.delayed,
+            "sampler": self.sampler,
+        }
 
     def likelihood_step(self, batch: Batch, answers: Batch | None = None) -> dict[str, float]:
         """One step of maximum likelihood on the true answers.
@@ -303,7 +325,11 @@ class LanguageGAN(PushToHub):
         if rollout is None:
             rollout = self.sample(asked, for_update=True)
         mask = rollout.answer_mask
-        rewards = self.micro_batches.run(len(asked), lambda: self._rewards(rollout))
+        own_rewards = self.micro_batches.run(len(asked), lambda: self._rewards(rollout))
+        first_row = rollout.samples_per_prompt * self.parallel.rows(len(asked))[0]
+        rewards = self.parallel.join_rows(own_rewards, first_row, len(rollout))
+        if not torch.isfinite(rewards.where(mask.bool(), 0) if rewards.dim() == 2 else rewards).all():
+            raise FloatingPointError(f"the reward {config.reward!r} of some answers is not finite")
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
             dense = rewards * mask
@@ -354,7 +380,12 @@ class LanguageGAN(PushToHub):
             for_update: read the questions with a gradient, once for sampling and scoring, and let a Monte-Carlo search
                 go on from the answers' prefixes: what [`generator_step`] makes use of.
         """
-        rollout = self.micro_batches.run(len(batch), lambda: self._sample(batch, for_update))
+        rollout = self.sampler(
+            batch,
+            self.config.samples_per_question,
+            with_gradient=for_update and not self.config.gradient_checkpointing,
+            keep_state=for_update and getattr(self.reward, "searches", False) and self.delayed is None,
+        )
         self.adversary.remember(rollout)
         return rollout
 
@@ -442,31 +473,19 @@ class LanguageGAN(PushToHub):
         )
         return (batch.to(self.model.device) for batch in drawn)
 
-    def _sample(self, batch: Batch, for_update: bool) -> Rollout:
-        whole = self.micro_batches.whole(len(batch))
-        searching = getattr(self.reward, "searches", False) and self.delayed is None
-        with_gradient = for_update and whole and not self.config.gradient_checkpointing
-        parts = [batch.rows(start, stop) for start, stop in self.micro_batches.of(len(batch))]
-        rollouts = [
-            self.policy.rollout(
-                part,
-                max_new_tokens=self.config.max_new_tokens,
-                temperature=self.config.temperature,
-                samples_per_prompt=self.config.samples_per_question,
-                keep_state=for_update and whole and searching,
-                prefill=self.policy.prefill(part, self.policy.draw_noise(len(part))) if with_gradient else None,
-            )
-            for part in parts
-        ]
-        return rollouts[0] if whole else concatenate(rollouts, self.pad_token_id)
-
     def _rewards(self, rollout: Rollout) -> Tensor:
-        """The reward as a tensor, `[B]` or `[B, T]`; one that searches is computed on parts of the rows."""
+        """The reward as a tensor, `[B]` or `[B, T]`, of this process's rows.
+
+        One that searches is computed on parts of the rows.
+        """
         k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
-        if getattr(self.reward, "searches", False) and not self.micro_batches.whole(questions):
-            parts = [rollout.rows(start * k, stop * k) for start, stop in self.micro_batches.of(questions)]
-            return torch.cat([self._reward(part) for part in parts])
-        return self._reward(rollout)
+        parts = [self.parallel.rows(questions)]
+        if getattr(self.reward, "searches", False):
+            parts = list(self.micro_batches.of(questions))
+        if parts == [(0, questions)]:
+            return self._reward(rollout)  # with the state that a search goes on from
+        of_parts = [self._reward(rollout.rows(first * k, end * k)) for first, end in parts if end > first]
+        return torch.cat(of_parts) if of_parts else torch.zeros(0, device=rollout.device)
 
     def texts(self, rollout: Rollout) -> list[str]:
         """The answers of a rollout, without special tokens and surrounding blanks."""
@@ -483,18 +502,19 @@ class LanguageGAN(PushToHub):
         """KL of the policy to the model without adapter, nats a token, from one answer to every fourth question."""
         every = 4 * rollout.samples_per_prompt
         first = rollout.select(torch.arange(0, len(rollout), every, device=rollout.device))
-        with self.model.disable_adapter():
-            base = self.policy.score(first, temperature=first.temperature)
+        own, end = self.parallel.rows(len(first))
+        base = torch.zeros(0, device=rollout.device)
+        if end > own:
+            with self.model.disable_adapter():
+                base = self.policy.score(first.rows(own, end), temperature=first.temperature)
+        base = self.parallel.join_rows(base, own, len(first))
         return kl_estimate(first.log_probs, base, first.answer_mask)
 
     def _hold_out(self, validation: list[EncodedPair]) -> None:
         """Answer some held-out questions, for the discriminator to be measured on until the next time."""
         if validation:
             batch = collate(validation[: self.config.batch_size], self.pad_token_id).to(self.model.device)
-            rollout = self.policy.rollout(
-                batch, max_new_tokens=self.config.max_new_tokens, temperature=self.config.temperature
-            )
-            self.adversary.hold_out(batch, rollout)
+            self.adversary.hold_out(batch, self.sampler(batch))
 
     def _discriminator_warmup(self, training: list[EncodedPair]) -> Iterator[dict[str, float]]:
         """Train the discriminator on rollouts of the likelihood-only generator, step by step, before it is followed."""
@@ -528,11 +548,11 @@ class LanguageGAN(PushToHub):
 
     def _likelihood(self, name: str, batch: Batch, weight: float) -> Iterator[tuple[str, Tensor]]:
         """`weight` times the likelihood loss, in parts of one micro-batch each, with noise of its own."""
-        noise = self.policy.draw_noise(len(batch))
+        noise = self.sampler.noise(len(batch))
         for start, stop in self.micro_batches.of(len(batch)):
             part = batch.rows(start, stop)
             log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
-            yield name, weight * _share(part, batch) * likelihood_loss(log_probs, part.answer_mask)
+            yield name, weight * part.answer_share(batch) * likelihood_loss(log_probs, part.answer_mask)
 
     def _generator_losses(
         self, batch: Batch, asked: Batch, answers: Batch | None, rollout: Rollout, weights: Tensor
@@ -560,7 +580,7 @@ class LanguageGAN(PushToHub):
             if config.likelihood_weight and asked is batch:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)
                 loss = likelihood_loss(log_probs, questions.answer_mask)
-                yield "likelihood", config.likelihood_weight * _share(questions, batch) * loss
+                yield "likelihood", config.likelihood_weight * questions.answer_share(batch) * loss
             if prefill is not None:
                 prefill.backward()
         if config.likelihood_weight and asked is not batch:
@@ -580,11 +600,18 @@ class LanguageGAN(PushToHub):
         self, batch: Batch, losses: Callable[[], Iterator[tuple[str, Tensor]]], name: str
     ) -> tuple[dict[str, float], float]:
         """One step of the generator's optimiser; see [`update`]."""
-        limit = self.config.max_grad_norm
+        limit, numbers = self.config.max_grad_norm, self.sampler.state_dict()
+
+        def same_losses() -> Iterator[tuple[str, Tensor]]:
+            self.sampler.load_state_dict(numbers)
+            return losses()
+
         try:
-            figures = self.micro_batches.run(len(batch), lambda: update(self.optimizer, losses(), limit, name))
+            figures = self.micro_batches.run(
+                len(batch), lambda: update(self.optimizer, same_losses(), limit, name, self.parallel)
+            )
         except FloatingPointError as error:
-            where = non_finite_output(self.model, losses())
+            where = non_finite_output(self.model, same_losses())
             raise FloatingPointError(f"{error}; it is first seen in {where}" if where else str(error)) from error
         if self.delayed is not None:
             self.delayed.update()
@@ -592,9 +619,5 @@ class LanguageGAN(PushToHub):
 
     def _validation_loss(self, validation: list[EncodedPair]) -> float:
         """Negative log-likelihood of the held-out answers at zero noise, nats a token; infinite without any."""
-        return mean_loss(self.policy, validation, self.micro_batches.size or self.config.batch_size)
-
-
-def _share(part: Batch, batch: Batch) -> float:
-    """Share of the answer tokens of `batch` that are in `part`."""
-    return (part.answer_mask.sum() / batch.answer_mask.sum()).item()
+        rows = self.micro_batches.size or self.config.batch_size
+        return mean_loss(self.policy, validation, rows, self.parallel)

@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
 
 from gantune.data import check_tokenizer
 from gantune.errors import UserError
+from gantune.sharding import Sharding, check_sharding, divide_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +139,22 @@ def _check_architecture(config: PreTrainedConfig, name: str, trust_remote_code: 
 
 
 def load_model(
-    name: str, dtype: torch.dtype = torch.float32, device: str = "cpu", trust_remote_code: bool = False
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    sharding: Sharding = "none",
 ) -> PreTrainedModel:
     """The causal language model of a built-in name, a local folder or a Hub id: frozen, in `eval()` mode.
 
     Weights that are stored quantised stay so, which needs the package that they were made with.
+
+    Args:
+        name: of the model.
+        dtype: of its weights.
+        device: where it goes, if it is not divided.
+        trust_remote_code: run code that comes with it.
+        sharding: how its weights are divided over the processes that were launched together.
 
     Raises:
         UserError: if it cannot be loaded, is no causal language model, or some weights are missing from its files
@@ -152,6 +164,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         _check_architecture(config, name, trust_remote_code)
+        check_sharding(sharding, config, name)
         quantised = getattr(config, "quantization_config", None) is not None
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
@@ -161,6 +174,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **({"device_map": {"": device}} if quantised else {}),
+            **({"tp_plan": "auto"} if sharding == "tensor" else {}),
         )
     except UserError:
         raise
@@ -176,7 +190,9 @@ def load_model(
     if report["unexpected_keys"]:
         logger.warning("%s: weights that the model has no place for: %s", name, _some(report["unexpected_keys"]))
     model = model.requires_grad_(False).eval()
-    return model if quantised else model.to(device)
+    if sharding == "fsdp":
+        return divide_blocks(model, device)
+    return model if quantised or sharding == "tensor" else model.to(device)
 
 
 def _some(names: set[str] | list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.errors import UserError
 from gantune.random_state import random_state, set_random_state
 
@@ -21,20 +22,23 @@ class MicroBatches:
 
     Args:
         size: most rows a part; None for all of a batch.
+        parallel: the processes that share the rows; the parts are this one's.
     """
 
-    def __init__(self, size: int | None = None) -> None:
-        self.size = size
+    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE) -> None:
+        self.size, self.parallel = size, parallel
 
     def of(self, rows: int) -> Iterator[tuple[int, int]]:
         """First row, and the one after the last, of each part of a batch of so many rows."""
+        first, end = self.parallel.rows(rows)
         size = self.size or rows
-        for start in range(0, rows, size):
-            yield start, min(start + size, rows)
+        for start in range(first, end, size):
+            yield start, min(start + size, end)
 
     def whole(self, rows: int) -> bool:
-        """Whether a batch of so many rows is one part."""
-        return self.size is None or rows <= self.size
+        """Whether this process's rows of a batch of so many are one part."""
+        first, end = self.parallel.rows(rows)
+        return self.size is None or end - first <= self.size
 
     def run(self, rows: int, step: Callable[[], Result]) -> Result:
         """`step()`; each time it runs out of memory, again from the same random state with parts of half the size.

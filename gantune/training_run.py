@@ -18,7 +18,7 @@ from gantune.diagnostics.health import HealthMonitor
 from gantune.errors import UserError
 from gantune.interrupts import Interrupts
 from gantune.kept_weights import KeptWeights
-from gantune.observer import Observer
+from gantune.observer import Observer, Silent
 from gantune.random_state import random_state, set_random_state
 from gantune.schedules import learning_rate_schedule
 
@@ -57,8 +57,9 @@ class TrainingRun:
         checkpoints: Checkpoints | None,
         interrupts: Interrupts,
     ) -> None:
-        config = trainer.config
-        self.trainer, self.training, self.budget, self.observer = trainer, training, budget, observer
+        config, self.parallel = trainer.config, trainer.parallel
+        self.trainer, self.training, self.budget = trainer, training, budget
+        self.observer = observer if self.parallel.main else Silent()
         self.checkpoints, self.interrupts, self.validation_loss = checkpoints, interrupts, validation_loss
         self.total = config.epochs * -(-len(training) // config.batch_size)
         self.warmup = round(config.warmup_share * self.total)
@@ -89,7 +90,7 @@ class TrainingRun:
         for name, part in self._parts().items():
             part.load_state_dict(state["parts"][name])
         self.step, self.epoch, self.batches, self.over = state["position"]
-        set_random_state(state["random"])
+        set_random_state(state["random"][self.parallel.rank % len(state["random"])])
         logger.info("going on after step %d of %d", self.step, self.total)
 
     def follow(self, steps: Callable[[TrainingRun], None]) -> None:
@@ -116,7 +117,8 @@ class TrainingRun:
         row |= {"tokens": self.budget.new_tokens(), "seconds": time.perf_counter() - started} | finish()
         if warnings := self.monitor.observe(row):
             row["warnings"] = warnings
-            logger.warning("%s", "\n".join(warnings))
+            if self.parallel.main:
+                logger.warning("%s", "\n".join(warnings))
         history.append(row)
         self.observer.on_step(row)
 
@@ -131,9 +133,11 @@ class TrainingRun:
         self.over = self.budget.spent
         ends = self.over or self.batches * self.trainer.config.batch_size >= len(self.training)
         self.log(phase, epoch, figures, started, self._validate if ends else dict)
-        asked = self.interrupts.asked
+        asked = self.parallel.any(self.interrupts.asked)
         if self.checkpoints and (asked or self.checkpoints.due(self.step)):
-            self.checkpoints.save(self.step, self._state())
+            state = self._state()
+            if self.parallel.main:
+                self.checkpoints.save(self.step, state)
         if asked:
             raise KeyboardInterrupt
 
@@ -157,7 +161,7 @@ class TrainingRun:
             "position": (self.step, self.epoch, self.batches, self.over),
             "trainer": self.trainer.state_dict(),
             "parts": {name: part.state_dict() for name, part in self._parts().items()},
-            "random": random_state(),
+            "random": self.parallel.collect(random_state()),
         }
 
     def _parts(self) -> dict[str, Any]:

@@ -9,11 +9,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.non_finite import first_non_finite
 
 
 def update(
-    optimizer: torch.optim.Optimizer, losses: Iterable[tuple[str, Tensor]], max_grad_norm: float, name: str
+    optimizer: torch.optim.Optimizer,
+    losses: Iterable[tuple[str, Tensor]],
+    max_grad_norm: float,
+    name: str,
+    parallel: DataParallel = ALONE,
 ) -> tuple[dict[str, float], float]:
     """One clipped optimiser step down the sum of `losses`, whose graphs live one at a time.
 
@@ -22,6 +27,7 @@ def update(
         losses: named scalars; each is backpropagated before the next one is asked for.
         max_grad_norm: the gradient is scaled down to this norm.
         name: of the sum, for what goes wrong.
+        parallel: the processes that each hold a part of the losses.
 
     Returns:
         The sum of the losses of each name, and the norm of the gradient before clipping.
@@ -33,15 +39,24 @@ def update(
     (group,) = optimizer.param_groups
     parameters = group["params"]
     names = group.get("param_names") or [f"parameter {number}" for number in range(len(parameters))]
-    values: dict[str, float] = defaultdict(float)
+    own: dict[str, float] = defaultdict(float)
+    wrong = None
     for part, loss in losses:
         value = loss.item()
         if not math.isfinite(value):
             where = first_non_finite(zip(names, parameters, strict=True))
             of = f", as is parameter {where}" if where else ""
-            raise FloatingPointError(f"{name} is {value}{of}: lower the learning rate")
-        values[part] += value
+            wrong = f"{name} is {value}{of}: lower the learning rate"
+            break
+        own[part] += value
         loss.backward()
+    values: dict[str, float] = defaultdict(float)
+    for of_process, wrong_there in parallel.collect((dict(own), wrong)):
+        if wrong_there:
+            raise FloatingPointError(wrong_there)
+        for part, value in of_process.items():
+            values[part] += value
+    parallel.sum_gradients(parameters)
     gradients = [parameter.grad for parameter in parameters]
     norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
     if not math.isfinite(norm.item()):

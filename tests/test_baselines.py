@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from baselines import METHODS, LoraTuningConfig, tune_lora
 from baselines.likelihood_training import EpochOrder
 from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
+from gantune.data_parallel import ALONE, DataParallel
 from gantune.errors import UserError
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.observer import Silent
@@ -59,9 +61,13 @@ def test_lora_learns_and_leaves_the_base_alone():
 def test_lora_and_language_gan_see_the_same_batches_in_the_same_order(grouped):
     tokenizer = tiny_tokenizer()
     encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
-    sampler = EpochOrder(encoded, TuningConfig(seed=5, batch_size=4, group_by_length=grouped))
+    config = TuningConfig(seed=5, batch_size=4, group_by_length=grouped)
+    sampler = EpochOrder(encoded, config, 4, ALONE)
+    of_three = [EpochOrder(encoded, config, 4, DataParallel(rank, 3)) for rank in range(3)]
     for epoch in (1, 2):
-        order = list(sampler)
+        parts = list(sampler)
+        assert [sum(shares, []) for shares in zip(*of_three, strict=True)] == parts  # noqa: RUF017
+        order = list(chain.from_iterable(parts))
         ours = list(batches(encoded, 4, tokenizer.pad_token_id, 5, epoch, grouped))
         theirs = [collate([encoded[i] for i in order[start : start + 4]], 0) for start in (0, 4, 8)]
         for a, b in zip(ours, theirs, strict=True):

@@ -318,7 +318,7 @@ def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "BLEURT" in refused("--bleurt", "/nowhere/bleurt")
     assert "--device quantum" in refused("--device", "quantum")
     if not torch.cuda.is_available():
-        assert "no CUDA device" in refused("--device", "cuda")
+        assert "--device cuda: cannot be used here" in refused("--device", "cuda")
 
 
 def test_a_directory_of_something_else_is_refused(refused, tmp_path):

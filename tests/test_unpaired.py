@@ -73,7 +73,7 @@ def test_the_likelihood_of_unpaired_answers_is_that_after_the_empty_question():
     gan = build(unpaired_likelihood_weight=0.3, warmup_share=1.0)
     unpaired = UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
     batch, answers = unpaired.answers(0), unpaired.answers(1)
-    gan.policy.draw_noise = lambda size: None
+    gan.sampler.noise = lambda size: None
     losses = dict(gan._likelihood_losses(batch, answers))
     log_probs = gan.policy.score(answers)
     expected = -0.3 * log_probs.sum() / answers.answer_mask.sum()

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from benchmarks.arguments import OneLineParser
-from benchmarks.environment import describe_device, environment, resolve_device
+from benchmarks.environment import describe_device, environment
 from benchmarks.oracle.learning_curves import plot_learning_curves
 from benchmarks.oracle.lstm import load_oracle
 from benchmarks.oracle.methods import METHODS, World
 from benchmarks.oracle.profile import profile
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.table import notes, summarise, table
+from gantune.cli.devices import resolve_device
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.arguments import OneLineParser
-from benchmarks.environment import describe_device, environment, resolve_device
+from benchmarks.environment import describe_device, environment
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, silence_libraries, time_in_turns
 from benchmarks.speed.plot import plot_speed
@@ -24,6 +24,7 @@ from benchmarks.speed.settings import QUICK, SpeedSettings, Unit, plan
 from benchmarks.speed.summary import summarise_times
 from benchmarks.speed.table import report
 from benchmarks.speed.workload import Workload
+from gantune.cli.devices import resolve_device
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import transformers
 from tqdm import tqdm
 
+from gantune.command import is_first
+
 
 class _OnceEach(logging.Handler):
     def __init__(self) -> None:
@@ -26,12 +28,12 @@ class _OnceEach(logging.Handler):
 
 @contextlib.contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Show gantune's messages in the block, and none of the libraries' own."""
+    """Show gantune's messages in the block, and none of the libraries' own; of several processes the first one's."""
     logger, handler = logging.getLogger("gantune"), _OnceEach()
     before = logger.level, logger.propagate
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if is_first() else logging.CRITICAL)
     logger.propagate = False
     logger.addHandler(handler)
     try:

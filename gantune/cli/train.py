@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from gantune.cli.run_directory import CHECKPOINTS, RUN_FILE, claimed, ended
 from gantune.cli.tracking import Tracker, choose_tracker
 from gantune.command import OneLineParser, exit_status
 from gantune.data import Pair, load_pairs
+from gantune.data_parallel import join_processes, launched_for, own_device
 from gantune.errors import UserError
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
@@ -58,6 +60,10 @@ class ModelOptions:
         default="float32", metadata={"help": "of the frozen model"}
     )
     device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
+    sharding: Literal["none", "tensor", "fsdp"] = field(
+        default="none",
+        metadata={"help": "divide the weights over the launched processes, and not the rows: by matrix, or by block"},
+    )
 
 
 @dataclass
@@ -131,48 +137,61 @@ def run(arguments: Sequence[str]) -> int:
     if options.output is None:
         raise UserError("--output: expected a new directory")
     output, tracker_name, device = Path(options.output), choose_tracker(options.track), resolve_device(model.device)
+    parallel = join_processes(device)
     checkpoints = Checkpoints(output / CHECKPOINTS, options.checkpoint_every)
-    with claimed(output, options.resume):
-        if ended(output):
-            print(f"{output}: this run has ended")
-            return 0
-        if options.resume and (output / RUN_FILE).is_file():
-            _refuse_changes(output / RUN_FILE, values)
-        pairs = data.load()
-        config = _with_validation_size(config, validation.validation_size, len(pairs))
-        base = load_model(model.model, DTYPES[model.dtype], device)
-        gan = LanguageGAN(base, load_tokenizer(model.model), config)
-        _, held_out = gan._encode(pairs)  # says what is wrong with them before anything is written
-        write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume"})
-        tracker = None if tracker_name is None else Tracker(tracker_name, output, values)
-        stopped = _train(gan, pairs, Progress(output, gan.history, tracker), checkpoints)
-        gan.save_pretrained(output)
-        training = Training.of(
-            gan,
-            dataset=data.dataset,
-            pairs=len(pairs),
-            validation_pairs=len(held_out),
-            validation_loss=gan._validation_loss(held_out) if held_out else None,
-            stopped=stopped,
-        )
-        write_model_card(output, training)
-        checkpoints.clear()
-        draw(output)
-    if stopped is not None:
+    with ExitStack() as held:
+        with parallel.main_first():
+            if parallel.main:
+                held.enter_context(claimed(output, options.resume))
+            if ended(output):
+                if parallel.main:
+                    print(f"{output}: this run has ended")
+                return 0
+            if options.resume and (output / RUN_FILE).is_file():
+                _refuse_changes(output / RUN_FILE, values)
+            pairs = data.load()
+            config = _with_validation_size(config, validation.validation_size, len(pairs))
+        sharding = "fsdp" if launched_for("FSDP") and model.sharding == "none" else model.sharding
+        with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
+            base = load_model(model.model, DTYPES[model.dtype], own_device(device), sharding=sharding)
+            gan = LanguageGAN(base, load_tokenizer(model.model), config)
+            _, held_out = gan._encode(pairs)  # says what is wrong with them before anything is written
+        progress = None
+        if parallel.main:
+            write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume"})
+            tracker = None if tracker_name is None else Tracker(tracker_name, output, values)
+            progress = Progress(output, gan.history, tracker)
+        stopped = _train(gan, pairs, progress, checkpoints)
+        validation_loss = gan._validation_loss(held_out) if held_out else None
+        if parallel.main:
+            gan.save_pretrained(output)
+            training = Training.of(
+                gan,
+                dataset=data.dataset,
+                pairs=len(pairs),
+                validation_pairs=len(held_out),
+                validation_loss=validation_loss,
+                stopped=stopped,
+            )
+            write_model_card(output, training)
+            checkpoints.clear()
+            draw(output)
+    if parallel.main and stopped is not None:
         print(f"error: {stopped}; they are saved in {output}", file=sys.stderr)
-        return 1
-    print(f"{output}: the adapter and its model card; gantune generate --adapter {output}")
-    return 0
+    elif parallel.main:
+        print(f"{output}: the adapter and its model card; gantune generate --adapter {output}")
+    return 0 if stopped is None else 1
 
 
-def _train(gan: LanguageGAN, pairs: Sequence[Pair], progress: Progress, checkpoints: Checkpoints) -> str | None:
+def _train(gan: LanguageGAN, pairs: Sequence[Pair], progress: Progress | None, checkpoints: Checkpoints) -> str | None:
     """Train; if it met a number that is not finite, what happened: the weights are then the last good ones."""
     try:
         gan.train(pairs, progress, checkpoints)
     except FloatingPointError as error:
         return " ".join(str(error).split())
     finally:
-        progress.close()
+        if progress is not None:
+            progress.close()
     return None
 
 

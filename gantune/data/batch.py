@@ -67,6 +67,10 @@ class Batch:
             chosen["pairs"] = tuple(self.pairs[row] for row in rows.tolist())
         return replace(self, **chosen)
 
+    def answer_share(self, whole: Batch) -> float:
+        """Share of the answer tokens of `whole` that are in this part of it."""
+        return (self.answer_mask.sum() / whole.answer_mask.sum()).item()
+
     def state_dict(self) -> dict[str, Any]:
         """All fields as tensors and plain values, to be saved."""
         pairs = self.pairs and [(str(question), str(answer)) for question, answer in self.pairs]

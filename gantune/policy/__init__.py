@@ -4,7 +4,7 @@ from gantune.policy.causal_lm import CausalLMPolicy
 from gantune.policy.checkpointing import checkpoint_layers
 from gantune.policy.delayed import DelayedPolicy
 from gantune.policy.prefill import Prefill
-from gantune.policy.rollout import Policy, Rollout, concatenate
+from gantune.policy.rollout import Draws, Policy, Rollout, concatenate
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
 
@@ -12,6 +12,7 @@ __all__ = [
     "CausalLMPolicy",
     "Completions",
     "DelayedPolicy",
+    "Draws",
     "MonteCarloSearch",
     "Policy",
     "Prefill",

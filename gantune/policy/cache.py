@@ -65,6 +65,7 @@ class GrowingLayer(DynamicLayer):
     def keep(self, rows: int, holes: Tensor, moved: Tensor, start: int) -> None:
         """The first `rows` rows, where those at `moved` take the place of those at `holes`, from column `start` on."""
         start += self.start
+        holes, moved = (numbers.to(self.device) for numbers in (holes, moved))  # a model may lie on several devices
         for buffer in self.buffers:
             buffer[holes, :, start : self.stop] = buffer[moved, :, start : self.stop]
         self._view(rows, start, self.stop)

@@ -16,7 +16,7 @@ from gantune.policy.decoding import Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
 from gantune.policy.prefill import Prefill, full_cache
-from gantune.policy.rollout import Rollout
+from gantune.policy.rollout import Draws, Rollout
 from gantune.virtual_tokens import num_virtual_tokens
 
 
@@ -43,9 +43,14 @@ class CausalLMPolicy:
         self.head = OutputHead(model)
         self.virtual_tokens = num_virtual_tokens(model)  # of a row, in the cache before its own
 
-    def draw_noise(self, batch_size: int) -> Tensor | None:
-        """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise."""
-        return draw_noise(self.model, batch_size)
+    def draw_noise(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise.
+
+        Args:
+            batch_size: questions B.
+            generator: source of randomness; torch's global one if None.
+        """
+        return draw_noise(self.model, batch_size, generator)
 
     def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
         """Read the questions once, with gradient unless it is disabled, to sample and to score answers from.
@@ -79,6 +84,7 @@ class CausalLMPolicy:
         samples_per_prompt: int = 1,
         keep_state: bool = False,
         prefill: Prefill | None = None,
+        draws: Draws | None = None,
     ) -> Rollout:
         """Sample `samples_per_prompt` answers to each question; see [`Policy.rollout`].
 
@@ -92,6 +98,7 @@ class CausalLMPolicy:
             keep_state: keep the key-value cache, of all rows and up to the longest answer, as the rollout's state.
             prefill: of these questions; decoding starts from copies of it. None to draw noise and read them here,
                 without gradient.
+            draws: the random numbers to sample with; those that come if None.
 
         Returns:
             B * k rows, those of one question adjacent.
@@ -105,7 +112,8 @@ class CausalLMPolicy:
         capacity = self.virtual_tokens + batch.prompt_ids.shape[1] + max_new_tokens - 1
         if prefill is not None and not prefill.is_of(batch):
             raise ValueError("the prefill is of other questions than those to answer")
-        noise = self.draw_noise(len(batch)) if prefill is None else prefill.noise
+        given = prefill if prefill is not None else draws
+        noise = self.draw_noise(len(batch)) if given is None else given.noise
         with torch.inference_mode():
             source = self.prefill(batch, noise) if prefill is None else prefill
             logits, cache = source.first_logits(k), source.decoding_cache(k, capacity)
@@ -113,7 +121,8 @@ class CausalLMPolicy:
         noise = None if noise is None else noise.repeat_interleave(k, dim=0)
         prompt_mask = batch.prompt_mask.repeat_interleave(k, dim=0)
         left = torch.full_like(prompt_mask[:, 0], max_new_tokens)
-        answers = self._decode(cache, logits, prompt_mask, left, noise, temperature, keep_rows=keep_state)
+        uniform = None if draws is None else draws.uniform
+        answers = self._decode(cache, logits, prompt_mask, left, noise, temperature, uniform, keep_rows=keep_state)
         return Rollout(
             prompt_ids=batch.prompt_ids.repeat_interleave(k, dim=0),
             prompt_mask=prompt_mask,
@@ -241,6 +250,7 @@ class CausalLMPolicy:
         left: Tensor,
         noise: Tensor | None,
         temperature: float,
+        uniform: Tensor | None = None,
         keep_rows: bool = False,
     ) -> Decoded:
         return decode(
@@ -251,6 +261,7 @@ class CausalLMPolicy:
             left,
             noise,
             temperature=temperature,
+            uniform=uniform,
             eos_token_id=self.eos_token_id,
             pad_token_id=self.pad_token_id,
             keep_rows=keep_rows,

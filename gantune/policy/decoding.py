@@ -60,6 +60,7 @@ def decode(
     noise: Tensor | None,
     *,
     temperature: float,
+    uniform: Tensor | None = None,
     eos_token_id: int,
     pad_token_id: int,
     keep_rows: bool = False,
@@ -75,6 +76,8 @@ def decode(
         left: `[R]`, most tokens to sample.
         noise: `[R, noise_dim]`, held through all steps.
         temperature: divides the logits.
+        uniform: `[R, T]` random numbers in [0, 1), one a token, T at least the most that any row samples; drawn anew
+            for each token if None.
         eos_token_id: ends a row.
         pad_token_id: fills the rows that ended.
         keep_rows: decode ended rows along, so that the cache is of all rows in the end.
@@ -90,7 +93,8 @@ def decode(
         held.enter_context(hold_noise(model, noise))
         for step in range(tokens.shape[1]):
             probabilities = logits.float().div_(temperature).softmax(dim=-1)
-            token = sample_tokens(probabilities).where(alive, pad_token_id)
+            token = sample_tokens(probabilities, None if uniform is None else uniform[rows, step])
+            token = token.where(alive, pad_token_id)
             chosen = probabilities.gather(1, token[:, None]).squeeze(1).log()
             tokens[rows, step], sampled[rows, step] = token, alive.long()
             log_probs[rows, step] = chosen.where(alive, 0)

@@ -94,7 +94,8 @@ class Prefill:
         """A cache of the rows `[R]`, in any order and number, through which gradients reach the leaves."""
         cache = Cache(layers=[DynamicLayer() for _ in self.states])
         for index, (keys, values) in enumerate(self.states):
-            cache.update(keys.index_select(0, rows), values.index_select(0, rows), index)
+            chosen = rows.to(keys.device)  # a model may lie on several devices
+            cache.update(keys.index_select(0, chosen), values.index_select(0, chosen), index)
         return cache
 
     def _leaf(self, output: Tensor) -> Tensor:

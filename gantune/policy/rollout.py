@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -53,13 +53,32 @@ class Rollout(Batch):
         return replace(self, state=None, prefill=None)
 
 
+class Draws(NamedTuple):
+    """The random numbers of a rollout, drawn beforehand, so that any part of its rows can be sampled by itself.
+
+    Args:
+        noise: `[B, noise_dim]`, one vector a question; None if the policy takes none.
+        uniform: `[B * k, T]` float64 in [0, 1), one number a token.
+    """
+
+    noise: Tensor | None
+    uniform: Tensor
+
+    def questions(self, start: int, stop: int, samples_per_prompt: int) -> Draws:
+        """Those of the questions from `start` up to, not including, `stop`."""
+        noise = None if self.noise is None else self.noise[start:stop]
+        return Draws(noise, self.uniform[start * samples_per_prompt : stop * samples_per_prompt])
+
+
 def concatenate(rollouts: Sequence[Rollout], pad_token_id: int) -> Rollout:
-    """Rollouts of one policy, alike in temperature and samples a prompt, below each other; without their states.
+    """Rollouts of one policy, alike in temperature and samples a prompt, below each other; several lose their states.
 
     Args:
         rollouts: at least one; prompts of equal width P.
         pad_token_id: fills up answers that are shorter than the longest.
     """
+    if len(rollouts) == 1:
+        return rollouts[0]
     longest = max(rollout.answer_ids.shape[1] for rollout in rollouts)
 
     def widened(tensor: Tensor, value: float) -> Tensor:

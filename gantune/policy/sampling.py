@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def sample_tokens(probabilities: Tensor) -> Tensor:
+def sample_tokens(probabilities: Tensor, uniform: Tensor | None = None) -> Tensor:
     """Draw an index from each row by inverting its distribution function: one random number a row.
 
     Searched in two levels, first among blocks of about sqrt(V) indices and then inside one, so that nothing as large
@@ -16,6 +16,7 @@ def sample_tokens(probabilities: Tensor) -> Tensor:
 
     Args:
         probabilities: `[R, V]`, not negative, each row with a positive sum (which need not be 1).
+        uniform: `[R]`, the random numbers, in [0, 1), float64; drawn from torch's global generator if None.
 
     Returns:
         `[R]` int64; an index whose probability is 0 is never drawn. Of a row that is not finite, any index.
@@ -27,7 +28,9 @@ def sample_tokens(probabilities: Tensor) -> Tensor:
     if whole < size:
         blocks = torch.cat([blocks, probabilities[:, whole:].sum(dim=1, keepdim=True)], dim=1)
     upto = blocks.double().cumsum(dim=1)
-    drawn = torch.rand(rows, 1, dtype=torch.float64, device=probabilities.device) * upto[:, -1:]
+    if uniform is None:
+        uniform = torch.rand(rows, dtype=torch.float64, device=probabilities.device)
+    drawn = uniform[:, None] * upto[:, -1:]
     block = torch.searchsorted(upto, drawn, right=True).clamp(max=blocks.shape[1] - 1)
 
     columns = block * width + torch.arange(width, device=probabilities.device)

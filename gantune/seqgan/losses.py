@@ -44,6 +44,7 @@ def discriminator_loss(
     real_mask: Tensor | None = None,
     generated_mask: Tensor | None = None,
     real_label: float = 1.0,
+    counts: tuple[float, float] | None = None,
 ) -> Tensor:
     """Binary cross-entropy with logits: real answers are `real_label`, generated ones 0 (SOURCE_STUDY eq. 2.5).
 
@@ -55,10 +56,13 @@ def discriminator_loss(
         real_mask: same shape as `real`, 1 where a logit counts; all of them if None.
         generated_mask: the same for `generated`.
         real_label: target of the real ones; below 1 it smooths the label on one side (Salimans et al. 2016).
+        counts: numbers of real and of generated logits that the means are over, if these are not all there are.
     """
 
-    def side(logits: Tensor, mask: Tensor | None, label: float) -> Tensor:
+    def side(logits: Tensor, mask: Tensor | None, label: float, count: float | None) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
-        return losses.mean() if mask is None else (losses * mask).sum() / mask.sum().clamp(min=1)
+        mask = torch.ones_like(losses) if mask is None else mask
+        return (losses * mask).sum() / (mask.sum().clamp(min=1) if count is None else max(1, count))
 
-    return 0.5 * (side(real, real_mask, real_label) + side(generated, generated_mask, 0.0))
+    of_real, of_generated = counts or (None, None)
+    return 0.5 * (side(real, real_mask, real_label, of_real) + side(generated, generated_mask, 0.0, of_generated))

@@ -1,0 +1,8 @@
+"""`python -m gantune.train`, which a launcher can start several times: see [`gantune.cli.train`]."""
+
+import sys
+
+from gantune.cli.train import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""What one process, or several launched together, come to: `python -m tests.parallel_training FILE JSON`.
+
+The JSON holds what is asked by name, each with the `settings` of LanguageGAN, and with `questions`, of the batch whose
+gradients are taken; without them it is trained. Optional are `divided`, the folder of a model, and its `sharding`;
+`checkpoints`, a directory; `stop_after`, steps after which the last process notes a Ctrl-C; and `break_after`, steps
+after which a weight of it becomes NaN. The first process writes FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from baselines.self_play import SelfPlay, SelfPlayConfig
+from gantune.checkpoints import Checkpoints
+from gantune.data import collate, encode_pairs
+from gantune.language_gan import LanguageGAN
+from gantune.language_gan_config import LanguageGANConfig
+from gantune.loading import load_model
+from tests.test_language_gan import PAIRS, SMALL, build
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
+
+
+def without_dropout(gan: LanguageGAN) -> LanguageGAN:
+    for module in gan.discriminator.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return gan
+
+
+def divided(asked: dict[str, Any]) -> LanguageGAN:
+    """A trainer of the model in a folder, with its weights divided over the processes if there are several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    model = load_model(asked["divided"], sharding=asked["sharding"] if several else "none")
+    assert any(isinstance(parameter, DTensor) for parameter in model.parameters()) == several
+    return LanguageGAN(model, tiny_tokenizer(), LanguageGANConfig(**SMALL | asked["settings"]))
+
+
+def gradients(gan: LanguageGAN, questions: int) -> dict[str, Any]:
+    """Of a likelihood step, a discriminator step and a generator step, unclipped, and the figures of the latter two."""
+    config = gan.config
+    limits = config.max_prompt_tokens, config.max_new_tokens, config.too_long
+    batch = collate(encode_pairs(PAIRS[:questions], gan.tokenizer, "plain", *limits)[0], gan.pad_token_id)
+    gan.likelihood_step(batch)
+    found = {"likelihood": [p.grad.clone() for p in gan.parameters]}
+    rollout = gan.sample(batch, for_update=True)
+    figures = gan.discriminator_step(batch, rollout)
+    found["discriminator"] = [p.grad.clone() for p in gan.discriminator.parameters()]
+    figures |= gan.generator_step(batch, rollout)
+    found["generator"] = [p.grad.clone() for p in gan.parameters]
+    return found | {"figures": figures, "answers": gan.texts(rollout)}
+
+
+def watch_steps(gan: LanguageGAN, asked: dict[str, Any]) -> None:
+    """Make the last process note a Ctrl-C, or break, after some steps."""
+    step, steps = LanguageGAN.likelihood_step, []
+
+    def watched(self: LanguageGAN, *arguments: Any) -> dict[str, float]:
+        figures = step(self, *arguments)
+        steps.append(figures)
+        if gan.parallel.rank == gan.parallel.size - 1:
+            if len(steps) == asked.get("stop_after"):
+                os.kill(os.getpid(), signal.SIGINT)
+            if len(steps) == asked.get("break_after"):
+                gan.parameters[0].data.fill_(float("nan"))
+        return figures
+
+    LanguageGAN.likelihood_step = watched
+
+
+def leave(asked: dict[str, Any]) -> dict[str, Any]:
+    """What comes of one thing that is asked; settings of self-play are for that."""
+    if "self_play_scale" in asked["settings"]:
+        config = SelfPlayConfig(**SMALL | asked["settings"])
+        game = SelfPlay(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)
+        return {"history": json.dumps(game.train(PAIRS)), "parameters": [p.detach() for p in game.parameters]}
+    gan = without_dropout(divided(asked) if "divided" in asked else build(**asked["settings"]))
+    left: dict[str, Any] = {"size": gan.parallel.size}
+    if "questions" in asked:
+        return left | gradients(gan, asked["questions"])
+    step = LanguageGAN.likelihood_step
+    watch_steps(gan, asked)
+    try:
+        gan.train(PAIRS, checkpoints=Checkpoints(asked["checkpoints"], every=2) if "checkpoints" in asked else None)
+    except (KeyboardInterrupt, FloatingPointError) as stopped:
+        left["stopped"] = f"{type(stopped).__name__}: {stopped}"
+    finally:
+        LanguageGAN.likelihood_step = step
+    left["divided"] = any(isinstance(parameter, DTensor) for parameter in gan.model.parameters())
+    return left | {"parameters": [p.detach() for p in gan.parameters], "history": json.dumps(gan.history)}
+
+
+def main(file: Path, asked: dict[str, dict[str, Any]]) -> None:
+    left = {name: leave(of_one) for name, of_one in asked.items()}
+    if int(os.environ.get("RANK", "0")) == 0:
+        torch.save(left, file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,0 +1,241 @@
+"""Two processes take the steps of one: gradients, history, interrupts, resuming, and the commands under a launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+
+from benchmarks import compare
+from benchmarks.arguments import parse
+from benchmarks.run import run as run_alone
+from gantune.data_parallel import DataParallel, join_processes
+from gantune.errors import UserError
+from gantune.loading import load_model
+from tests.parallel_training import leave
+from tests.tiny_models import TINY_MODELS
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+STILL = {"max_grad_norm": 1e9, "learning_rate": 1e-9, "discriminator_learning_rate": 1e-9}
+"""Unclipped gradients at weights that stay: Adam's first step would make much of rounding."""
+HALVES = {
+    "policy gradient": (6, {}),
+    "odd": (5, {"mismatched_negatives": True, "discriminator": "mlp"}),
+    "one row for two": (1, {"advantage": "moving-average"}),
+    "parts": (6, {"objective": "best-of-k", "reward": "consensus", "micro_batch_size": 2}),
+    "checkpointing": (4, {"reward": "sequence", "replay_rollouts": 2, "gradient_checkpointing": True}),
+}
+HISTORY = {"validation_share": 0.34, "replay_rollouts": 3, "batch_size": 3, "adversarial_every": 2}
+SELF_PLAY = {"self_play_scale": 0.5, "batch_size": 3, "epochs": 2, "warmup_share": 0.5, "validation_share": 0.2}
+STOP = {"advantage": "moving-average", "validation_share": 0.34}
+
+
+def run(*command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess:
+    process = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if status is not None:
+        assert process.returncode == status, process.stdout + process.stderr
+    return process
+
+
+def divided_model(directory: Path) -> str:
+    """A folder with a tiny Llama, which transformers has a plan to divide."""
+    folder = directory / "llama"
+    if not folder.exists():
+        TINY_MODELS["llama"]().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """What two processes come to, for all that is asked."""
+    directory = tmp_path_factory.mktemp("parallel")
+    divided = {"settings": HISTORY, "divided": divided_model(directory)}
+    stop = {"settings": STOP, "checkpoints": str(directory / "kept")}
+    asked = {
+        name: {"questions": questions, "settings": STILL | settings} for name, (questions, settings) in HALVES.items()
+    }
+    asked |= {
+        "history": {"settings": HISTORY},
+        "whole": {"settings": STOP},
+        "stopped": stop | {"stop_after": 3},
+        "resumed": stop,
+        "broken": {"settings": {}, "break_after": 2},
+        "self-play": {"settings": SELF_PLAY},
+        "tensor, stopped": divided | {"sharding": "tensor", "stop_after": 2},
+    }
+    asked |= {name: divided | {"sharding": name} for name in ("tensor", "fsdp")}
+    asked["fsdp, lora"] = divided | {"sharding": "fsdp", "settings": HISTORY | {"generator": "embedding+lora"}}
+    file = directory / "left.pt"
+    run(*LAUNCH, "2", "-m", "tests.parallel_training", str(file), json.dumps(asked))
+    return torch.load(file, weights_only=True)
+
+
+def apart(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """Norm of the difference, as a share of the norm."""
+    one, other = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (found, expected))
+    return ((one - other).norm() / other.norm()).item()
+
+
+def without_none(figures: dict[str, Any]) -> dict[str, float]:
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def rows_of(left: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in json.loads(left["history"])]
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_gradients_of_two_halves_are_those_of_the_whole(of_two, name):
+    questions, settings = HALVES[name]
+    one, two = leave({"questions": questions, "settings": STILL | settings}), of_two[name]
+    assert (one["size"], two["size"]) == (1, 2)
+    assert two["answers"] == one["answers"] and len(one["answers"]) == 2 * questions
+    for of in ("likelihood", "discriminator", "generator"):
+        for gradient, of_one in zip(two[of], one[of], strict=True):
+            assert torch.allclose(gradient, of_one, rtol=0, atol=1e-6 * max(1, of_one.abs().max().item()))
+        assert apart(two[of], one[of]) < 1e-5
+        assert any(gradient.abs().max() > 0 for gradient in one[of])
+    assert without_none(two["figures"]) == pytest.approx(without_none(one["figures"]), rel=1e-4, abs=1e-6)
+
+
+def test_two_processes_leave_the_history_of_one(of_two):
+    one, two = leave({"settings": HISTORY}), of_two["history"]
+    assert apart(two["parameters"], one["parameters"]) < 1e-4
+    found, expected = rows_of(two), rows_of(one)
+    assert {row["phase"] for row in expected} == {"likelihood", "discriminator", "adversarial"}
+    assert len(found) == len(expected)
+    for row, of_one in zip(found, expected, strict=True):
+        assert row.pop("phase") == of_one.pop("phase")
+        assert without_none(row) == pytest.approx(without_none(of_one), rel=1e-3, abs=1e-5), row
+
+
+def test_self_play_of_two_processes_is_that_of_one(of_two):
+    one, two = leave({"settings": SELF_PLAY}), of_two["self-play"]
+    assert apart(two["parameters"], one["parameters"]) < 1e-4
+    for row, of_one in zip(rows_of(two), rows_of(one), strict=True):
+        assert row.pop("phase") == of_one.pop("phase")
+        assert row == pytest.approx(of_one, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tensor", "fsdp", "fsdp, lora"])
+def test_a_model_divided_over_two_processes_is_trained_as_a_whole_one(of_two, tmp_path, name):
+    generator = {"generator": "embedding+lora"} if "lora" in name else {}
+    one, two = leave({"settings": HISTORY | generator, "divided": divided_model(tmp_path)}), of_two[name]
+    assert two["divided"] and not one["divided"]  # after the training, too
+    assert apart(two["parameters"], one["parameters"]) < 1e-4
+    for row, of_one in zip(rows_of(two), rows_of(one), strict=True):
+        assert row.pop("phase") == of_one.pop("phase")
+        assert without_none(row) == pytest.approx(without_none(of_one), rel=1e-3, abs=1e-5)
+
+
+def test_processes_that_divide_a_model_stop_together(of_two):
+    assert len(rows_of(of_two["tensor, stopped"])) == 2
+
+
+def test_what_cannot_be_divided_is_refused(monkeypatch):
+    with pytest.raises(UserError, match=r"^--sharding fsdp: one process, expected a launch of several"):
+        load_model("mini", sharding="fsdp")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"^mini: transformers has no plan to divide a model of type gpt2"):
+        load_model("mini", sharding="tensor")
+
+
+def test_all_processes_stop_at_the_step_in_which_one_was_interrupted_and_go_on_to_the_same_end(of_two):
+    whole, stopped, resumed = of_two["whole"], of_two["stopped"], of_two["resumed"]
+    assert stopped["stopped"].startswith("KeyboardInterrupt") and len(rows_of(stopped)) == 3
+    assert rows_of(resumed) == rows_of(whole)
+    assert all(torch.equal(*both) for both in zip(resumed["parameters"], whole["parameters"], strict=True))
+
+
+def test_a_number_that_is_not_finite_in_one_process_stops_all_of_them(of_two):
+    stopped = of_two["broken"]
+    assert "likelihood loss is nan" in stopped["stopped"] and len(rows_of(stopped)) == 2
+
+
+def test_rows_are_shared_out_without_gap_or_overlap():
+    for size in (1, 2, 3, 8):
+        for total in (0, 1, 5, 8, 13):
+            shares = [DataParallel(rank, size).rows(total) for rank in range(size)]
+            assert [row for start, stop in shares for row in range(start, stop)] == list(range(total))
+            assert max(stop - start for start, stop in shares) - min(stop - start for start, stop in shares) <= 1
+
+
+def test_a_launch_that_asks_for_other_sharding_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"^FSDP: methods are compared on whole models"):
+        compare.check(parse(["--methods", "lora"]))
+    monkeypatch.setattr("gantune.data_parallel.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    with pytest.raises(UserError, match=r"^FSDP: the model is not divided"):
+        join_processes("cpu", TINY_MODELS["llama"]())
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=r"^DeepSpeed: not supported"):
+        join_processes("cpu")
+
+
+COMPARE = ["--train-size", "9", "--test-size", "6", "--epochs", "2", "--batch-size", "4", "--max-new-tokens", "8"]
+COMPARE += ["--noise-draws", "0", "--device", "cpu", "--checkpoint-every", "0"]
+
+
+def test_a_comparison_tunes_by_two_processes_what_one_tunes(tmp_path):
+    run(*LAUNCH, "2", "-m", "benchmarks.compare", "--methods", "lora", *COMPARE, "--output", str(tmp_path / "two"))
+    settings = json.loads((tmp_path / "two/comparison.json").read_text())["settings"]
+    assert settings["device"].endswith(", 2 processes")
+    of_two, of_one = tmp_path / "two/runs/lora-seed0", tmp_path / "one"
+    of_one.mkdir()
+    shutil.copy(of_two / "config.json", of_one)
+    one, two = run_alone(of_one), json.loads((of_two / "metrics.json").read_text())
+    assert one["status"] == two["status"] == "success"
+    assert two["metrics"]["nll"] == pytest.approx(one["metrics"]["nll"], rel=1e-3)
+    rows = [[json.loads(line) for line in (folder / "history.jsonl").open()] for folder in (of_one, of_two)]
+    assert len(rows[0]) == 6  # of which two have one row for two processes
+    for row, other in zip(*rows, strict=True):
+        assert other["loss"] == pytest.approx(row["loss"], rel=1e-3)
+        assert (other["step"], other["epoch"], other["tokens"] > 0) == (row["step"], row["epoch"], True)
+
+
+def test_training_by_two_processes_leaves_one_run_and_says_once_what_is_wrong(tmp_path):
+    command = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", "gantune.train")
+    options = ["--dataset", "mini-tofu", "--device", "cpu", "--output"]
+    refused = run(*command, *options, str(tmp_path / "no"), "--validation-size", "100000", status=None)
+    assert refused.returncode != 0 and refused.stderr.count("error: --validation-size 100000") == 1
+    assert not (tmp_path / "no").exists()
+    sizes = [
+        "--epochs",
+        "1",
+        "--batch-size",
+        "256",
+        "--max-new-tokens",
+        "4",
+        "--warmup-share",
+        "0.5",
+        "--track",
+        "none",
+    ]
+    done = run(*command, *options, str(tmp_path / "run"), *sizes)
+    assert done.stdout.count("the adapter and its model card") == 1
+    history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").open()]
+    assert [row["step"] for row in history] == list(range(1, len(history) + 1))
+
+
+def test_the_configuration_for_a_divided_model_is_one_that_accelerate_reads():
+    settings = load_config_from_file(str(ROOT / "docs/accelerate/fsdp.yaml"))
+    assert settings.distributed_type == "FSDP" and settings.num_processes == 2
+    assert settings.fsdp_config == {"fsdp_version": 2}
