@@ -62,9 +62,8 @@ def check(settings: Settings) -> list[str]:
         UserError: naming what is wrong.
     """
     comparison, data, model, fairness = settings.comparison, settings.data, settings.model, settings.fairness
-    for plugin in ("FSDP", "DEEPSPEED"):
-        if launched_for(plugin):
-            raise UserError(f"{plugin}: methods are compared on whole models, expected a launch without it")
+    if plugin := launched_for():
+        raise UserError(f"{plugin}: methods are compared on whole models, expected a launch without it")
     for method in comparison.methods:
         settings.method_config(method, seed=0)
     fairness.decodings(seed=0)

@@ -121,9 +121,15 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def launched_for(plugin: str) -> bool:
-    """Whether `accelerate launch` was told to use FSDP or DEEPSPEED."""
-    return os.environ.get(f"ACCELERATE_USE_{plugin}", "false").lower() == "true"
+def launched_for() -> str | None:
+    """What `accelerate launch` was told to divide the model by, "fsdp" or "deepspeed"; None for neither."""
+    plugins = ("fsdp", "deepspeed")
+    return next((p for p in plugins if os.environ.get(f"ACCELERATE_USE_{p.upper()}", "").lower() == "true"), None)
+
+
+def is_divided(parameter: Tensor) -> bool:
+    """Whether a process has a part of it only: by torch, or by DeepSpeed."""
+    return isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
 
 
 def own_device(name: str) -> str:
@@ -139,18 +145,16 @@ def join_processes(device: torch.device | str, model: nn.Module | None = None) -
         model: what is trained, if it is known; if its weights are divided over the processes, the rows are not.
 
     Raises:
-        UserError: if they were launched for DeepSpeed, or for FSDP and the model is not divided, or if each has a model
-            on several devices.
+        UserError: if they were launched for FSDP or DeepSpeed and the model is not divided, or if each has a model on
+            several devices.
     """
     if launched_processes() == 1:
         return ALONE
-    if launched_for("DEEPSPEED"):
-        raise UserError("DeepSpeed: not supported, expected a launch for FSDP, which divides a frozen model as well")
     state = PartialState(cpu=torch.device(device).type == "cpu")
-    if model is not None and any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    if model is not None and any(map(is_divided, model.parameters())):
         return DataParallel(0, 1, state.process_index, state.num_processes)
-    if model is not None and launched_for("FSDP"):
-        raise UserError("FSDP: the model is not divided, expected one of load_model(..., sharding='fsdp')")
+    if model is not None and (plugin := launched_for()):
+        raise UserError(f"{plugin}: the model is not divided, expected one of load_model(..., sharding={plugin!r})")
     if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
         raise UserError(f"device_map over several devices in {state.num_processes} processes: expected one process")
     return DataParallel(state.process_index, state.num_processes)

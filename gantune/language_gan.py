@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from gantune.adapter_settings import base_model_name
@@ -25,7 +24,7 @@ from gantune.adversary import Adversary
 from gantune.budget import Budget
 from gantune.checkpoints import Checkpoints
 from gantune.data import TEMPLATES, Batch, EncodedPair, Pair, batches, collate, end_token_id, pad_token_id
-from gantune.data_parallel import join_processes
+from gantune.data_parallel import is_divided, join_processes
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
@@ -141,8 +140,8 @@ class LanguageGAN(PushToHub):
         named = [(name, parameter) for name, parameter in tuned.named_parameters() if parameter.requires_grad]
         self.parameters = [parameter for _, parameter in named]
         for name, parameter in named:
-            if parameter.is_meta or isinstance(parameter, DTensor):
-                where = "offloaded by device_map" if parameter.is_meta else "divided by tp_plan"
+            if parameter.is_meta or is_divided(parameter):
+                where = "divided over processes" if is_divided(parameter) else "offloaded by device_map"
                 raise UserError(f"{name}: its layer is {where}, expected a generator of the embedding alone")
         self.delayed: DelayedPolicy | None = None
         if config.search_policy == "delayed":

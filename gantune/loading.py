@@ -190,8 +190,8 @@ def load_model(
     if report["unexpected_keys"]:
         logger.warning("%s: weights that the model has no place for: %s", name, _some(report["unexpected_keys"]))
     model = model.requires_grad_(False).eval()
-    if sharding == "fsdp":
-        return divide_blocks(model, device)
+    if sharding in ("fsdp", "deepspeed"):
+        return divide_blocks(model, sharding, device)
     return model if quantised or sharding == "tensor" else model.to(device)
 
 

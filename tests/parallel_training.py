@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from baselines.self_play import SelfPlay, SelfPlayConfig
 from gantune.checkpoints import Checkpoints
 from gantune.data import collate, encode_pairs
+from gantune.data_parallel import is_divided
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
 from gantune.loading import load_model
@@ -41,7 +41,7 @@ def divided(asked: dict[str, Any]) -> LanguageGAN:
     """A trainer of the model in a folder, with its weights divided over the processes if there are several."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     model = load_model(asked["divided"], sharding=asked["sharding"] if several else "none")
-    assert any(isinstance(parameter, DTensor) for parameter in model.parameters()) == several
+    assert any(map(is_divided, model.parameters())) == several
     return LanguageGAN(model, tiny_tokenizer(), LanguageGANConfig(**SMALL | asked["settings"]))
 
 
@@ -95,7 +95,7 @@ def leave(asked: dict[str, Any]) -> dict[str, Any]:
         left["stopped"] = f"{type(stopped).__name__}: {stopped}"
     finally:
         LanguageGAN.likelihood_step = step
-    left["divided"] = any(isinstance(parameter, DTensor) for parameter in gan.model.parameters())
+    left["divided"] = any(map(is_divided, gan.model.parameters()))
     return left | {"parameters": [p.detach() for p in gan.parameters], "history": json.dumps(gan.history)}
 
 

@@ -177,17 +177,29 @@ def test_rows_are_shared_out_without_gap_or_overlap():
             assert max(stop - start for start, stop in shares) - min(stop - start for start, stop in shares) <= 1
 
 
-def test_a_launch_that_asks_for_other_sharding_is_refused(monkeypatch):
+@pytest.mark.parametrize("plugin", ["fsdp", "deepspeed"])
+def test_a_launch_that_divides_models_is_refused_where_they_are_whole(monkeypatch, plugin):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"^FSDP: methods are compared on whole models"):
+    monkeypatch.setenv(f"ACCELERATE_USE_{plugin.upper()}", "true")
+    with pytest.raises(UserError, match=f"^{plugin}: methods are compared on whole models"):
         compare.check(parse(["--methods", "lora"]))
     monkeypatch.setattr("gantune.data_parallel.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
-    with pytest.raises(UserError, match=r"^FSDP: the model is not divided"):
+    with pytest.raises(UserError, match=rf"^{plugin}: the model is not divided, .*sharding='{plugin}'\)"):
         join_processes("cpu", TINY_MODELS["llama"]())
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(UserError, match=r"^DeepSpeed: not supported"):
-        join_processes("cpu")
+
+
+@pytest.mark.parametrize("generator", ["embedding", "embedding+lora"])
+def test_deepspeed_divides_a_model_that_is_trained_as_a_whole_one(tmp_path, generator):
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed")
+    asked = {"settings": HISTORY | {"generator": generator}, "divided": divided_model(tmp_path)}
+    file = tmp_path / "left.pt"
+    command = (*LAUNCH, "2", "-m", "tests.parallel_training", str(file))
+    run(*command, json.dumps({"of two": asked | {"sharding": "deepspeed"}}), DS_ACCELERATOR="cpu")
+    one, two = leave(asked), torch.load(file, weights_only=True)["of two"]
+    assert two["divided"] and apart(two["parameters"], one["parameters"]) < 1e-4
+    assert [row["loss"] for row in rows_of(two) if "loss" in row] == pytest.approx(
+        [row["loss"] for row in rows_of(one) if "loss" in row], rel=1e-3
+    )
 
 
 COMPARE = ["--train-size", "9", "--test-size", "6", "--epochs", "2", "--batch-size", "4", "--max-new-tokens", "8"]
@@ -235,7 +247,9 @@ def test_training_by_two_processes_leaves_one_run_and_says_once_what_is_wrong(tm
     assert [row["step"] for row in history] == list(range(1, len(history) + 1))
 
 
-def test_the_configuration_for_a_divided_model_is_one_that_accelerate_reads():
-    settings = load_config_from_file(str(ROOT / "docs/accelerate/fsdp.yaml"))
-    assert settings.distributed_type == "FSDP" and settings.num_processes == 2
-    assert settings.fsdp_config == {"fsdp_version": 2}
+@pytest.mark.parametrize("plugin", ["fsdp", "deepspeed"])
+def test_the_configuration_for_a_divided_model_is_one_that_accelerate_reads(plugin):
+    settings = load_config_from_file(str(ROOT / f"docs/accelerate/{plugin}.yaml"))
+    assert settings.distributed_type == plugin.upper() and settings.num_processes == 2
+    assert settings.fsdp_config == ({"fsdp_version": 2} if plugin == "fsdp" else {})
+    assert settings.deepspeed_config == ({"zero_stage": 3} if plugin == "deepspeed" else {})

@@ -60,7 +60,7 @@ class ModelOptions:
         default="float32", metadata={"help": "of the frozen model"}
     )
     device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
-    sharding: Literal["none", "tensor", "fsdp"] = field(
+    sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = field(
         default="none",
         metadata={"help": "divide the weights over the launched processes, and not the rows: by matrix, or by block"},
     )
@@ -151,7 +151,7 @@ def run(arguments: Sequence[str]) -> int:
                 _refuse_changes(output / RUN_FILE, values)
             pairs = data.load()
             config = _with_validation_size(config, validation.validation_size, len(pairs))
-        sharding = "fsdp" if launched_for("FSDP") and model.sharding == "none" else model.sharding
+        sharding = launched_for() or "none" if model.sharding == "none" else model.sharding
         with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
             base = load_model(model.model, DTYPES[model.dtype], own_device(device), sharding=sharding)
             gan = LanguageGAN(base, load_tokenizer(model.model), config)
