@@ -39,10 +39,10 @@ def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
     Matrix products are computed in the given model's dtype, float32 models' in bfloat16 as in the paper.
 
     Raises:
-        NotAvailable: without CUDA, bitsandbytes, or the model's files.
+        NotAvailable: without bitsandbytes or the model's files, or on a device that is neither CUDA nor the CPU.
     """
-    if model.device.type != "cuda":
-        raise NotAvailable(f"qlora needs CUDA, the model is on {model.device.type}")
+    if model.device.type not in ("cuda", "cpu"):
+        raise NotAvailable(f"qlora needs a CUDA device or a CPU, the model is on {model.device.type}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NotAvailable("qlora needs the package bitsandbytes, which is not installed")
     if not model.name_or_path:

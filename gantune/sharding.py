@@ -63,9 +63,7 @@ def _by_fsdp(blocks: Sequence[nn.Module], device: torch.device, processes: int) 
     """torch's FSDP2."""
     mesh = dist.init_device_mesh(device.type, (processes,))
     for block in blocks:
-        fully_shard(
-            block, mesh=mesh, reshard_after_forward=True
-        )  # which is not the default of a root
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)  # which is not a root's default
 
 
 def _by_deepspeed(blocks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import importlib.util
 
 import pytest
 import torch
@@ -16,10 +17,10 @@ from transformers import AutoModelForCausalLM, GPTBigCodeConfig, GPTBigCodeForCa
 from baselines import METHODS, LoraMatchedConfig, NotAvailable
 from baselines.bottleneck_adapter import BottleneckConfig, BottleneckLayer
 from baselines.lora import matched_rank
-from gantune.data import Pair
+from gantune.data import Pair, load_pairs
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.loading import load_model
+from gantune.loading import load_model, load_tokenizer
 from tests.tiny_models import HIDDEN_SIZE, NUM_LAYERS, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -160,11 +161,24 @@ def test_bottleneck_of_an_unknown_family_is_refused():
         get_peft_model(model, BottleneckConfig())
 
 
-def test_qlora_says_why_it_is_not_run():
+def test_qlora_says_why_it_is_not_run(monkeypatch):
     found = METHODS.get("qlora")
-    with pytest.raises(NotAvailable, match="qlora needs CUDA, the model is on cpu") as error:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotAvailable, match="qlora needs the package bitsandbytes, which is not installed") as error:
         found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, found.config_class(**LIMITS))
     assert isinstance(error.value, UserError) and "\n" not in str(error.value)
+
+
+def test_qlora_trains_on_four_bits():
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    found, pairs = METHODS.get("qlora"), load_pairs("mini-tofu")[:8]
+    config = found.config_class(epochs=6, batch_size=4, qlora_learning_rate=4e-3)
+    base = METHODS.get("base").tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
+    tuned = found.tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
+    assert "Linear4bit" in {type(module).__name__ for module in tuned.model.modules()}
+    before, after = (sum(nats for nats, _ in model.losses(pairs)) for model in (base, tuned))
+    assert after < 0.7 * before
+    assert len(tuned.answer([pairs[0].question])) == 1
 
 
 def test_options_are_unique_across_methods():
