@@ -196,7 +196,8 @@ def test_a_run_that_diverges_fails_and_keeps_its_last_good_adapter(command, tmp_
         str(tmp_path / "out"),
     ]
     assert compare.main(["--methods", "gan", *options, *command]) == 1
-    assert "gan, seed 0: failed: generator loss is nan: lower the learning rate; the weights are those after epoch" in (
+    reward = "tests.methods_of_a_user.not_a_number"
+    assert f"gan, seed 0: failed: the reward {reward!r} of some answers is not finite; the weights are those after" in (
         capsys.readouterr().out
     )
     adapter = tmp_path / "out/runs/gan-seed0/adapter"

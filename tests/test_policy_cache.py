@@ -121,7 +121,7 @@ def test_looking_rarely_for_ends_samples_the_same(monkeypatch, keep_state):
         monkeypatch.setitem(decoding.CHECK_EVERY, "cpu", every)
         torch.manual_seed(0)
         with monkeypatch.context() as patched:  # one number decides a token, whichever rows are decoded along
-            patched.setattr(decoding, "sample_tokens", lambda p: (p.cumsum(dim=1) < 0.3).sum(dim=1))
+            patched.setattr(decoding, "sample_tokens", lambda p, uniform: (p.cumsum(dim=1) < 0.3).sum(dim=1))
             drawn.append(policy.rollout(questions(), max_new_tokens=12, keep_state=keep_state))
     first = drawn[0]
     assert 1 < first.answer_mask.sum(dim=1).min() < first.answer_mask.sum(dim=1).max()
