@@ -45,6 +45,7 @@ from gantune.optimizers import adamw, why_not
 from gantune.policy import (
     CausalLMPolicy,
     DelayedPolicy,
+    InferenceProducts,
     MonteCarloSearch,
     Prefill,
     Rollout,
@@ -504,7 +505,7 @@ class LanguageGAN(PushToHub):
         own, end = self.parallel.rows(len(first))
         base = torch.zeros(0, device=rollout.device)
         if end > own:
-            with self.model.disable_adapter():
+            with self.model.disable_adapter(), InferenceProducts():
                 base = self.policy.score(first.rows(own, end), temperature=first.temperature)
         base = self.parallel.join_rows(base, own, len(first))
         return kl_estimate(first.log_probs, base, first.answer_mask)

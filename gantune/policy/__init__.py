@@ -4,6 +4,7 @@ from gantune.policy.causal_lm import CausalLMPolicy
 from gantune.policy.checkpointing import checkpoint_layers
 from gantune.policy.delayed import DelayedPolicy
 from gantune.policy.prefill import Prefill
+from gantune.policy.products import InferenceProducts
 from gantune.policy.rollout import Draws, Policy, Rollout, concatenate
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
@@ -13,6 +14,7 @@ __all__ = [
     "Completions",
     "DelayedPolicy",
     "Draws",
+    "InferenceProducts",
     "MonteCarloSearch",
     "Policy",
     "Prefill",

@@ -16,6 +16,7 @@ from gantune.policy.decoding import Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
 from gantune.policy.prefill import Prefill, full_cache
+from gantune.policy.products import InferenceProducts
 from gantune.policy.rollout import Draws, Rollout
 from gantune.virtual_tokens import num_virtual_tokens
 
@@ -196,9 +197,16 @@ class CausalLMPolicy:
         if rollout.state is not None:
             return rollout
         ids, mask = rollout.input_ids()[:, :-1], rollout.attention_mask()[:, :-1]  # no prefix has the last token
-        with torch.inference_mode(), hold_noise(self.model, rollout.noise):
-            cache = GrowingCache.for_model(self._cache_config(), self.virtual_tokens + ids.shape[1])
-            next_token_logits(self.model, cache, ids, mask, position_ids(mask))
+        cache = GrowingCache.for_model(self._cache_config(), self.virtual_tokens + ids.shape[1])
+        with torch.inference_mode(), hold_noise(self.model, rollout.noise), InferenceProducts():
+            self.head.features(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return replace(rollout, state=cache)
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:

@@ -11,6 +11,7 @@ from transformers import Cache, PreTrainedModel
 
 from gantune.embedding_generator import hold_noise
 from gantune.policy.cache import GrowingCache
+from gantune.policy.products import InferenceProducts
 from gantune.policy.sampling import sample_tokens
 
 CHECK_EVERY = {"cuda": 8}  # looking makes the host wait for the device; on the CPU it costs nothing
@@ -40,14 +41,15 @@ def next_token_logits(model: PreTrainedModel, cache: Cache, ids: Tensor, mask: T
         mask: `[R, cached + L]`.
         positions: `[R, L]`.
     """
-    return model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    with InferenceProducts():
+        return model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
 
 
 @torch.inference_mode()

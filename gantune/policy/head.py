@@ -35,7 +35,10 @@ class Features:
 
     def logits(self) -> Tensor:
         """`[..., vocabulary]`."""
-        return self.values if self.head is None else F.linear(self.values, self.head.weight, self.head.bias)
+        if self.head is None:
+            return self.values
+        rows = self.values.flatten(0, -2)  # of a part of the positions torch would copy the weight for each row
+        return F.linear(rows, self.head.weight, self.head.bias).unflatten(0, self.values.shape[:-1])
 
     def log_probs(self, tokens: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probs of `tokens`, each given the features at its place; see [`chosen_log_probs`].

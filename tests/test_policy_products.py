@@ -1,0 +1,94 @@
+"""What serves products without gradient: same numbers, whatever the layer, and never where a gradient is wanted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.pytorch_utils import Conv1D
+
+from gantune.policy import InferenceProducts
+from gantune.policy.head import Features
+from gantune.policy.products import HAS_ONEDNN
+
+needs_onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this torch has no oneDNN")
+ONEDNN = "mkldnn::_linear_pointwise"
+
+
+class Called(TorchDispatchMode):
+    """Writes down which operations run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def layers():
+    torch.manual_seed(0)
+    conv1d = Conv1D(768, 256)
+    nn.init.normal_(conv1d.bias)
+    return {"linear": nn.Linear(256, 512), "no bias": nn.Linear(256, 512, bias=False), "conv1d": conv1d}
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["linear", "no bias", "conv1d"])
+@pytest.mark.parametrize("shape", [(1, 256), (3, 256), (2, 1, 256), (4, 7, 256)])
+def test_products_are_those_of_float64(name, shape):
+    layer, rows = layers()[name], torch.randn(shape)
+    with torch.inference_mode(), InferenceProducts(), Called() as called:
+        result = layer(rows)
+    assert ONEDNN in called.names
+    expected = layer.double()(rows.double())
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-5)
+
+
+@needs_onednn
+def test_a_part_of_the_positions_is_multiplied_right():
+    layer, states = layers()["linear"], torch.randn(3, 5, 256)
+    with torch.no_grad(), InferenceProducts():
+        result = layer(states[:, -1:])
+    torch.testing.assert_close(
+        result, F.linear(states[:, 4:].contiguous(), layer.weight, layer.bias), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "rows", "gradients"),
+    [
+        (nn.Linear(256, 512), torch.randn(2, 256), True),
+        (nn.Linear(256, 512, dtype=torch.bfloat16), torch.randn(2, 256, dtype=torch.bfloat16), False),
+        (nn.Linear(256, 512, dtype=torch.float64), torch.randn(2, 256, dtype=torch.float64), False),
+        (nn.Linear(256, 8), torch.randn(2, 256), False),
+    ],
+    ids=["with gradient", "bfloat16", "float64", "small"],
+)
+def test_others_are_left_as_they_are(layer, rows, gradients):
+    with torch.set_grad_enabled(gradients):
+        expected = layer(rows)
+        with InferenceProducts(), Called() as called:
+            result = layer(rows)
+    assert ONEDNN not in called.names and torch.equal(result, expected)
+    assert result.requires_grad == gradients
+
+
+def test_wrong_shapes_are_refused_as_by_torch():
+    layer = nn.Linear(256, 512)
+    with torch.no_grad(), InferenceProducts(), pytest.raises(RuntimeError):
+        layer(torch.randn(2, 255))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_first_logits_do_not_copy_the_head_for_each_question(dtype):
+    head = nn.Linear(16, 1000, bias=False, dtype=dtype).requires_grad_(False)
+    states = torch.randn(5, 3, 16, dtype=dtype)
+    with torch.no_grad(), Called() as called:
+        logits = Features(states[:, -1:], head).logits()
+    assert logits.shape == (5, 1, 1000)
+    torch.testing.assert_close(logits[:, 0], F.linear(states[:, -1].contiguous(), head.weight))
+    assert "aten::bmm" not in called.names  # which copies the second operand, the head, as often as there are rows
