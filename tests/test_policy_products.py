@@ -92,3 +92,60 @@ def test_first_logits_do_not_copy_the_head_for_each_question(dtype):
     assert logits.shape == (5, 1, 1000)
     torch.testing.assert_close(logits[:, 0], F.linear(states[:, -1].contiguous(), head.weight))
     assert "aten::bmm" not in called.names  # which copies the second operand, the head, as often as there are rows
+
+
+def attention_inputs(dtype, heads=4, queries=1):
+    torch.manual_seed(0)
+    buffers = torch.randn(2, 3, 4, 20, 8, dtype=dtype)
+    keys, values = buffers[:, :2, :, 3:15]  # as the cache gives them: fewer rows and columns than there is room for
+    query = torch.randn(2, queries, heads, 8, dtype=dtype).transpose(1, 2)
+    return query, keys, values
+
+
+def hidden(dtype):
+    seen = torch.ones(2, 1, 1, 12, dtype=torch.bool)
+    seen[0, ..., :5] = False
+    return {"none": None, "bool": seen, "added": torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -1e4)}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mask", ["none", "bool", "added"])
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_attention_of_one_query_is_that_of_float64(dtype, mask, scale):
+    query, keys, values = attention_inputs(dtype)
+    shown = hidden(dtype)[mask]
+    with torch.inference_mode(), InferenceProducts(), Called() as called:
+        result = F.scaled_dot_product_attention(query, keys, values, attn_mask=shown, scale=scale)
+    assert "aten::bmm" in called.names and result.dtype == dtype
+    exact = (query.double() @ keys.double().transpose(2, 3)) * (scale or 8**-0.5)
+    if mask != "none":
+        exact = exact.masked_fill(~hidden(dtype)["bool"], -torch.inf)
+    expected = exact.softmax(dim=-1) @ values.double()
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-2 if dtype is torch.bfloat16 else 3e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "queries", "options"),
+    [
+        (torch.float32, 1, {}),
+        (torch.bfloat16, 2, {}),
+        (torch.bfloat16, 1, {"is_causal": True}),
+    ],
+    ids=["float32", "two queries", "causal"],
+)
+def test_other_attention_is_left_as_it_is(dtype, queries, options):
+    inputs = attention_inputs(dtype, queries=queries)
+    with torch.inference_mode():
+        expected = F.scaled_dot_product_attention(*inputs, **options)
+        with InferenceProducts():
+            result = F.scaled_dot_product_attention(*inputs, **options)
+    assert torch.equal(result, expected)
+
+
+def test_fewer_key_heads_are_left_to_torch():
+    query, keys, values = attention_inputs(torch.bfloat16)
+    keys, values = keys[:, :2], values[:, :2]
+    with torch.inference_mode(), InferenceProducts():
+        result = F.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
+    expected = F.scaled_dot_product_attention(query, keys.repeat_interleave(2, 1), values.repeat_interleave(2, 1))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-2)
