@@ -283,8 +283,9 @@ def test_a_quick_run_and_how_it_is_gone_on_with(tmp_path, capsys, monkeypatch, i
     told = capsys.readouterr().out
     file = tmp_path / "speed.json"
     results = json.loads(file.read_text())
-    assert results["schema"] == 1
+    assert results["schema"] == 2
     assert results["environments"][0]["versions"]["torch"]
+    assert results["environments"][0]["read_bytes_per_second"] > 1e8
     assert {key: len(results[key]) for key in ("flops", "memory", "time")} == {"flops": 5, "memory": 5, "time": 3}
     (base,) = [row for row in results["time"] if "source" in row["contenders"]]
     assert (
@@ -306,7 +307,7 @@ def test_a_quick_run_and_how_it_is_gone_on_with(tmp_path, capsys, monkeypatch, i
     assert {row["verdict"] for row in results["bars"]} == {"not judged", "not measured"}
     table = (tmp_path / "speed.md").read_text()
     assert "source study's way *" in table and "* extrapolated" in table and "QUICK" in table
-    assert "source study's way *" in told
+    assert "source study's way *" in told and "decoding reads" in told
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
     # a setting that is missing is measured, no other
@@ -329,10 +330,17 @@ def test_a_quick_run_and_how_it_is_gone_on_with(tmp_path, capsys, monkeypatch, i
     )
 
 
+def test_decoding_reads_all_weights_but_the_positions():
+    # a block has 12 d^2 + 13 d weights; then the tied head and the last norm, of width 32
+    block = 12 * 32 * 32 + 13 * 32
+    for dtype, width in (("float32", 4), ("bfloat16", 2)):
+        assert Workload("tiny", dtype, 1, 6, 4).weight_bytes() == width * (2 * block + 500 * 32 + 2 * 32)
+
+
 def test_other_files_are_not_gone_on_with(tmp_path, capsys):
     (tmp_path / "speed.json").write_text('{"schema": 0, "settings": {}}')
     assert speed.main([*QUICK, "--output", str(tmp_path)]) == 2
-    assert "schema 0, expected 1" in capsys.readouterr().err
+    assert "schema 0, expected 2" in capsys.readouterr().err
     (tmp_path / "speed.json").write_text("[]")
     assert speed.main([*QUICK, "--output", str(tmp_path)]) == 2
     assert "not the results of benchmarks.speed" in capsys.readouterr().err

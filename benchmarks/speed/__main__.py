@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmarks.arguments import OneLineParser
 from benchmarks.environment import describe_device, environment
 from benchmarks.speed.bars import judge
-from benchmarks.speed.measure import count_flops, peak_memory, silence_libraries, time_in_turns
+from benchmarks.speed.measure import count_flops, peak_memory, reading_speed, silence_libraries, time_in_turns
 from benchmarks.speed.plot import plot_speed
 from benchmarks.speed.settings import QUICK, SpeedSettings, Unit, plan
 from benchmarks.speed.summary import summarise_times
@@ -29,7 +29,7 @@ from gantune.command import exit_status
 from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def parse(arguments: Sequence[str] | None = None) -> SpeedSettings:
@@ -119,8 +119,9 @@ def benchmark(settings: SpeedSettings) -> None:
     units = plan(settings)
     missing = [unit for unit in units if unit.key() not in ready]
     if missing:
-        here = environment(device, "+".join(settings.dtypes), 0) | {"command": sys.argv[1:]}
-        results["environments"].append(here)
+        here = environment(device, "+".join(settings.dtypes), 0)
+        measured = {"command": sys.argv[1:], "read_bytes_per_second": reading_speed(device)}
+        results["environments"].append(here | measured)
     print(f"{describe_device(device)} | {len(missing)} of {len(units)} settings to measure", file=sys.stderr)
     with tqdm(
         total=sum(unit.work(settings.repeats) for unit in missing),

@@ -1,4 +1,4 @@
-"""The three measurements: seconds in turns, peak memory in a process of its own, floating-point operations."""
+"""What is measured: seconds in turns, peak memory in a process of its own, operations, and how fast memory is read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.speed.meter import Meter, clocks
 from benchmarks.speed.workload import Workload, share_weights
 from gantune.diagnostics import measure_memory
 
+READ_BYTES, READINGS = 2**29, 7
 MEMORY_STEPS = 3  # gradients and the optimisers' state are there from the second on
 
 
@@ -97,6 +98,13 @@ def _peak_memory(workload: Workload, name: str, device: str) -> dict[str, Any]:
         for _ in range(1 if made is SourceWay else MEMORY_STEPS):
             contender.step(Meter(clocks(device)))
     return {"peak_bytes": memory.peak_bytes, "method": memory.report.method}
+
+
+def reading_speed(device: str) -> float:
+    """Bytes a second that memory is read at, with all threads: the fastest of several sums over half a gigabyte."""
+    numbers = torch.ones(READ_BYTES // 4, device=device)
+    walls = [Meter(clocks(device)).measure(lambda _: numbers.sum())[0] for _ in range(READINGS)]
+    return READ_BYTES / min(walls)
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:

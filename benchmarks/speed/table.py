@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.environment import describe_device
@@ -10,6 +11,7 @@ from benchmarks.grid import markdown_table, text_table
 from benchmarks.speed.contenders import CONTENDERS, TIMED_PASSES
 from benchmarks.speed.settings import GROWTH
 from benchmarks.speed.summary import REFERENCES, find
+from benchmarks.speed.workload import Workload
 
 Grid = list[list[str]]
 
@@ -60,6 +62,7 @@ def notes(results: Mapping[str, Any], device: str) -> list[str]:
         "A step of gantune is LanguageGAN's: one answer sampled to each question, one update of the discriminator, one "
         "of the generator, no likelihood anchor, and the KL to the base model that training reports.",
         "No contender computes dropout. LoRA as usually trained does, so this is in LoRA's favour.",
+        *_reading_floors(results),
     ]
     if any(row["contender"] == "source" for key in ("summary", "flops") for row in results[key]):
         passes = min(TIMED_PASSES, settings["answer_tokens"])
@@ -71,6 +74,23 @@ def notes(results: Mapping[str, Any], device: str) -> list[str]:
     commits = {(env["git"]["commit"], env["git"]["dirty"]) for env in results["environments"]}
     if len(commits) > 1:
         lines.append("Measured in several sessions, and the source code was not the same in all of them.")
+    return lines
+
+
+def _reading_floors(results: Mapping[str, Any]) -> list[str]:
+    """What no way of decoding token by token can pass: all weights are read for each."""
+    settings, speed = results["settings"], max(env["read_bytes_per_second"] for env in results["environments"])
+    lines = []
+    for dtype in settings["dtypes"]:
+        workload = Workload(settings["sizes"][0], dtype, 1, settings["question_tokens"], settings["answer_tokens"])
+        size = workload.weight_bytes()
+        lora = find(results["summary"], "lora", **asdict(workload))
+        beside = f", beside {_number(lora['wall']['median'])} s of a usual LoRA step at B=1" if lora else ""
+        lines.append(
+            f"In {dtype} decoding reads {size / 1e6:.0f} MB of weights for each token, and this device reads "
+            f"{speed / 1e9:.1f} GB/s with all its threads: {_number(size * workload.answer_tokens / speed)} s on the "
+            f"wall for {workload.answer_tokens} tokens, at any batch size, before anything is computed{beside}."
+        )
     return lines
 
 

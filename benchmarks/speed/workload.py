@@ -51,6 +51,14 @@ class Workload:
         parameters = 12 * config.n_layer * config.n_embd**2 + config.vocab_size * config.n_embd
         return float(self.batch_size * (self.question_tokens + self.answer_tokens) * parameters)
 
+    def weight_bytes(self) -> int:
+        """What decoding reads for each token: every weight but the embeddings that it looks rows up in."""
+        config = GPT2Config(**SIZES[self.size])
+        with torch.device("meta"):
+            model = GPT2LMHeadModel(config)  # its head is tied to the embedding of tokens, and is read
+        read = sum(parameter.numel() for parameter in model.parameters()) - config.n_positions * config.n_embd
+        return read * DTYPES[self.dtype].itemsize
+
     def model(self, device: str) -> GPT2LMHeadModel:
         """The frozen model with random weights, in `eval()` mode: no contender computes dropout."""
         torch.manual_seed(0)
