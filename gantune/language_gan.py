@@ -126,7 +126,8 @@ class LanguageGAN(PushToHub):
         self.model, self.tokenizer = tuned, tokenizer
         check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], "LanguageGAN")
         self.pad_token_id = pad_token_id(tokenizer)
-        self.policy = CausalLMPolicy(tuned, end_token_id(config.prompt_template(), tokenizer), self.pad_token_id)
+        end = end_token_id(config.prompt_template(), tokenizer)
+        self.policy = CausalLMPolicy(tuned, end, self.pad_token_id, config.captured_decoding)
         self.parallel = join_processes(model.device, model)
         self.micro_batches = MicroBatches(config.micro_batch_size or None, self.parallel)
         self.sampler = Sampler(self.policy, self.micro_batches, config.max_new_tokens, config.temperature)
@@ -445,6 +446,8 @@ class LanguageGAN(PushToHub):
         if model is None or tokenizer is None:
             name = base_model_name(directory)
             model, tokenizer = model or load_model(name), tokenizer or load_tokenizer(name)
+        if model.device.type != "cuda":
+            config.captured_decoding = False  # as it was trained, not what was trained
         gan = cls.__new__(cls)
         gan.config = config
         gan._set_up(model, load_stack(model, directory, is_trainable=True), tokenizer, discriminator, reward)

@@ -49,6 +49,11 @@ class LanguageGANConfig(TuningConfig):
         discount: of dense rewards.
         length_normalised: average dense rewards over the tokens to come, instead of their sum.
 
+    > Parameters that control speed
+
+    Args:
+        captured_decoding: sample the answers by replaying a CUDA graph for each token.
+
     > Parameters that control the discriminator
 
     Args:
@@ -129,6 +134,13 @@ class LanguageGANConfig(TuningConfig):
     discount: float = field(default=0.95, metadata={"help": "of rewards a token"})
     length_normalised: bool = field(
         default=True, metadata={"help": "returns are averages over the tokens to come, not sums"}
+    )
+    captured_decoding: bool = field(
+        default=False,
+        metadata={
+            "help": "sample answers by replaying a CUDA graph for each token: the same answers, fewer launches; needs "
+            "CUDA and a model with full attention in every layer; not yet run on a GPU"
+        },
     )
     real_label: float = field(default=0.9, metadata={"help": "the discriminator's target for true answers"})
     blind_discriminator: bool = field(

@@ -81,6 +81,36 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (buffer[:rows, :, start:stop] for buffer in self.buffers)
 
 
+class FixedLayer(DynamicLayer):
+    """Keys and values of one layer, `[R, heads, capacity, head_dim]`: always the whole buffers, at fixed addresses.
+
+    Args:
+        like: a layer of R rows; it is not read.
+        capacity: positions that there is room for. What is not written is zero, and the mask has to hide it.
+        column: `[1]`, where the next position is written; its owner moves it on, for all layers at once.
+    """
+
+    def __init__(self, like: GrowingLayer, capacity: int, column: Tensor) -> None:
+        super().__init__()
+        self.dtype, self.device, self.column = like.dtype, like.device, column
+        self.keys, self.values = (s.new_zeros(*s.shape[:2], capacity, s.shape[3]) for s in (like.keys, like.values))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write one position, `[R, heads, 1, head_dim]`; the whole buffers."""
+        self.keys.index_copy_(2, self.column, key_states)
+        self.values.index_copy_(2, self.column, value_states)
+        return self.keys, self.values
+
+    def load(self, layer: GrowingLayer) -> None:
+        """Begin with what another layer of R rows holds."""
+        for buffer, states in ((self.keys, layer.keys), (self.values, layer.values)):
+            buffer[:, :, : states.shape[2]] = states
+            buffer[:, :, states.shape[2] :] = 0  # hidden by the mask, but what is not finite would get through
+
+
 def attention_layers(config: PreTrainedConfig) -> int:
     """How many layers of keys and values a model has.
 
@@ -140,6 +170,11 @@ class GrowingCache(Cache):
         copies = [(row, length, count) for (row, length), count in zip(prefixes.tolist(), counts.tolist(), strict=True)]
         layers = [GrowingLayer.copied(layer.keys, layer.values, copies, capacity) for layer in self.layers]
         return GrowingCache(layers=layers)
+
+    def shorten(self, length: int) -> None:
+        """Forget all positions but the first `length`; others can be written in their place."""
+        for layer in self.layers:
+            layer._view(layer.rows, layer.start, layer.start + length)
 
     def keep(self, kept: Tensor, start: int = 0) -> Tensor:
         """Give up rows, and the columns before `start`, which the mask must hide in all rows that stay.

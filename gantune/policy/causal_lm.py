@@ -12,6 +12,7 @@ from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.errors import UserError
 from gantune.policy.cache import GrowingCache, right_aligned
+from gantune.policy.captured import CapturedDecoding
 from gantune.policy.decoding import Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
@@ -34,15 +35,22 @@ class CausalLMPolicy:
         model: a causal language model, usually wrapped by peft.
         eos_token_id: ends an answer; it belongs to the answer.
         pad_token_id: fills the rows that ended.
+        captured_decoding: replay a CUDA graph for each token, where the model allows it; see [`CapturedDecoding`].
+
+    Raises:
+        UserError: if decoding is to be captured and the model is not on a CUDA device.
     """
 
-    def __init__(self, model: PreTrainedModel, eos_token_id: int, pad_token_id: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, eos_token_id: int, pad_token_id: int, captured_decoding: bool = False
+    ) -> None:
         self.model = model.eval()
         self.eos_token_id = eos_token_id
         self.pad_token_id = pad_token_id
         fuse_tanh_gelu(model)
         self.head = OutputHead(model)
         self.virtual_tokens = num_virtual_tokens(model)  # of a row, in the cache before its own
+        self.captured = CapturedDecoding(model, eos_token_id, pad_token_id) if captured_decoding else None
 
     def draw_noise(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
         """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise.
@@ -261,19 +269,11 @@ class CausalLMPolicy:
         uniform: Tensor | None = None,
         keep_rows: bool = False,
     ) -> Decoded:
-        return decode(
-            self.model,
-            cache,
-            logits,
-            mask,
-            left,
-            noise,
-            temperature=temperature,
-            uniform=uniform,
-            eos_token_id=self.eos_token_id,
-            pad_token_id=self.pad_token_id,
-            keep_rows=keep_rows,
-        )
+        given = (cache, logits, mask, left, noise)
+        options = {"temperature": temperature, "uniform": uniform, "keep_rows": keep_rows}
+        if self.captured is not None:
+            return self.captured.decode(*given, **options)
+        return decode(self.model, *given, eos_token_id=self.eos_token_id, pad_token_id=self.pad_token_id, **options)
 
     def _cache_config(self) -> PreTrainedConfig:
         adapter = getattr(self.model, "active_peft_config", None)
