@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -22,11 +23,13 @@ from gantune.language_gan_config import LanguageGANConfig
 from gantune.policy import CausalLMPolicy, DelayedPolicy, Draws, MonteCarloSearch, Rollout, captured
 from gantune.policy.cache import GrowingCache
 from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_not
+from gantune.policy.decoding import decode
 from gantune.policy.fixed_step import FixedStep
 from tests.tiny_models import EOS_ID, PAD_ID, SHAPE, TINY_MODELS, VOCAB_SIZE, build
 from tests.tiny_tokenizer import tiny_tokenizer
 
 LONGEST, SAMPLES, NEVER = 9, 3, -50.0
+ENDS = {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
 LLAMA = {**SHAPE, "intermediate_size": 64}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
 ADAPTERS = {
@@ -94,7 +97,7 @@ def rollout(policy: CausalLMPolicy, batch: Batch, seed: int = 0, longest: int = 
 def same(found: Rollout, expected: Rollout) -> None:
     assert torch.equal(found.answer_ids, expected.answer_ids)
     assert torch.equal(found.answer_mask, expected.answer_mask)
-    assert (found.log_probs - expected.log_probs).abs().max() < 1e-5
+    assert (found.log_probs - expected.log_probs).abs().max() < (1e-4 if found.device.type == "cuda" else 1e-5)
     assert not found.answer_ids.is_inference()
 
 
@@ -185,6 +188,22 @@ def test_rows_that_ended_are_seen_now_and_then_and_make_no_difference(check_ever
     check(policy, questions())
 
 
+def test_rows_may_get_different_numbers_of_tokens():
+    """The longest row would pass the model's last position if it went on with the others."""
+    policy, batch, left = tiny(end_bias=NEVER), questions((60, 20, 5)), torch.tensor([3, 9, 20])
+    noise = policy.draw_noise(3)
+    uniform = torch.rand(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        prefill = policy.prefill(batch, noise)
+    answers = []
+    for decoding in (over_fixed_tensors(policy).decode, partial(decode, policy.model, **ENDS)):
+        given = prefill.decoding_cache(1, 80), prefill.first_logits(1), batch.prompt_mask, left, noise
+        answers.append(decoding(*given, temperature=0.7, uniform=uniform))
+    found, expected = answers
+    assert found.mask.sum(dim=1).tolist() == left.tolist() and not policy.captured.usual
+    assert torch.equal(found.ids, expected.ids) and (found.log_probs - expected.log_probs).abs().max() < 1e-5
+
+
 def test_a_search_goes_on_from_the_state():
     policy, completed, options = tiny(end_bias=0.0), [], {"longest": 8, "keep_state": True}
     decoding = over_fixed_tensors(policy)
@@ -195,15 +214,11 @@ def test_a_search_goes_on_from_the_state():
         torch.manual_seed(6)
         completed.append([part.batch.answer_ids.tolist() for part in MonteCarloSearch(policy, 2)(given)])
     assert completed[0] == completed[1] and len(completed[0]) > 1
-    policy.captured = decoding  # and completions of rows that have different lengths
-    rows, lengths = torch.tensor([0, 4, 8]), torch.tensor([1, 3, 2])
-    rows = torch.tensor([row for row in range(9) if state.answer_mask[row].sum() > 3])[:3]
-    torch.manual_seed(7)
-    found = policy.complete(state, rows, lengths[: len(rows)])
-    policy.captured = None
-    torch.manual_seed(7)
-    expected = policy.complete(state, rows, lengths[: len(rows)])
-    assert torch.equal(found.answer_ids[:, :2], expected.answer_ids[:, :2]) and not decoding.usual
+    policy.captured = decoding
+    (rows,) = (state.answer_mask.sum(dim=1) > 3).nonzero(as_tuple=True)
+    completed = policy.complete(state, rows[:3], torch.tensor([1, 3, 2])[: len(rows)])
+    assert not decoding.usual and len(completed) == min(3, len(rows))
+    assert torch.equal(completed.answer_ids[:, 0], state.answer_ids[rows[:3], 0])
 
 
 def test_a_step_after_an_optimiser_step_has_the_new_weights():

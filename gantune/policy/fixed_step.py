@@ -72,7 +72,7 @@ class FixedStep:
         """Begin with other rows; the arguments are those of [`decode`]. Nothing of the rows before is left."""
         for fixed, layer in zip(self.cache.layers, cache.layers, strict=True):
             fixed.load(layer)
-        for buffer in (self.seen, self.index, self.sampled, self.log_probs, self.uniform):
+        for buffer in (self.seen, self.index, self.sampled):
             buffer.zero_()
         self.seen[:, : mask.shape[1]] = mask.bool()
         self.uniform[:, : uniform.shape[1]] = uniform
@@ -82,7 +82,6 @@ class FixedStep:
         self.logits.copy_(logits)
         self.temperature.fill_(temperature)
         self.alive.fill_(True)
-        self.ids.fill_(self.pad_token_id)
         if noise is not None:
             self.noise.copy_(noise)
 
