@@ -277,6 +277,13 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(speed, "peak_memory", measure._peak_memory)
 
 
+def test_replayed_operations_are_not_counted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    units = plan(SpeedSettings(contenders=["lora", "gantune-captured"]))
+    assert {name for unit in units if unit.kind == "flops" for name in unit.contenders} == {"lora"}
+    assert all("gantune-captured" in unit.contenders for unit in units if unit.kind == "time")
+
+
 def test_a_quick_run_and_how_it_is_gone_on_with(tmp_path, capsys, monkeypatch, in_this_process):
     command = [*QUICK, "--output", str(tmp_path)]
     assert speed.main(command) == 0
@@ -356,6 +363,10 @@ def test_other_files_are_not_gone_on_with(tmp_path, capsys):
         (["--batch-sizes", "0"], "--batch-sizes 0: expected at least 1"),
         (["--repeats", "0"], "--repeats 0: expected at least 1"),
         (["--lengths", "1000"], "--question-tokens 100 and answers of 1000: expected at most 1024 together"),
+        (
+            ["--device", "cpu", "--contenders", "gantune-captured"],
+            "--contenders gantune-captured: it needs a CUDA device",
+        ),
         (["--device", "abacus"], "--device abacus: expected auto, cpu, cuda or cuda:N"),
     ],
 )

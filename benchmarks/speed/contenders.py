@@ -39,6 +39,8 @@ class Contender:
     """Cost beside a LoRA step, roughly; the progress bar goes by it."""
     max_batch_size: ClassVar[int | None] = None
     extrapolated: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
+    """Whether it replays CUDA graphs: it needs a device that has them, and its operations cannot be counted."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
         self.batch = batch
@@ -111,6 +113,7 @@ class Adversarial(Contender):
             advantage="none",
             likelihood_weight=0.0,
             max_discriminator_accuracy=1.0,
+            captured_decoding=self.replays,
         )
         self.gan = LanguageGAN(model, NoWords(), config)
 
@@ -139,6 +142,13 @@ class Gantune(Adversarial):
             rollout = gan.sample(self.batch, for_update=True)
             gan.discriminator_step(self.batch, rollout)
             gan.generator_step(self.batch, rollout)
+
+
+@CONTENDERS.register("gantune-captured")
+class GantuneCaptured(Gantune):
+    """The same with `--captured-decoding`."""
+
+    label, replays = "gantune, captured decoding", True
 
 
 @CONTENDERS.register("plain")

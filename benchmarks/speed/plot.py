@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PARTS = ("prefill", "rollout", "score", "backward", "discriminator", "kl", "rest")
 LINES = {"float32": "-", "bfloat16": "--"}
-COLOUR = dict(zip(("lora", "gantune", "lora-answers", "plain", "source"), COLOURS, strict=False))
+COLOUR = dict(zip(("lora", "gantune", "lora-answers", "plain", "source", "gantune-captured"), COLOURS, strict=False))
 
 
 def plot_speed(results: Mapping[str, Any], path: str | Path, device: str) -> None:

@@ -13,7 +13,7 @@ from benchmarks.speed.contenders import CONTENDERS, SourceWay
 from benchmarks.speed.workload import DTYPES, SIZES, Workload
 from gantune.errors import UserError
 
-GROWTH = ("lora", "lora-answers", "gantune")
+GROWTH = ("lora", "lora-answers", "gantune", "gantune-captured")
 QUICK = {
     "sizes": ["tiny", "tinier"],
     "batch_sizes": [1, 2],
@@ -75,6 +75,9 @@ class SpeedSettings:
                 raise UserError(f"{option}: {twice[0]} is there twice")
             if not values and name != "lengths":
                 raise UserError(f"{option}: expected at least one")
+        on_cuda = torch.cuda.is_available() and self.device != "cpu"
+        if not on_cuda and (captured := [name for name in self.contenders if CONTENDERS.get(name).replays]):
+            raise UserError(f"--contenders {captured[0]}: it needs a CUDA device")
         numbers = {"question_tokens": 1, "answer_tokens": 1, "growth_batch_size": 1, "repeats": 1}
         for name, least in numbers.items():
             self._at_least(name, getattr(self, name), least)
@@ -149,7 +152,8 @@ def plan(settings: SpeedSettings) -> list[Unit]:
             limits["source"] = most
         return [name for name, limit in limits.items() if limit is None or batch_size <= limit]
 
-    flops = [Unit("flops", Workload(size, dtype, 1, question, answer), (name,)) for name in settings.contenders]
+    counted = [name for name in settings.contenders if not CONTENDERS.get(name).replays]
+    flops = [Unit("flops", Workload(size, dtype, 1, question, answer), (name,)) for name in counted]
     memory = [
         Unit("memory", Workload(size, dtype, batch_size, question, answer), (name,))
         for batch_size in settings.batch_sizes
