@@ -77,6 +77,17 @@ def test_others_are_left_as_they_are(layer, rows, gradients):
     assert result.requires_grad == gradients
 
 
+class Part(torch.Tensor):
+    """Stands for a tensor of which this process has a part, such as torch's DTensor."""
+
+
+def test_other_tensors_are_left_to_their_own_type():
+    weight = torch.randn(512, 256).as_subclass(Part)
+    with torch.no_grad(), InferenceProducts(), Called() as called:
+        result = F.linear(torch.randn(2, 256), weight)
+    assert ONEDNN not in called.names and type(result) is Part
+
+
 def test_wrong_shapes_are_refused_as_by_torch():
     layer = nn.Linear(256, 512)
     with torch.no_grad(), InferenceProducts(), pytest.raises(RuntimeError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -50,8 +50,11 @@ class InferenceProducts(TorchFunctionMode):
 
 
 def _is_served(rows: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is to do it; never if this process has a part of the weight only, a tensor of another type."""
     return (
-        weight.dtype is rows.dtype is torch.float32
+        type(rows) is Tensor
+        and type(weight) in (Tensor, nn.Parameter)
+        and weight.dtype is rows.dtype is torch.float32
         and weight.device.type == "cpu"
         and weight.numel() >= LEAST_WEIGHTS
         and not torch.is_grad_enabled()
