@@ -139,7 +139,6 @@ def measure(arguments: Arguments, data: DataArguments, seed: int) -> dict[str, d
         generator=arguments.generator,
         learning_rate=arguments.learning_rate,
         reward="sequence",
-        validation_share=0.0,
         warmup_share=1.0,
         blind_discriminator=arguments.blind,
     )

@@ -36,7 +36,6 @@ UNPAIRED: dict[str, Any] = {
     "unpaired": 300,
     "unpaired_likelihood_weight": 1.0,
     "blind_discriminator": True,
-    "validation_share": 0.0,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

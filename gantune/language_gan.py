@@ -45,11 +45,11 @@ from gantune.optimizers import adamw, why_not
 from gantune.policy import (
     CausalLMPolicy,
     DelayedPolicy,
-    InferenceProducts,
     MonteCarloSearch,
     Prefill,
     Rollout,
     checkpoint_layers,
+    inference_kernels,
 )
 from gantune.positions import check_positions
 from gantune.sampler import Sampler
@@ -508,7 +508,7 @@ class LanguageGAN(PushToHub):
         own, end = self.parallel.rows(len(first))
         base = torch.zeros(0, device=rollout.device)
         if end > own:
-            with self.model.disable_adapter(), InferenceProducts():
+            with self.model.disable_adapter(), inference_kernels(self.model):
                 base = self.policy.score(first.rows(own, end), temperature=first.temperature)
         base = self.parallel.join_rows(base, own, len(first))
         return kl_estimate(first.log_probs, base, first.answer_mask)

@@ -273,7 +273,7 @@ def _base(training: Training) -> str:
 def _data(training: Training) -> str:
     if training.pairs is None:
         return f"Source: {_source(training.dataset)}. Number of pairs: not recorded."
-    held_out = "" if training.validation_pairs is None else f", {training.validation_pairs} of them held out"
+    held_out = f", {training.validation_pairs} of them held out" if training.validation_pairs else ""
     return f"Source: {_source(training.dataset)}. Question-answer pairs: {training.pairs}{held_out}."
 
 

@@ -36,8 +36,9 @@ class TuningConfig:
         max_tokens: the same for the tokens that have entered the model, see [`gantune.budget.Budget`].
         early_stopping: training stops after so many epochs in a row without a lower loss on the held-out pairs, and
             keeps the weights of the lowest; 0 never stops early.
-        validation_share: share of the pairs held out to choose the weights. LanguageGAN and self-play always hold it
-            out, to choose among the likelihood-only and the later weights; the other methods with early stopping.
+        validation_share: share of the pairs held out to choose the weights; 0 trains on all pairs and keeps the last
+            weights. LanguageGAN and self-play choose among the likelihood-only and the later weights; the other methods
+            hold pairs out with early stopping only.
 
     > Parameters that control the optimiser
 
@@ -86,10 +87,10 @@ class TuningConfig:
         },
     )
     validation_share: float = field(
-        default=0.1,
+        default=0.0,
         metadata={
-            "help": "share of the pairs held out to choose the weights: by gan, mle and self-play always (0: none), by "
-            "the other methods with --early-stopping"
+            "help": "share of the pairs held out to choose the weights (0: all are trained on, and the last weights "
+            "kept); by methods other than gan, mle and self-play with --early-stopping only"
         },
     )
     lr_scheduler: str = field(

@@ -120,7 +120,7 @@ def test_the_source_studys_passes_are_counted_for_all(flops):
 
     def counted(timed_passes: int | None) -> int:
         contender = SourceWay(workload.model("cpu"), workload.batch("cpu"), timed_passes)
-        with measure.FlopCounterMode(display=False, custom_mapping=measure.CPU_ATTENTION) as counter:
+        with measure.FlopCounterMode(display=False, custom_mapping=measure.CPU_KERNELS) as counter:
             return int(Meter(lambda: (counter.get_total_flops(),)).measure(contender.step).item())
 
     whole = counted(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from benchmarks.speed.contenders import CONTENDERS, Contender, SourceWay
 from benchmarks.speed.meter import Meter, clocks
 from benchmarks.speed.workload import Workload, share_weights
 from gantune.diagnostics import measure_memory
+from gantune.policy.inference_kernels import HAS_ONEDNN
 
 READ_BYTES, READINGS = 2**29, 7
 MEMORY_STEPS = 3  # gradients and the optimisers' state are there from the second on
@@ -115,7 +117,12 @@ def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
-CPU_ATTENTION = {  # torch counts the attention kernels of CUDA only
+def _product(rows: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return 2 * math.prod(rows) * weight[0]
+
+
+CPU_KERNELS = {  # torch counts those of CUDA only
+    **({torch.ops.mkldnn._linear_pointwise: _product} if HAS_ONEDNN else {}),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
@@ -128,7 +135,7 @@ def count_flops(workload: Workload, name: str, device: str) -> dict[str, Any]:
         `flops`, `parts`, and whether they are `extrapolated`.
     """
     contender: Contender = CONTENDERS.get(name)(workload.model(device), workload.batch(device))
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_KERNELS) as counter:
         for _ in range(2):  # there is nothing to replay in the first
             meter = Meter(lambda: (counter.get_total_flops(),))
             (flops,) = meter.measure(contender.step).tolist()

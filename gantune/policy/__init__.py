@@ -3,8 +3,8 @@
 from gantune.policy.causal_lm import CausalLMPolicy
 from gantune.policy.checkpointing import checkpoint_layers
 from gantune.policy.delayed import DelayedPolicy
+from gantune.policy.inference_kernels import inference_kernels
 from gantune.policy.prefill import Prefill
-from gantune.policy.products import InferenceProducts
 from gantune.policy.rollout import Draws, Policy, Rollout, concatenate
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
@@ -14,12 +14,12 @@ __all__ = [
     "Completions",
     "DelayedPolicy",
     "Draws",
-    "InferenceProducts",
     "MonteCarloSearch",
     "Policy",
     "Prefill",
     "Rollout",
     "checkpoint_layers",
     "concatenate",
+    "inference_kernels",
     "sample_tokens",
 ]

@@ -16,8 +16,8 @@ from gantune.policy.captured import CapturedDecoding
 from gantune.policy.decoding import Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
+from gantune.policy.inference_kernels import inference_kernels
 from gantune.policy.prefill import Prefill, full_cache
-from gantune.policy.products import InferenceProducts
 from gantune.policy.rollout import Draws, Rollout
 from gantune.virtual_tokens import num_virtual_tokens
 
@@ -206,7 +206,7 @@ class CausalLMPolicy:
             return rollout
         ids, mask = rollout.input_ids()[:, :-1], rollout.attention_mask()[:, :-1]  # no prefix has the last token
         cache = GrowingCache.for_model(self._cache_config(), self.virtual_tokens + ids.shape[1])
-        with torch.inference_mode(), hold_noise(self.model, rollout.noise), InferenceProducts():
+        with torch.inference_mode(), hold_noise(self.model, rollout.noise), inference_kernels(self.model):
             self.head.features(
                 input_ids=ids,
                 attention_mask=mask,
@@ -239,7 +239,7 @@ class CausalLMPolicy:
         left = rollout.max_new_tokens - lengths
         noise = None if rollout.noise is None else rollout.noise[rows]
         cached = self.virtual_tokens + prompt_length + lengths - 1
-        with torch.inference_mode(), hold_noise(self.model, noise):
+        with torch.inference_mode(), hold_noise(self.model, noise), inference_kernels(self.model):
             cache = rollout.state.select(rows, cached, capacity=int(cached.max() + left.max()))
             logits = next_token_logits(self.model, cache, last_tokens, mask, position_ids(mask)[:, -1:])
         new = self._decode(cache, logits, mask, left, noise, rollout.temperature)

@@ -11,7 +11,7 @@ from transformers import Cache, PreTrainedModel
 
 from gantune.embedding_generator import hold_noise
 from gantune.policy.cache import GrowingCache
-from gantune.policy.products import InferenceProducts
+from gantune.policy.inference_kernels import inference_kernels
 from gantune.policy.sampling import sample_tokens
 
 CHECK_EVERY = {"cuda": 8}  # looking makes the host wait for the device; on the CPU it costs nothing
@@ -41,15 +41,14 @@ def next_token_logits(model: PreTrainedModel, cache: Cache, ids: Tensor, mask: T
         mask: `[R, cached + L]`.
         positions: `[R, L]`.
     """
-    with InferenceProducts():
-        return model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+    return model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
 
 
 @torch.inference_mode()
@@ -92,6 +91,7 @@ def decode(
     sampled = torch.zeros_like(tokens)
     log_probs = torch.zeros_like(tokens, dtype=torch.float32)
     with ExitStack() as held:
+        held.enter_context(inference_kernels(model))
         held.enter_context(hold_noise(model, noise))
         for step in range(tokens.shape[1]):
             probabilities = logits.float().div_(temperature).softmax(dim=-1)

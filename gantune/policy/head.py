@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from gantune.embedding_generator import hold_noise
+from gantune.policy.inference_kernels import Product
 from gantune.policy.log_probs import chosen_log_probs
 
 PROBE_LOGIT = 100.0  # beyond the soft caps in use (30 and 50), so that a capped model is told from a plain one
@@ -108,7 +109,8 @@ def _is_frozen_linear(head: nn.Module | None) -> bool:
     return (
         type(head) is nn.Linear
         and not any(parameter.requires_grad for parameter in head.parameters())
-        and not (head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head))
+        and not (head._forward_hooks or head._forward_pre_hooks)
+        and isinstance(vars(head).get("forward"), Product | None)
     )
 
 

@@ -1,4 +1,4 @@
-"""What serves products without gradient: same numbers, whatever the layer, and never where a gradient is wanted."""
+"""Kernels for inference: same numbers, whatever the layer, never where a gradient is wanted, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from gantune.policy import InferenceProducts
-from gantune.policy.head import Features
-from gantune.policy.products import HAS_ONEDNN
+from gantune.policy import inference_kernels
+from gantune.policy.head import Features, OutputHead
+from gantune.policy.inference_kernels import HAS_ONEDNN
 
 needs_onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this torch has no oneDNN")
 ONEDNN = "mkldnn::_linear_pointwise"
@@ -29,6 +30,11 @@ class Called(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def build_gpt2():
+    config = GPT2Config(n_layer=1, n_embd=64, n_head=2, vocab_size=1500, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config).eval().requires_grad_(False)
+
+
 def layers():
     torch.manual_seed(0)
     conv1d = Conv1D(768, 256)
@@ -41,9 +47,9 @@ def layers():
 @pytest.mark.parametrize("shape", [(1, 256), (3, 256), (2, 1, 256), (4, 7, 256)])
 def test_products_are_those_of_float64(name, shape):
     layer, rows = layers()[name], torch.randn(shape)
-    with torch.inference_mode(), InferenceProducts(), Called() as called:
+    with torch.inference_mode(), inference_kernels(layer), Called() as called:
         result = layer(rows)
-    assert ONEDNN in called.names
+    assert ONEDNN in called.names and "forward" not in vars(layer)
     expected = layer.double()(rows.double())
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-5)
 
@@ -51,47 +57,84 @@ def test_products_are_those_of_float64(name, shape):
 @needs_onednn
 def test_a_part_of_the_positions_is_multiplied_right():
     layer, states = layers()["linear"], torch.randn(3, 5, 256)
-    with torch.no_grad(), InferenceProducts():
+    with torch.no_grad(), inference_kernels(layer):
         result = layer(states[:, -1:])
-    torch.testing.assert_close(
-        result, F.linear(states[:, 4:].contiguous(), layer.weight, layer.bias), rtol=0, atol=2e-5
-    )
+    expected = F.linear(states[:, 4:].contiguous(), layer.weight, layer.bias)
+    torch.testing.assert_close(result, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["linear", "conv1d"])
+def test_gradients_pass_as_ever(name):
+    layer, rows = layers()[name], torch.randn(2, 256, requires_grad=True)
+    with inference_kernels(layer), Called() as called:
+        result = layer(rows)
+        result.square().sum().backward()
+    assert ONEDNN not in called.names
+    ours, rows.grad = rows.grad, None
+    layer(rows).square().sum().backward()
+    torch.testing.assert_close(ours, rows.grad)
+
+
+class Part(nn.Parameter):
+    """Stands for a parameter of which this process has a part, such as torch's DTensor."""
+
+
+class Own(nn.Linear):
+    """A layer that computes something else."""
+
+    def forward(self, rows):
+        return super().forward(rows) + 1
+
+
+def with_part():
+    layer = nn.Linear(256, 512)
+    layer.weight = Part(layer.weight.detach())
+    return layer
+
+
+def with_forward():
+    layer = nn.Linear(256, 512)
+    layer.forward = lambda rows: F.linear(rows, layer.weight) * 2
+    return layer
 
 
 @pytest.mark.parametrize(
-    ("layer", "rows", "gradients"),
+    "layer",
     [
-        (nn.Linear(256, 512), torch.randn(2, 256), True),
-        (nn.Linear(256, 512, dtype=torch.bfloat16), torch.randn(2, 256, dtype=torch.bfloat16), False),
-        (nn.Linear(256, 512, dtype=torch.float64), torch.randn(2, 256, dtype=torch.float64), False),
-        (nn.Linear(256, 8), torch.randn(2, 256), False),
+        nn.Linear(256, 512, dtype=torch.bfloat16),
+        nn.Linear(256, 512, dtype=torch.float64),
+        nn.Linear(256, 8),
+        Own(256, 512),
+        with_part(),
+        with_forward(),
     ],
-    ids=["with gradient", "bfloat16", "float64", "small"],
+    ids=["bfloat16", "float64", "small", "of another class", "divided", "with a forward of its own"],
 )
-def test_others_are_left_as_they_are(layer, rows, gradients):
-    with torch.set_grad_enabled(gradients):
+def test_others_are_left_as_they_are(layer):
+    rows, before = torch.randn(2, 256, dtype=layer.weight.dtype), vars(layer).get("forward")
+    with torch.no_grad():
         expected = layer(rows)
-        with InferenceProducts(), Called() as called:
+        with inference_kernels(nn.Sequential(layer)), Called() as called:
             result = layer(rows)
     assert ONEDNN not in called.names and torch.equal(result, expected)
-    assert result.requires_grad == gradients
+    assert vars(layer).get("forward") is before
 
 
-class Part(torch.Tensor):
-    """Stands for a tensor of which this process has a part, such as torch's DTensor."""
-
-
-def test_other_tensors_are_left_to_their_own_type():
-    weight = torch.randn(512, 256).as_subclass(Part)
-    with torch.no_grad(), InferenceProducts(), Called() as called:
-        result = F.linear(torch.randn(2, 256), weight)
-    assert ONEDNN not in called.names and type(result) is Part
-
-
-def test_wrong_shapes_are_refused_as_by_torch():
+@needs_onednn
+def test_layers_are_put_back_when_something_fails():
     layer = nn.Linear(256, 512)
-    with torch.no_grad(), InferenceProducts(), pytest.raises(RuntimeError):
+    with torch.no_grad(), pytest.raises(RuntimeError), inference_kernels(layer):
         layer(torch.randn(2, 255))
+    assert "forward" not in vars(layer)
+
+
+@needs_onednn
+def test_the_output_head_is_still_known_and_stopped_at():
+    model = build_gpt2()
+    head = OutputHead(model)
+    assert head.linear is model.lm_head
+    with inference_kernels(model):
+        assert "forward" in vars(model.lm_head) and head.linear is model.lm_head
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -103,6 +146,11 @@ def test_first_logits_do_not_copy_the_head_for_each_question(dtype):
     assert logits.shape == (5, 1, 1000)
     torch.testing.assert_close(logits[:, 0], F.linear(states[:, -1].contiguous(), head.weight))
     assert "aten::bmm" not in called.names  # which copies the second operand, the head, as often as there are rows
+
+
+def half(dtype):
+    """A model of this precision, whose attention is meant."""
+    return nn.Linear(2, 2, dtype=dtype)
 
 
 def attention_inputs(dtype, heads=4, queries=1):
@@ -125,7 +173,7 @@ def hidden(dtype):
 def test_attention_of_one_query_is_that_of_float64(dtype, mask, scale):
     query, keys, values = attention_inputs(dtype)
     shown = hidden(dtype)[mask]
-    with torch.inference_mode(), InferenceProducts(), Called() as called:
+    with torch.inference_mode(), inference_kernels(half(dtype)), Called() as called:
         result = F.scaled_dot_product_attention(query, keys, values, attn_mask=shown, scale=scale)
     assert "aten::bmm" in called.names and result.dtype == dtype
     exact = (query.double() @ keys.double().transpose(2, 3)) * (scale or 8**-0.5)
@@ -148,7 +196,7 @@ def test_other_attention_is_left_as_it_is(dtype, queries, options):
     inputs = attention_inputs(dtype, queries=queries)
     with torch.inference_mode():
         expected = F.scaled_dot_product_attention(*inputs, **options)
-        with InferenceProducts():
+        with inference_kernels(half(dtype)):
             result = F.scaled_dot_product_attention(*inputs, **options)
     assert torch.equal(result, expected)
 
@@ -156,7 +204,7 @@ def test_other_attention_is_left_as_it_is(dtype, queries, options):
 def test_fewer_key_heads_are_left_to_torch():
     query, keys, values = attention_inputs(torch.bfloat16)
     keys, values = keys[:, :2], values[:, :2]
-    with torch.inference_mode(), InferenceProducts():
+    with torch.inference_mode(), inference_kernels(half(torch.bfloat16)):
         result = F.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
     expected = F.scaled_dot_product_attention(query, keys.repeat_interleave(2, 1), values.repeat_interleave(2, 1))
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-2)

@@ -1,0 +1,130 @@
+"""Other kernels for a model on a CPU while no gradient is wanted: decoding spends its time in products of few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from transformers.pytorch_utils import Conv1D
+
+LEAST_WEIGHTS = 2**16  # below, a call costs more than the product
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HALF = (torch.bfloat16, torch.float16)
+
+
+@contextmanager
+def inference_kernels(model: nn.Module) -> Iterator[None]:
+    """Within the block, products and attention without gradient take faster kernels: the same but for rounding.
+
+    A step of decoding multiplies a handful of rows by every weight of the model. MKL, which torch takes for float32,
+    needs up to three times as long for that as reading the weights does (4 rows; on an AMD processor also for many
+    rows); oneDNN, which torch has too, hardly longer. In half precision torch's attention takes four times as long for
+    one query as two batched products do.
+
+    On other devices nothing changes, nor for layers that are not plain: quantised, divided, with a `forward` of their
+    own.
+
+    Args:
+        model: on a CPU or not; its layers are as they were after the block.
+    """
+    layers = [module for module in model.modules() if _is_served(module)]
+    half = any(weight.device.type == "cpu" and weight.dtype in HALF for weight in model.parameters())
+    for layer in layers:
+        layer.forward = Product(layer)
+    try:
+        with AttentionOfOneQuery() if half else nullcontext():
+            yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+class Product:
+    """The forward pass of a linear layer by oneDNN, or by torch where a gradient is wanted.
+
+    Args:
+        layer: an `nn.Linear` or a transformers `Conv1D`.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D) -> None:
+        self.weight = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight  # [out, in]
+        self.bias = layer.bias
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        if input.dtype is not torch.float32 or torch.is_grad_enabled():
+            return F.linear(input, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise.default(input, self.weight, self.bias, "none", [], "")
+
+
+def _is_served(module: nn.Module) -> bool:
+    return (
+        HAS_ONEDNN
+        and type(module) in (nn.Linear, Conv1D)
+        and type(module.weight) is nn.Parameter  # a part of one is a DTensor
+        and module.weight.dtype is torch.float32
+        and module.weight.device.type == "cpu"
+        and module.weight.numel() >= LEAST_WEIGHTS
+        and "forward" not in vars(module)
+    )
+
+
+class AttentionOfOneQuery(TorchFunctionMode):
+    """While it is entered, attention of one query in half precision on a CPU is two batched products.
+
+    Scores are rounded to half precision between them, as in transformers' `eager` attention.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """As torch calls it, for every function."""
+        kwargs = kwargs or {}
+        if function is F.scaled_dot_product_attention and _is_one_query(*args, **kwargs):
+            return _attention_of_one_query(*args, **kwargs)
+        return function(*args, **kwargs)
+
+
+def _is_one_query(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **others: Any,
+) -> bool:
+    """Whether it is attention of one query a row and head in half precision, and nothing else is asked for."""
+    return (
+        query.device.type == "cpu"
+        and query.dtype in HALF
+        and query.dim() == 4
+        and query.shape[2] == 1
+        and query.shape[1] == key.shape[1]
+        and not dropout_p
+        and not is_causal
+        and not torch.is_grad_enabled()
+    )
+
+
+def _attention_of_one_query(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None, **_: Any
+) -> Tensor:
+    rows_and_heads = query.shape[:2]
+    scores = torch.bmm(key.flatten(0, 1), query.flatten(0, 1).transpose(1, 2))  # the keys first: they are not copied
+    scores = scores.float().mul_(query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = scores.transpose(1, 2).unflatten(0, rows_and_heads)  # [B, heads, 1, length]
+    if attn_mask is not None:
+        hidden = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
+    weights = scores.softmax(dim=-1).to(value.dtype).flatten(0, 1)
+    return torch.bmm(weights, value.flatten(0, 1)).unflatten(0, rows_and_heads)
