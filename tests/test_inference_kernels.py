@@ -31,20 +31,20 @@ class Called(TorchDispatchMode):
 
 
 def build_gpt2():
-    config = GPT2Config(n_layer=1, n_embd=64, n_head=2, vocab_size=1500, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(n_layer=1, n_embd=64, n_head=2, vocab_size=5000, bos_token_id=0, eos_token_id=0)
     return GPT2LMHeadModel(config).eval().requires_grad_(False)
 
 
 def layers():
     torch.manual_seed(0)
-    conv1d = Conv1D(768, 256)
+    conv1d = Conv1D(768, 512)
     nn.init.normal_(conv1d.bias)
-    return {"linear": nn.Linear(256, 512), "no bias": nn.Linear(256, 512, bias=False), "conv1d": conv1d}
+    return {"linear": nn.Linear(512, 512), "no bias": nn.Linear(512, 512, bias=False), "conv1d": conv1d}
 
 
 @needs_onednn
 @pytest.mark.parametrize("name", ["linear", "no bias", "conv1d"])
-@pytest.mark.parametrize("shape", [(1, 256), (3, 256), (2, 1, 256), (4, 7, 256)])
+@pytest.mark.parametrize("shape", [(512,), (0, 3, 512), (1, 512), (3, 512), (2, 1, 512), (64, 512), (5, 33, 512)])
 def test_products_are_those_of_float64(name, shape):
     layer, rows = layers()[name], torch.randn(shape)
     with torch.inference_mode(), inference_kernels(layer), Called() as called:
@@ -55,8 +55,24 @@ def test_products_are_those_of_float64(name, shape):
 
 
 @needs_onednn
+def test_few_numbers_of_rows_reach_the_kernel():
+    layer, seen = layers()["linear"], set()
+
+    class Rows(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.name() == ONEDNN:
+                seen.add(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), inference_kernels(layer), Rows():
+        for rows in range(1, 200):
+            layer(torch.randn(rows, 512))
+    assert seen == {1, 2, 4, 8, 16, 32, 64}
+
+
+@needs_onednn
 def test_a_part_of_the_positions_is_multiplied_right():
-    layer, states = layers()["linear"], torch.randn(3, 5, 256)
+    layer, states = layers()["linear"], torch.randn(3, 5, 512)
     with torch.no_grad(), inference_kernels(layer):
         result = layer(states[:, -1:])
     expected = F.linear(states[:, 4:].contiguous(), layer.weight, layer.bias)
@@ -65,7 +81,7 @@ def test_a_part_of_the_positions_is_multiplied_right():
 
 @pytest.mark.parametrize("name", ["linear", "conv1d"])
 def test_gradients_pass_as_ever(name):
-    layer, rows = layers()[name], torch.randn(2, 256, requires_grad=True)
+    layer, rows = layers()[name], torch.randn(2, 512, requires_grad=True)
     with inference_kernels(layer), Called() as called:
         result = layer(rows)
         result.square().sum().backward()
@@ -87,13 +103,13 @@ class Own(nn.Linear):
 
 
 def with_part():
-    layer = nn.Linear(256, 512)
+    layer = nn.Linear(512, 512)
     layer.weight = Part(layer.weight.detach())
     return layer
 
 
 def with_forward():
-    layer = nn.Linear(256, 512)
+    layer = nn.Linear(512, 512)
     layer.forward = lambda rows: F.linear(rows, layer.weight) * 2
     return layer
 
@@ -101,17 +117,17 @@ def with_forward():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Linear(256, 512, dtype=torch.bfloat16),
-        nn.Linear(256, 512, dtype=torch.float64),
-        nn.Linear(256, 8),
-        Own(256, 512),
+        nn.Linear(512, 512, dtype=torch.bfloat16),
+        nn.Linear(512, 512, dtype=torch.float64),
+        nn.Linear(512, 8),
+        Own(512, 512),
         with_part(),
         with_forward(),
     ],
     ids=["bfloat16", "float64", "small", "of another class", "divided", "with a forward of its own"],
 )
 def test_others_are_left_as_they_are(layer):
-    rows, before = torch.randn(2, 256, dtype=layer.weight.dtype), vars(layer).get("forward")
+    rows, before = torch.randn(2, 512, dtype=layer.weight.dtype), vars(layer).get("forward")
     with torch.no_grad():
         expected = layer(rows)
         with inference_kernels(nn.Sequential(layer)), Called() as called:
@@ -122,7 +138,7 @@ def test_others_are_left_as_they_are(layer):
 
 @needs_onednn
 def test_layers_are_put_back_when_something_fails():
-    layer = nn.Linear(256, 512)
+    layer = nn.Linear(512, 512)
     with torch.no_grad(), pytest.raises(RuntimeError), inference_kernels(layer):
         layer(torch.randn(2, 255))
     assert "forward" not in vars(layer)

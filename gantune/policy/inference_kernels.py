@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
-LEAST_WEIGHTS = 2**16  # below, a call costs more than the product
+LEAST_WEIGHTS = 2**18  # below, they stay in the processor's cache, and torch's product costs no more
+MOST_ROWS = 64  # multiplied at once
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 HALF = (torch.bfloat16, torch.float16)
 
@@ -47,6 +48,9 @@ def inference_kernels(model: nn.Module) -> Iterator[None]:
 class Product:
     """The forward pass of a linear layer by oneDNN, or by torch where a gradient is wanted.
 
+    For each number of rows oneDNN writes code of its own, half a megabyte, and keeps it. So rows are multiplied in
+    parts of powers of two, the last filled up with zeros.
+
     Args:
         layer: an `nn.Linear` or a transformers `Conv1D`.
     """
@@ -59,7 +63,19 @@ class Product:
         """`[..., in]` to `[..., out]`."""
         if input.dtype is not torch.float32 or torch.is_grad_enabled():
             return F.linear(input, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise.default(input, self.weight, self.bias, "none", [], "")
+        rows = input.reshape(-1, input.shape[-1])
+        if len(rows) <= MOST_ROWS:
+            result = self._of_few(rows)
+        else:
+            result = torch.cat([self._of_few(part) for part in rows.split(MOST_ROWS)])
+        return result.view(*input.shape[:-1], len(self.weight))
+
+    def _of_few(self, rows: Tensor) -> Tensor:
+        count = len(rows)
+        filled = 1 << max(count - 1, 0).bit_length()
+        if filled != count:
+            rows = F.pad(rows, (0, 0, 0, filled - count))
+        return torch.ops.mkldnn._linear_pointwise.default(rows, self.weight, self.bias, "none", [], "")[:count]
 
 
 def _is_served(module: nn.Module) -> bool:
