@@ -9,14 +9,13 @@ from functools import partial
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from gantune.data.batch import Batch
-from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
+from gantune.embedding_generator import stack_adapters
 from gantune.errors import UserError
 from gantune.language_gan import LanguageGAN
 from gantune.language_gan_config import LanguageGANConfig
@@ -26,21 +25,13 @@ from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_n
 from gantune.policy.decoding import decode
 from gantune.policy.fixed_step import FixedStep
 from tests.tiny_models import EOS_ID, PAD_ID, SHAPE, TINY_MODELS, VOCAB_SIZE, build
+from tests.tiny_policies import ADAPTERS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 LONGEST, SAMPLES, NEVER = 9, 3, -50.0
 ENDS = {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
 LLAMA = {**SHAPE, "intermediate_size": 64}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-ADAPTERS = {
-    "embedding": [EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8)],
-    "lora": [LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4)],
-    "embedding+lora": [
-        EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8),
-        LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4),
-    ],
-    "prompt": [PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)],
-}
 OTHERS = {
     "window": (
         lambda: build(MistralForCausalLM, MistralConfig, {**LLAMA, "num_key_value_heads": 1, "sliding_window": 4}),

@@ -6,7 +6,6 @@ from copy import deepcopy
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig
 from torch import Tensor, nn
 from transformers import (
     Gemma2Config,
@@ -18,9 +17,10 @@ from transformers import (
 )
 
 from gantune.data.batch import Batch, Pair
-from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
+from gantune.embedding_generator import stack_adapters
 from gantune.policy import CausalLMPolicy, MonteCarloSearch, Prefill, Rollout
 from tests.tiny_models import SHAPE, TINY_MODELS, build
+from tests.tiny_policies import ADAPTERS
 
 EOS, PAD, LONGEST, SAMPLES = 2, 0, 9, 3
 
@@ -31,15 +31,6 @@ MODELS = {
     "mistral, window 4": lambda: build(MistralForCausalLM, MistralConfig, WINDOW),
     "gemma2, window 4": lambda: build(Gemma2ForCausalLM, Gemma2Config, MIXED),  # its logits are soft-capped
     "gemma3, window 4": lambda: build(Gemma3ForCausalLM, Gemma3TextConfig, MIXED),
-}
-ADAPTERS = {
-    "embedding": [EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8)],
-    "lora": [LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4)],
-    "embedding+lora": [
-        EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8),
-        LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4),
-    ],
-    "prompt": [PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)],
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.policy import CausalLMPolicy
 from tests.tiny_models import EOS_ID, PAD_ID, VOCAB_SIZE
+
+ADAPTERS = {
+    "embedding": [EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8)],
+    "lora": [LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4)],
+    "embedding+lora": [
+        EmbeddingGeneratorConfig(task_type="CAUSAL_LM", noise_dim=8),
+        LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4),
+    ],
+    "prompt": [PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)],
+}
 
 
 def moved_policy(model: PreTrainedModel, end_bias: float | None = None) -> CausalLMPolicy:
