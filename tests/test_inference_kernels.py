@@ -37,14 +37,14 @@ def build_gpt2():
 
 def layers():
     torch.manual_seed(0)
-    conv1d = Conv1D(768, 512)
+    conv1d = Conv1D(1024, 768)
     nn.init.normal_(conv1d.bias)
-    return {"linear": nn.Linear(512, 512), "no bias": nn.Linear(512, 512, bias=False), "conv1d": conv1d}
+    return {"linear": nn.Linear(768, 768), "no bias": nn.Linear(768, 768, bias=False), "conv1d": conv1d}
 
 
 @needs_onednn
 @pytest.mark.parametrize("name", ["linear", "no bias", "conv1d"])
-@pytest.mark.parametrize("shape", [(512,), (0, 3, 512), (1, 512), (3, 512), (2, 1, 512), (64, 512), (5, 33, 512)])
+@pytest.mark.parametrize("shape", [(768,), (0, 3, 768), (1, 768), (3, 768), (2, 1, 768), (64, 768), (5, 33, 768)])
 def test_products_are_those_of_float64(name, shape):
     layer, rows = layers()[name], torch.randn(shape)
     with torch.inference_mode(), inference_kernels(layer), Called() as called:
@@ -52,6 +52,17 @@ def test_products_are_those_of_float64(name, shape):
     assert ONEDNN in called.names and "forward" not in vars(layer)
     expected = layer.double()(rows.double())
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize(("rows", "served"), [(31, False), (32, True), (200, True)])
+def test_a_small_layer_takes_the_kernel_for_many_rows(rows, served):
+    torch.manual_seed(0)
+    layer, states = nn.Linear(256, 256), torch.randn(rows, 256)
+    with torch.inference_mode(), inference_kernels(layer), Called() as called:
+        result = layer(states)
+    assert (ONEDNN in called.names) == served
+    torch.testing.assert_close(result.double(), layer.double()(states.double()), rtol=0, atol=2e-5)
 
 
 @needs_onednn
@@ -66,13 +77,13 @@ def test_few_numbers_of_rows_reach_the_kernel():
 
     with torch.inference_mode(), inference_kernels(layer), Rows():
         for rows in range(1, 200):
-            layer(torch.randn(rows, 512))
+            layer(torch.randn(rows, 768))
     assert seen == {1, 2, 4, 8, 16, 32, 64}
 
 
 @needs_onednn
 def test_a_part_of_the_positions_is_multiplied_right():
-    layer, states = layers()["linear"], torch.randn(3, 5, 512)
+    layer, states = layers()["linear"], torch.randn(3, 5, 768)
     with torch.no_grad(), inference_kernels(layer):
         result = layer(states[:, -1:])
     expected = F.linear(states[:, 4:].contiguous(), layer.weight, layer.bias)
@@ -81,7 +92,7 @@ def test_a_part_of_the_positions_is_multiplied_right():
 
 @pytest.mark.parametrize("name", ["linear", "conv1d"])
 def test_gradients_pass_as_ever(name):
-    layer, rows = layers()[name], torch.randn(2, 512, requires_grad=True)
+    layer, rows = layers()[name], torch.randn(2, 768, requires_grad=True)
     with inference_kernels(layer), Called() as called:
         result = layer(rows)
         result.square().sum().backward()
@@ -103,13 +114,13 @@ class Own(nn.Linear):
 
 
 def with_part():
-    layer = nn.Linear(512, 512)
+    layer = nn.Linear(768, 768)
     layer.weight = Part(layer.weight.detach())
     return layer
 
 
 def with_forward():
-    layer = nn.Linear(512, 512)
+    layer = nn.Linear(768, 768)
     layer.forward = lambda rows: F.linear(rows, layer.weight) * 2
     return layer
 
@@ -117,17 +128,17 @@ def with_forward():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Linear(512, 512, dtype=torch.bfloat16),
-        nn.Linear(512, 512, dtype=torch.float64),
-        nn.Linear(512, 8),
-        Own(512, 512),
+        nn.Linear(768, 768, dtype=torch.bfloat16),
+        nn.Linear(768, 768, dtype=torch.float64),
+        nn.Linear(768, 8),
+        Own(768, 768),
         with_part(),
         with_forward(),
     ],
     ids=["bfloat16", "float64", "small", "of another class", "divided", "with a forward of its own"],
 )
 def test_others_are_left_as_they_are(layer):
-    rows, before = torch.randn(2, 512, dtype=layer.weight.dtype), vars(layer).get("forward")
+    rows, before = torch.randn(2, 768, dtype=layer.weight.dtype), vars(layer).get("forward")
     with torch.no_grad():
         expected = layer(rows)
         with inference_kernels(nn.Sequential(layer)), Called() as called:
@@ -138,7 +149,7 @@ def test_others_are_left_as_they_are(layer):
 
 @needs_onednn
 def test_layers_are_put_back_when_something_fails():
-    layer = nn.Linear(512, 512)
+    layer = nn.Linear(768, 768)
     with torch.no_grad(), pytest.raises(RuntimeError), inference_kernels(layer):
         layer(torch.randn(2, 255))
     assert "forward" not in vars(layer)

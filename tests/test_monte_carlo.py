@@ -50,6 +50,29 @@ def last_token(batch: Batch) -> torch.Tensor:
     return batch.answer_ids.gather(1, batch.answer_mask.sum(1, keepdim=True) - 1).squeeze(1).double()
 
 
+class Reading:
+    """A judge that reads prefixes once: of completions its logit is 1000 more, so that one sees which it gave."""
+
+    def __init__(self):
+        self.rollouts = []
+
+    def sequence_logits(self, batch: Batch) -> torch.Tensor:
+        return last_token(batch)
+
+    def completion_logits(self, rollout: Batch):
+        self.rollouts.append(rollout)
+        return lambda rows, lengths, completed: 1000 + 100 * rows + lengths + last_token(completed)
+
+
+def test_a_judge_that_reads_prefixes_once_is_told_rows_and_lengths():
+    rollout, judge = answers(3, 2), Reading()
+    values = MonteCarloReward(judge, "logit", KnownCompletions(number=2))([], [], rollout)
+    # the n-th completion's last token is 100 b + t + n, so that rows and lengths count twice
+    expected = [[1000 + 2 * 1 + 0.5, 1000 + 2 * 2 + 0.5, 3], [1000 + 2 * 101 + 0.5, 102, 0]]
+    assert values.tolist() == expected
+    assert judge.rollouts == [rollout], "once for the whole search"
+
+
 def test_every_cell_has_the_mean_of_its_own_completions():
     rollout = answers(4, 1, 3)
     values = search_values(last_token, KnownCompletions(number=3), rollout)

@@ -220,6 +220,37 @@ def test_the_discriminator_in_bfloat16_is_the_same_to_its_precision():
 
 
 @pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("rows_at_once", [8, 50, 4096])
+def test_completions_are_judged_as_whole_sequences_are(bf16, rows_at_once):
+    torch.manual_seed(0)
+    policy, cnn = LSTMPolicy(), HighwayCNN(bf16=bf16).eval()
+    rollout = policy.rollout(empty_batch(8), keep_state=True)
+    weights = {name: weight.clone() for name, weight in cnn.state_dict().items()}
+    judge, seen = cnn.completion_logits(rollout), 0
+    for rows, lengths, completed in MonteCarloSearch(policy, 2, max_rows=rows_at_once)(rollout):
+        with torch.no_grad():
+            whole = cnn.sequence_logits(completed)
+        torch.testing.assert_close(judge(rows, lengths, completed), whole, rtol=0, atol=0.05 if bf16 else 1e-5)
+        seen += len(rows)
+    assert seen == 8 * 2 * (LENGTH - 1)
+    assert all(torch.equal(weight, weights[name]) for name, weight in cnn.state_dict().items())
+
+
+@torch.no_grad()
+def test_windows_within_the_prefix_are_read_once():
+    torch.manual_seed(0)
+    cnn = HighwayCNN().eval()
+    cnn.convolutions[-1].weight[..., 0] = 0  # else windows of all 20 tokens reach from the first beyond the prefix
+    main = torch.randint(1, VOCABULARY, (3, LENGTH))
+    altered = main.clone()
+    altered[:, 0] = 0  # not the rollout's: whoever reads it again gives another logit
+    judge, expected = cnn.completion_logits(as_batch(main)), cnn.sequence_logits(as_batch(main))
+    rows, lengths = torch.tensor([0, 1, 2]), torch.tensor([16, 17, 19])
+    torch.testing.assert_close(judge(rows, lengths, as_batch(altered)), expected)
+    assert (cnn.sequence_logits(as_batch(altered)) - expected).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("bf16", [False, True])
 def test_the_discriminator_learns_what_is_easy_to_tell(bf16):
     settings = OracleSettings(**SMALL)
     torch.manual_seed(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,20 +52,80 @@ class HighwayCNN(nn.Module):
 
     def sequence_logits(self, batch: Batch) -> Tensor:
         """Logit of being the oracle's, `[B]`."""
-        # as images of height 1, channels last: convolutions and maxima read memory in its order, 1.6 times as fast
-        embedded = self.embedding(batch.answer_ids)[:, None].permute(0, 3, 1, 2)
-        with torch.autocast(embedded.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            features = torch.cat([F.relu(self._convolved(layer, embedded)) for layer in self.convolutions], dim=1)
+        return self._logits(self._maxima(batch.answer_ids))
+
+    @torch.no_grad()
+    def completion_logits(self, rollout: Batch) -> Callable[[Tensor, Tensor, Batch], Tensor]:
+        """The logits of completed prefixes of B sequences; windows that lie in a prefix are read here, once.
+
+        Returns:
+            `(rows [R] of the rollout, how many of their tokens are kept [R], completed sequences)` to logits `[R]`.
+        """
+        reader = self._rounded() if self.bf16 else self
+        kept_maxima = reader._running_maxima(rollout.answer_ids)
+
+        @torch.no_grad()
+        def logits(rows: Tensor, lengths: Tensor, completed: Batch) -> Tensor:
+            maxima = reader._maxima(completed.answer_ids, kept=int(lengths.min()))
+            return reader._logits(torch.maximum(maxima, kept_maxima[rows, lengths]))
+
+        return logits
+
+    def _rounded(self) -> HighwayCNN:
+        """A copy that computes the same, with weights in bfloat16, so that not every call has to round them."""
+        rounded = copy.deepcopy(self).bfloat16()
+        rounded.output = self.output
+        return rounded
+
+    def _maxima(self, ids: Tensor, kept: int = 0) -> Tensor:
+        """The maximum of each filter over the windows that reach beyond the first `kept` tokens, `[B, features]`."""
+        with self._autocast():
+            embedded, parts = self._embedded(ids), []
+            for layer in self.convolutions:
+                first = max(0, kept - layer.kernel_size[0] + 1)
+                parts.append(self._convolved(layer, embedded[:, first:]).amax(dim=1))
+            return torch.cat(parts, dim=1).relu()
+
+    def _running_maxima(self, ids: Tensor) -> Tensor:
+        """The same over the windows within the first 0 to T tokens, 0 where there is none, `[B, T + 1, features]`."""
+        with self._autocast():
+            embedded, parts = self._embedded(ids), []
+            for layer in self.convolutions:
+                maxima = self._convolved(layer, embedded).relu().cummax(dim=1).values
+                parts.append(F.pad(maxima, (0, 0, layer.kernel_size[0], 0)))
+            return torch.cat(parts, dim=2)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        with self._autocast():
             gate = self.gate(features).sigmoid()
-            features = gate * F.relu(self.highway(features)) + (1 - gate) * features
+            features = gate * self.highway(features).relu() + (1 - gate) * features
         scores = self.output(self.dropout(features.float()))
         return scores[:, 1] - scores[:, 0]
 
-    @staticmethod
-    def _convolved(layer: nn.Conv1d, embedded: Tensor) -> Tensor:
-        """`[B, embedding_dim, 1, T]` to the maximum over time of each filter, `[B, filters]`."""
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """`[B, T]` to `[B, T, embedding_dim]`."""
+        embedded = self.embedding(ids)
+        return embedded.bfloat16() if self._by_products else embedded
+
+    def _convolved(self, layer: nn.Conv1d, embedded: Tensor) -> Tensor:
+        """`[B, T, embedding_dim]` to each filter at each window, `[B, windows, filters]`."""
+        if self._by_products:
+            size = layer.kernel_size[0] * embedded.shape[2]
+            windows = embedded.flatten(1).unfold(1, size, embedded.shape[2])
+            weight = layer.weight.transpose(1, 2).flatten(1)
+            return F.linear(windows.reshape(-1, size), weight, layer.bias).unflatten(0, windows.shape[:2])
+        # as images of height 1, channels last: convolutions and maxima read memory in its order, 1.6 times as fast
+        images = embedded[:, None].permute(0, 3, 1, 2)
         weight = layer.weight[:, :, None].to(memory_format=torch.channels_last)
-        return F.conv2d(embedded, weight, layer.bias).amax(dim=(2, 3))
+        return F.conv2d(images, weight, layer.bias).squeeze(2).transpose(1, 2)
+
+    @property
+    def _by_products(self) -> bool:
+        """Whether windows are multiplied by one matrix: without gradient in bfloat16 faster than convolutions."""
+        return self.bf16 and not torch.is_grad_enabled()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.output.weight.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def penalty(self) -> Tensor:
         """Half the squared norm of the output layer, which alone is regularised."""

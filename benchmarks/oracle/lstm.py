@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
-from gantune.policy import Rollout, sample_tokens
+from gantune.policy import Rollout, inference_kernels, sample_tokens
 
 VOCABULARY, LENGTH, WIDTH, START = 5000, 20, 32, 0
-BUFFER_ROWS = 512  # rows whose distributions are held at once
+BUFFER_ROWS = 256  # rows whose distributions are held at once
+PRODUCT_ROWS = 64  # of them, rows whose logits are: so few stay in the processor's cache
 
 
 class LSTMPolicy(nn.Module):
@@ -130,10 +131,11 @@ class LSTMPolicy(nn.Module):
     def _draw(self, hidden: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Tokens and their log-probs, `[B]` each."""
         tokens, log_probs = [], []
-        for part in hidden.split(BUFFER_ROWS):
-            probabilities = self._probabilities(part, temperature)
-            tokens.append(sample_tokens(probabilities))
-            log_probs.append(probabilities.gather(1, tokens[-1][:, None])[:, 0].log())
+        with inference_kernels(self):
+            for part in hidden.split(BUFFER_ROWS):
+                probabilities = self._probabilities(part, temperature)
+                tokens.append(sample_tokens(probabilities))
+                log_probs.append(probabilities.gather(1, tokens[-1][:, None])[:, 0].log())
         return torch.cat(tokens), torch.cat(log_probs)
 
     def _probabilities(self, hidden: Tensor, temperature: float) -> Tensor:
@@ -143,11 +145,14 @@ class LSTMPolicy(nn.Module):
         """
         if self._buffer is None or self._buffer.device != hidden.device:
             self._buffer = hidden.new_empty(BUFFER_ROWS, self.output.out_features)
-        logits = self._buffer[: len(hidden)]
-        torch.addmm(self.output.bias, hidden, self.output.weight.t(), out=logits)
-        if temperature != 1:
-            logits.div_(temperature)
-        return torch.softmax(logits, dim=1, out=logits)
+        distributions = self._buffer[: len(hidden)]
+        for states, result in zip(hidden.split(PRODUCT_ROWS), distributions.split(PRODUCT_ROWS), strict=True):
+            torch.softmax(self._logits(states, temperature), dim=1, out=result)
+        return distributions
+
+    def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
+        logits = self.output(hidden)
+        return logits if temperature == 1 else logits / temperature
 
 
 def empty_batch(rows: int, device: torch.device | str = "cpu") -> Batch:

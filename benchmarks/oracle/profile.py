@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -88,18 +89,22 @@ def profile(settings: OracleSettings, device: str) -> None:
             torch.cuda.synchronize()
         return time.perf_counter()
 
+    whole = SimpleNamespace(sequence_logits=discriminator.sequence_logits)  # reads each completion from its start
     searches = {
-        "copied states": MonteCarloSearch(policy, number, max_rows=rows),
-        "regenerated, our sampler": Regenerating(policy, number, sample_tokens),
-        "regenerated, torch.multinomial": Regenerating(policy, number, lambda p: torch.multinomial(p, 1).squeeze(1)),
+        "copied states": (MonteCarloSearch(policy, number, max_rows=rows), discriminator),
+        "regenerated, our sampler": (Regenerating(policy, number, sample_tokens), whole),
+        "regenerated, torch.multinomial": (
+            Regenerating(policy, number, lambda p: torch.multinomial(p, 1).squeeze(1)),
+            whole,
+        ),
     }
     steps: dict[str, list[float]] = {name: [] for name in searches}
     alone: dict[str, list[float]] = {name: [] for name in searches}
     for _ in range(REPEATS):
-        for name, search in searches.items():
+        for name, (search, judge) in searches.items():
             timed = Timed(search, clock)
             started = clock()
-            generator_step(policy, optimizer, MonteCarloReward(discriminator, "prob", timed), settings)
+            generator_step(policy, optimizer, MonteCarloReward(judge, "prob", timed), settings)
             steps[name].append(clock() - started)
             alone[name].append(timed.seconds)
     ours, ours_alone = (statistics.median(times["copied states"]) for times in (steps, alone))
@@ -111,5 +116,6 @@ def profile(settings: OracleSettings, device: str) -> None:
     print(text_table(grid))
     print(
         f"Medians of {REPEATS}, in turn, on {describe_device(device)}; {settings.batch_size} sequences, "
-        f"N = {number}. A generator step holds the discriminator's reading of all completions, the same in every row."
+        f"N = {number}. A generator step holds the discriminator's reading of all completions"
+        f"{', in bfloat16' if settings.discriminator_bf16 else ''}; with copied states it reads each prefix once."
     )

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
-LEAST_WEIGHTS = 2**18  # below, they stay in the processor's cache, and torch's product costs no more
+LEAST_WEIGHTS = 2**19  # from here on for any number of rows: fewer stay in the processor's cache
+LEAST_PRODUCTS = 2**21  # rows times weights; below, the call costs more than the multiplying
 MOST_ROWS = 64  # multiplied at once
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 HALF = (torch.bfloat16, torch.float16)
@@ -61,7 +62,7 @@ class Product:
 
     def __call__(self, input: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
-        if input.dtype is not torch.float32 or torch.is_grad_enabled():
+        if input.dtype is not torch.float32 or torch.is_grad_enabled() or not self._pays(input):
             return F.linear(input, self.weight, self.bias)
         rows = input.reshape(-1, input.shape[-1])
         if len(rows) <= MOST_ROWS:
@@ -69,6 +70,10 @@ class Product:
         else:
             result = torch.cat([self._of_few(part) for part in rows.split(MOST_ROWS)])
         return result.view(*input.shape[:-1], len(self.weight))
+
+    def _pays(self, input: Tensor) -> bool:
+        products = input.numel() * len(self.weight)
+        return products >= LEAST_PRODUCTS or self.weight.numel() >= LEAST_WEIGHTS
 
     def _of_few(self, rows: Tensor) -> Tensor:
         count = len(rows)
@@ -85,7 +90,7 @@ def _is_served(module: nn.Module) -> bool:
         and type(module.weight) is nn.Parameter  # a part of one is a DTensor
         and module.weight.dtype is torch.float32
         and module.weight.device.type == "cpu"
-        and module.weight.numel() >= LEAST_WEIGHTS
+        and module.weight.numel() * MOST_ROWS >= LEAST_PRODUCTS
         and "forward" not in vars(module)
     )
 

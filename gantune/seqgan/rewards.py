@@ -21,7 +21,11 @@ TRANSFORMS = Registry("reward transform")
 
 
 class Judge(Protocol):
-    """What a reward asks of a discriminator; see `gantune.discriminators.Discriminator`."""
+    """What a reward asks of a discriminator; see `gantune.discriminators.Discriminator`.
+
+    It may also have `completion_logits(rollout)`: a function of what a [`Search`] gives, rows, lengths and completed
+    answers, to their logits `[R]`, the same as `sequence_logits` gives, which reads the prefixes of a rollout once.
+    """
 
     def sequence_logits(self, batch: Batch) -> Tensor: ...
 
@@ -113,7 +117,12 @@ class TokenReward(JudgedReward):
         return self.transform(self.discriminator.prefix_logits(rollout))
 
 
-def search_values(score: Callable[[Batch], Tensor], search: Search, rollout: Batch) -> Tensor:
+def search_values(
+    score: Callable[[Batch], Tensor],
+    search: Search,
+    rollout: Batch,
+    score_completions: Callable[[Tensor, Tensor, Batch], Tensor] | None = None,
+) -> Tensor:
     """Q(Y_<t, y_t): the mean score of the completions of each prefix (Yu et al. 2017, eq. 4).
 
     The last token takes the whole answer's own score. A token whose prefix was not searched takes the value of the next
@@ -123,6 +132,8 @@ def search_values(score: Callable[[Batch], Tensor], search: Search, rollout: Bat
         score: answers to one number each, `[B]`.
         search: completes the prefixes.
         rollout: B answers of at most T tokens.
+        score_completions: what `search` gives, rows, lengths and completed answers, to the numbers that `score` gives
+            these answers, for a score that need not read the prefixes again.
 
     Returns:
         `[B, T]`, 0 where the answer mask is 0.
@@ -132,7 +143,7 @@ def search_values(score: Callable[[Batch], Tensor], search: Search, rollout: Bat
     total = whole.new_zeros(mask.shape)
     count = torch.zeros_like(total)
     for rows, lengths, completed in search(rollout):
-        scores = score(completed)
+        scores = score_completions(rows, lengths, completed) if score_completions else score(completed)
         total.index_put_((rows, lengths - 1), scores, accumulate=True)
         count.index_put_((rows, lengths - 1), torch.ones_like(scores), accumulate=True)
     values = total / count.clamp(min=1)
@@ -167,9 +178,16 @@ class MonteCarloReward(JudgedReward):
     @torch.no_grad()
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """The returns, `[B, T]`; 0 where the answer mask is 0."""
-        return search_values(
-            lambda batch: self.transform(self.discriminator.sequence_logits(batch)), self.search, rollout
-        )
+        judge = self.discriminator
+        logits = judge.completion_logits(rollout) if hasattr(judge, "completion_logits") else None
+
+        def score(batch: Batch) -> Tensor:
+            return self.transform(judge.sequence_logits(batch))
+
+        def score_completions(rows: Tensor, lengths: Tensor, completed: Batch) -> Tensor:
+            return self.transform(logits(rows, lengths, completed))
+
+        return search_values(score, self.search, rollout, score_completions if logits else None)
 
 
 @REWARDS.register("constant")
