@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.oracle import lstm
 from benchmarks.oracle.__main__ import TABLE, main, parse
 from benchmarks.oracle.bleu import CorpusBleu, self_bleu
 from benchmarks.oracle.highway_cnn import FILTERS, HighwayCNN
@@ -90,6 +91,20 @@ def test_completions_keep_their_prefix_and_follow_the_policy():
             p = policy.score(as_batch(ids))[0, 2:].sum().exp().item()
             share = ((completed[:n, 2] == a) & (completed[:n, 3] == c)).double().mean().item()
             assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n) + 1e-9
+
+
+def test_completions_do_not_depend_on_how_many_distributions_are_held_at_once(monkeypatch):
+    policy = small_policy()
+    rollout = policy.rollout(empty_batch(7), max_new_tokens=9, keep_state=True)
+    order = torch.randperm(7 * 8)  # prefixes in disorder, and as few as one completion of each
+    rows, lengths = (order % 7).repeat_interleave(2), (order // 7 + 1).repeat_interleave(2)
+    completed = []
+    for buffer_rows, product_rows in ((256, 64), (5, 2)):
+        monkeypatch.setattr(lstm, "BUFFER_ROWS", buffer_rows)
+        monkeypatch.setattr(lstm, "PRODUCT_ROWS", product_rows)
+        torch.manual_seed(3)
+        completed.append(policy.complete(rollout, rows, lengths).answer_ids)
+    assert torch.equal(*completed)
 
 
 def test_values_from_search_approach_the_exact_ones_as_the_root_of_their_number():

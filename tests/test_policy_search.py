@@ -305,6 +305,15 @@ def test_tokens_are_drawn_with_their_probabilities(size, dtype):
     assert ((frequencies - p).abs() <= 4 * (p * (1 - p) / n).sqrt() + rounding * (p > 0)).all()
 
 
+@pytest.mark.parametrize("size", [1, 5, 12, 97])
+def test_several_tokens_of_one_row_are_those_of_so_many_rows(size):
+    generator = torch.Generator().manual_seed(size)
+    weights = torch.rand(4, size, generator=generator)
+    rows = torch.randint(4, (500,), generator=generator)
+    uniform = torch.rand(500, dtype=torch.float64, generator=generator)
+    assert torch.equal(sample_tokens(weights, uniform, rows), sample_tokens(weights[rows], uniform))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_a_probability_of_zero_is_never_drawn(dtype):
     """Many rows, each with few indices that have any, at the ends of blocks and of the row; many magnitudes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,8 @@ class LSTMPolicy(nn.Module):
         if torch.is_grad_enabled():
             log_probs = -F.cross_entropy(self.output(hidden) / temperature, tokens, reduction="none")
         else:
-            parts = zip(hidden.split(BUFFER_ROWS), tokens.split(BUFFER_ROWS), strict=True)
-            log_probs = torch.cat(
-                [self._probabilities(part, temperature).gather(1, ids[:, None])[:, 0].log() for part, ids in parts]
-            )
+            parts = zip(self._distributions(hidden, temperature), tokens.split(BUFFER_ROWS), strict=True)
+            log_probs = torch.cat([part.gather(1, ids[:, None])[:, 0].log() for part, ids in parts])
         return log_probs.view_as(batch.answer_ids) * batch.answer_mask
 
     @torch.no_grad()
@@ -76,10 +75,14 @@ class LSTMPolicy(nn.Module):
         log_probs = torch.empty(rows, max_new_tokens, device=self.device)
         states = []
         hidden, cell = self._step(torch.full_like(ids[:, 0], START), None)
-        for t in range(max_new_tokens):
-            states.append(torch.stack([hidden, cell]))
-            ids[:, t], log_probs[:, t] = self._draw(hidden, temperature)
-            hidden, cell = self._step(ids[:, t], (hidden, cell))
+        with inference_kernels(self):
+            for t in range(max_new_tokens):
+                states.append(torch.stack([hidden, cell]))
+                for first, distributions in enumerate(self._distributions(hidden, temperature)):
+                    part = slice(first * BUFFER_ROWS, (first + 1) * BUFFER_ROWS)
+                    ids[part, t] = sample_tokens(distributions)
+                    log_probs[part, t] = distributions.gather(1, ids[part, t, None])[:, 0].log()
+                hidden, cell = self._step(ids[:, t], (hidden, cell))
         empty = ids.new_empty(rows, 0)
         return Rollout(
             prompt_ids=empty,
@@ -109,15 +112,18 @@ class LSTMPolicy(nn.Module):
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
         """See [`gantune.policy.Policy.complete`]."""
         order = lengths.argsort(stable=True)  # rows with longer prefixes join as their turn comes
-        starts = lengths[order]
-        ids = rollout.answer_ids[rows[order]]
-        hidden, cell = rollout.state[:, rows[order], starts]
-        for position in range(int(starts[0]), rollout.max_new_tokens):
-            begun = int((starts <= position).sum())
-            ids[:begun, position], _ = self._draw(hidden[:begun], rollout.temperature)
-            if position + 1 < rollout.max_new_tokens:
-                moved = self._step(ids[:begun, position], (hidden[:begun], cell[:begun]))
-                hidden[:begun], cell[:begun] = moved
+        rows, starts = rows[order], lengths[order]
+        ids, (hidden, cell) = rollout.answer_ids[rows], rollout.state[:, rows, starts]
+        with inference_kernels(self):
+            # completions of one prefix stand side by side: their first tokens come from one distribution
+            prefixes, of_prefix = torch.stack([rows, starts]).unique_consecutive(dim=1, return_inverse=True)
+            begun = rollout.state[0, prefixes[0], prefixes[1]]
+            ids.scatter_(1, starts[:, None], self._draw(begun, rollout.temperature, of_prefix)[:, None])
+            for position in range(int(starts[0]) + 1, rollout.max_new_tokens):
+                before = int((starts < position).sum())
+                moved = self._step(ids[:before, position - 1], (hidden[:before], cell[:before]))
+                hidden[:before], cell[:before] = moved
+                ids[:before, position] = self._draw(moved[0], rollout.temperature)
         completed = torch.empty_like(ids)
         completed[order] = ids
         return as_batch(completed)
@@ -128,27 +134,26 @@ class LSTMPolicy(nn.Module):
         _, (hidden, cell) = self.lstm(self.embedding(tokens)[:, None], before)
         return hidden[0], cell[0]
 
-    def _draw(self, hidden: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Tokens and their log-probs, `[B]` each."""
-        tokens, log_probs = [], []
-        with inference_kernels(self):
-            for part in hidden.split(BUFFER_ROWS):
-                probabilities = self._probabilities(part, temperature)
-                tokens.append(sample_tokens(probabilities))
-                log_probs.append(probabilities.gather(1, tokens[-1][:, None])[:, 0].log())
-        return torch.cat(tokens), torch.cat(log_probs)
+    def _draw(self, hidden: Tensor, temperature: float, rows: Tensor | None = None) -> Tensor:
+        """A token after each state `[B, width]`, `[B]`, or after those that `rows` `[R]`, ascending, name, `[R]`."""
+        parts = self._distributions(hidden, temperature)
+        if rows is None:
+            return torch.cat([sample_tokens(part) for part in parts])
+        of_part = rows // BUFFER_ROWS
+        return torch.cat([sample_tokens(part, rows=rows[of_part == i] % BUFFER_ROWS) for i, part in enumerate(parts)])
 
-    def _probabilities(self, hidden: Tensor, temperature: float) -> Tensor:
-        """The distribution of the next token, `[B, vocabulary]` for at most BUFFER_ROWS rows; without gradient.
+    def _distributions(self, hidden: Tensor, temperature: float) -> Iterator[Tensor]:
+        """The distributions of the next token after states `[B, width]`, BUFFER_ROWS at a time; without gradient.
 
-        Written to one buffer again and again: fresh memory for each costs several times the arithmetic.
+        All are written to one buffer, each over the one before: fresh memory costs several times the arithmetic.
         """
         if self._buffer is None or self._buffer.device != hidden.device:
             self._buffer = hidden.new_empty(BUFFER_ROWS, self.output.out_features)
-        distributions = self._buffer[: len(hidden)]
-        for states, result in zip(hidden.split(PRODUCT_ROWS), distributions.split(PRODUCT_ROWS), strict=True):
-            torch.softmax(self._logits(states, temperature), dim=1, out=result)
-        return distributions
+        for part in hidden.split(BUFFER_ROWS):
+            distributions = self._buffer[: len(part)]
+            for states, result in zip(part.split(PRODUCT_ROWS), distributions.split(PRODUCT_ROWS), strict=True):
+                torch.softmax(self._logits(states, temperature), dim=1, out=result)
+            yield distributions
 
     def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
         logits = self.output(hidden)
