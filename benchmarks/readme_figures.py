@@ -101,6 +101,14 @@ def oracle_epoch(run: str, epoch: str) -> str:
     return f"{statistics.fmean(values):.2f}"
 
 
+@FIGURES.register("profiled")
+def profiled(number: str, *search: str) -> str:
+    """How many times as long a search takes as copied states do, of the number-th command of the profile."""
+    commands = (REFERENCE / "oracle-profile.txt").read_text(encoding="utf-8").split("$ ")[1:]
+    line = next(line for line in commands[int(number) - 1].splitlines() if line.startswith(" ".join(search)))
+    return re.search(r"([\d.]+) x", line)[1]
+
+
 def filled(text: str) -> str:
     """The text with the present figures at its marks.
 
@@ -112,7 +120,7 @@ def filled(text: str) -> str:
         name, *arguments = mark.group(1).split()
         try:
             value = FIGURES.get(name)(*arguments)
-        except (KeyError, StopIteration, TypeError, statistics.StatisticsError) as error:
+        except (LookupError, StopIteration, TypeError, statistics.StatisticsError) as error:
             raise UserError(f"README.md: figure {mark.group(1)!r} is not in the stored runs ({error!r})") from error
         return f"<!--figure {mark.group(1)}-->{value}<!--/figure-->"
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
-LEAST_WEIGHTS = 2**19  # from here on for any number of rows: fewer stay in the processor's cache
-LEAST_PRODUCTS = 2**21  # rows times weights; below, the call costs more than the multiplying
+LEAST_WEIGHTS = 2**17  # of a layer; for a smaller one the kernel's code takes more memory than it is worth
+LEAST_PRODUCTS = 2**21  # rows times weights; below, the call costs more than the multiplying,
+UNCACHED_WEIGHTS = 2**19  # but for so many weights, which do not stay in the processor's cache
 MOST_ROWS = 64  # multiplied at once
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 HALF = (torch.bfloat16, torch.float16)
@@ -73,7 +74,7 @@ class Product:
 
     def _pays(self, input: Tensor) -> bool:
         products = input.numel() * len(self.weight)
-        return products >= LEAST_PRODUCTS or self.weight.numel() >= LEAST_WEIGHTS
+        return products >= LEAST_PRODUCTS or self.weight.numel() >= UNCACHED_WEIGHTS
 
     def _of_few(self, rows: Tensor) -> Tensor:
         count = len(rows)
@@ -90,7 +91,7 @@ def _is_served(module: nn.Module) -> bool:
         and type(module.weight) is nn.Parameter  # a part of one is a DTensor
         and module.weight.dtype is torch.float32
         and module.weight.device.type == "cpu"
-        and module.weight.numel() * MOST_ROWS >= LEAST_PRODUCTS
+        and module.weight.numel() >= LEAST_WEIGHTS
         and "forward" not in vars(module)
     )
 
