@@ -22,7 +22,7 @@ from gantune.language_gan_config import LanguageGANConfig
 from gantune.policy import CausalLMPolicy, DelayedPolicy, Draws, MonteCarloSearch, Rollout, captured
 from gantune.policy.cache import GrowingCache
 from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_not
-from gantune.policy.decoding import decode
+from gantune.policy.decoding import Beginning, decode
 from gantune.policy.fixed_step import FixedStep
 from tests.tiny_models import EOS_ID, PAD_ID, SHAPE, TINY_MODELS, VOCAB_SIZE, build
 from tests.tiny_policies import ADAPTERS
@@ -189,7 +189,7 @@ def test_rows_may_get_different_numbers_of_tokens():
     answers = []
     for decoding in (over_fixed_tensors(policy).decode, partial(decode, policy.model, **ENDS)):
         given = prefill.decoding_cache(1, 80), prefill.first_logits(1), batch.prompt_mask, left, noise
-        answers.append(decoding(*given, temperature=0.7, uniform=uniform))
+        answers.append(decoding(Beginning(*given, temperature=0.7, uniform=uniform)))
     found, expected = answers
     assert found.mask.sum(dim=1).tolist() == left.tolist() and not policy.captured.usual
     assert torch.equal(found.ids, expected.ids) and (found.log_probs - expected.log_probs).abs().max() < 1e-5
@@ -262,8 +262,10 @@ def test_a_step_asks_the_host_nothing(name, adapter):
         logits, mask, left, noise = (value if value is None else value.to("meta") for value in given)
         policy.model.to("meta")
         cache = GrowingCache.repeated(states, 1, 20)
-        step = FixedStep(policy.model, cache, logits, noise, CAPACITY_STEP, EOS_ID, PAD_ID)
-        step.load(cache, logits, mask, left, noise, 0.7, torch.zeros(3, LONGEST, dtype=torch.float64, device="meta"))
+        uniform = torch.zeros(3, LONGEST, dtype=torch.float64, device="meta")
+        beginning = Beginning(cache, logits, mask, left, noise, 0.7, uniform)
+        step = FixedStep(policy.model, beginning, CAPACITY_STEP, EOS_ID, PAD_ID)
+        step.load(beginning)
         with CopiesFromTheHost() as copies:
             step.sample()
             step.advance()

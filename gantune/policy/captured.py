@@ -12,14 +12,13 @@ from functools import partial
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from gantune.data_parallel import is_divided
 from gantune.errors import UserError
-from gantune.policy.cache import GrowingCache
-from gantune.policy.decoding import CHECK_EVERY, Decoded, decode
+from gantune.policy.decoding import CHECK_EVERY, Beginning, Decoded, decode
 from gantune.policy.fixed_step import FixedStep
 from gantune.virtual_tokens import num_virtual_tokens
 
@@ -126,37 +125,27 @@ class CapturedDecoding:
             self._give_up(reason)
 
     @torch.inference_mode()
-    def decode(
-        self,
-        cache: GrowingCache,
-        logits: Tensor,
-        mask: Tensor,
-        left: Tensor,
-        noise: Tensor | None,
-        *,
-        temperature: float,
-        uniform: Tensor | None = None,
-        keep_rows: bool = False,
-    ) -> Decoded:
+    def decode(self, beginning: Beginning, *, keep_rows: bool = False) -> Decoded:
         """See [`decode`]. Random numbers that are not given are drawn for all tokens at once.
 
         So they are other numbers than there, once a row has ended.
         """
-        usual = partial(decode, self.model, cache, logits, mask, left, noise, temperature=temperature, **self.tokens)
-        most, cached = int(left.max()), mask.shape[1]
+        cache, cached, most = beginning.cache, beginning.mask.shape[1], int(beginning.left.max())
+        usual = partial(decode, self.model, keep_rows=keep_rows, check_every=self.check_every, **self.tokens)
         if self.usual or most == 1:
-            return usual(uniform=uniform, keep_rows=keep_rows, check_every=self.check_every)
-        if uniform is None:
-            uniform = torch.rand(most, len(left), dtype=torch.float64, device=logits.device).T
+            return usual(beginning)
+        if beginning.uniform is None:
+            uniform = torch.rand(most, len(beginning.left), dtype=torch.float64, device=beginning.logits.device).T
+            beginning = beginning._replace(uniform=uniform)
         try:
-            step, sampled = self._begun(cache, logits, mask, left, noise, temperature, uniform[:, :most])
+            step, sampled = self._begun(beginning, most)
         except Exception as error:  # whatever it is, the usual way is there
             self._give_up(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
         if self.usual:
             cache.shorten(cached)
-            return usual(uniform=uniform, keep_rows=keep_rows, check_every=self.check_every)
+            return usual(beginning)
 
-        check_every = self.check_every or CHECK_EVERY.get(logits.device.type, 1)
+        check_every = self.check_every or CHECK_EVERY.get(self.device.type, 1)
         for token in range(sampled, most):
             if token % check_every == 0 and not step.alive.any():
                 break
@@ -170,33 +159,23 @@ class CapturedDecoding:
         with torch.inference_mode(False):  # tensors of inference mode may not enter a graph of gradients
             return Decoded(*(result[:, :used].clone() for result in (step.ids, step.sampled, step.log_probs)))
 
-    def _begun(
-        self,
-        cache: GrowingCache,
-        logits: Tensor,
-        mask: Tensor,
-        left: Tensor,
-        noise: Tensor | None,
-        temperature: float,
-        uniform: Tensor,
-    ) -> tuple[FixedStep, int]:
-        """A step that these rows are loaded into, and the number of tokens that each got already."""
-        most = uniform.shape[1]
-        capacity = -(-(mask.shape[1] + most) // CAPACITY_STEP) * CAPACITY_STEP
-        key = (len(logits), capacity, noise is None, reads(self.model))
+    def _begun(self, beginning: Beginning, most: int) -> tuple[FixedStep, int]:
+        """A step that the rows are loaded into, for at most so many tokens, and how many each of them got already."""
+        capacity = -(-(beginning.mask.shape[1] + most) // CAPACITY_STEP) * CAPACITY_STEP
+        key = (len(beginning.logits), capacity, beginning.noise is None, reads(self.model))
         new = key not in self.steps
         if new:
             while len(self.steps) >= KEPT:
                 self.steps.popitem(last=False)
-            step = self.steps[key] = FixedStep(self.model, cache, logits, noise, capacity, **self.tokens)
+            step = self.steps[key] = FixedStep(self.model, beginning, capacity, **self.tokens)
             if self.capture:
                 step.replay = captured(step.advance, self.device)
         step = self.steps[key]
         self.steps.move_to_end(key)
-        step.load(cache, logits, mask, left, noise, temperature, uniform)
+        step.load(beginning)
         step.sample()
         compared = min(PROVEN_STEPS, most - 1) if new else 0
-        if not step.agrees(cache, mask, compared):
+        if not step.agrees(beginning, compared):
             self._give_up("its first tokens differ from those of the usual way")
         return step, 1 + compared
 

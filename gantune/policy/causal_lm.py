@@ -13,7 +13,7 @@ from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.errors import UserError
 from gantune.policy.cache import GrowingCache, right_aligned
 from gantune.policy.captured import CapturedDecoding
-from gantune.policy.decoding import Decoded, decode, next_token_logits
+from gantune.policy.decoding import Beginning, Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
 from gantune.policy.inference_kernels import inference_kernels
@@ -131,7 +131,8 @@ class CausalLMPolicy:
         prompt_mask = batch.prompt_mask.repeat_interleave(k, dim=0)
         left = torch.full_like(prompt_mask[:, 0], max_new_tokens)
         uniform = None if draws is None else draws.uniform
-        answers = self._decode(cache, logits, prompt_mask, left, noise, temperature, uniform, keep_rows=keep_state)
+        beginning = Beginning(cache, logits, prompt_mask, left, noise, temperature, uniform)
+        answers = self._decode(beginning, keep_rows=keep_state)
         return Rollout(
             prompt_ids=batch.prompt_ids.repeat_interleave(k, dim=0),
             prompt_mask=prompt_mask,
@@ -242,7 +243,7 @@ class CausalLMPolicy:
         with torch.inference_mode(), hold_noise(self.model, noise), inference_kernels(self.model):
             cache = rollout.state.select(rows, cached, capacity=int(cached.max() + left.max()))
             logits = next_token_logits(self.model, cache, last_tokens, mask, position_ids(mask)[:, -1:])
-        new = self._decode(cache, logits, mask, left, noise, rollout.temperature)
+        new = self._decode(Beginning(cache, logits, mask, left, noise, rollout.temperature))
 
         total = lengths + new.mask.sum(dim=1)
         columns = torch.arange(int(total.max()), device=rows.device).expand(len(rows), -1)
@@ -258,22 +259,11 @@ class CausalLMPolicy:
             pairs=rollout.pairs and tuple(rollout.pairs[row] for row in rows.tolist()),
         )
 
-    def _decode(
-        self,
-        cache: GrowingCache,
-        logits: Tensor,
-        mask: Tensor,
-        left: Tensor,
-        noise: Tensor | None,
-        temperature: float,
-        uniform: Tensor | None = None,
-        keep_rows: bool = False,
-    ) -> Decoded:
-        given = (cache, logits, mask, left, noise)
-        options = {"temperature": temperature, "uniform": uniform, "keep_rows": keep_rows}
+    def _decode(self, beginning: Beginning, keep_rows: bool = False) -> Decoded:
         if self.captured is not None:
-            return self.captured.decode(*given, **options)
-        return decode(self.model, *given, eos_token_id=self.eos_token_id, pad_token_id=self.pad_token_id, **options)
+            return self.captured.decode(beginning, keep_rows=keep_rows)
+        tokens = {"eos_token_id": self.eos_token_id, "pad_token_id": self.pad_token_id}
+        return decode(self.model, beginning, keep_rows=keep_rows, **tokens)
 
     def _cache_config(self) -> PreTrainedConfig:
         adapter = getattr(self.model, "active_peft_config", None)

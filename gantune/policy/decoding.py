@@ -17,6 +17,29 @@ from gantune.policy.sampling import sample_tokens
 CHECK_EVERY = {"cuda": 8}  # looking makes the host wait for the device; on the CPU it costs nothing
 
 
+class Beginning(NamedTuple):
+    """What R rows are decoded from.
+
+    Args:
+        cache: of what comes before; it is used up.
+        logits: `[R, vocabulary]` of the first token to sample; overwritten.
+        mask: `[R, cached]`, 0 on the padding at the left.
+        left: `[R]`, most tokens to sample.
+        noise: `[R, noise_dim]`, held through all steps, or None.
+        temperature: divides the logits.
+        uniform: `[R, T]` random numbers in [0, 1), one a token, T at least the most that any row samples; drawn anew
+            for each token if None.
+    """
+
+    cache: GrowingCache
+    logits: Tensor
+    mask: Tensor
+    left: Tensor
+    noise: Tensor | None
+    temperature: float = 1.0
+    uniform: Tensor | None = None
+
+
 class Decoded(NamedTuple):
     """What was sampled, each `[R, S]`, S the most tokens that a row got.
 
@@ -54,14 +77,8 @@ def next_token_logits(model: PreTrainedModel, cache: Cache, ids: Tensor, mask: T
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,
-    cache: GrowingCache,
-    logits: Tensor,
-    mask: Tensor,
-    left: Tensor,
-    noise: Tensor | None,
+    beginning: Beginning,
     *,
-    temperature: float,
-    uniform: Tensor | None = None,
     eos_token_id: int,
     pad_token_id: int,
     keep_rows: bool = False,
@@ -71,19 +88,13 @@ def decode(
 
     Args:
         model: a causal language model.
-        cache: of what comes before; it is used up.
-        logits: `[R, vocabulary]` of the first token to sample; overwritten.
-        mask: `[R, cached]`, 0 on the padding at the left.
-        left: `[R]`, most tokens to sample.
-        noise: `[R, noise_dim]`, held through all steps.
-        temperature: divides the logits.
-        uniform: `[R, T]` random numbers in [0, 1), one a token, T at least the most that any row samples; drawn anew
-            for each token if None.
+        beginning: what the rows go on from.
         eos_token_id: ends a row.
         pad_token_id: fills the rows that ended.
         keep_rows: decode ended rows along, so that the cache is of all rows in the end.
         check_every: tokens from one look at which rows have ended to the next; [`CHECK_EVERY`] of the device if None.
     """
+    cache, logits, mask, left, noise, temperature, uniform = beginning
     check_every = check_every or CHECK_EVERY.get(logits.device.type, 1)
     rows = torch.arange(len(logits), device=logits.device)  # those that are decoded
     alive = torch.ones_like(rows, dtype=torch.bool)

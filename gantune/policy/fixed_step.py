@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from gantune.embedding_generator import hold_noise
-from gantune.policy.cache import FixedLayer, GrowingCache
-from gantune.policy.decoding import next_token_logits
+from gantune.policy.cache import FixedLayer
+from gantune.policy.decoding import Beginning, next_token_logits
 from gantune.policy.sampling import sample_tokens
 
 
@@ -22,9 +22,7 @@ class FixedStep:
 
     Args:
         model: a causal language model, without virtual tokens.
-        cache: as large as those that will be loaded, but for its length.
-        logits: `[R, vocabulary]`, likewise.
-        noise: `[R, noise_dim]`, likewise, or None.
+        like: as large as what will be loaded, but for its length; only its cache, logits and noise are looked at.
         capacity: columns of the cache, more than those loaded and the tokens sampled.
         eos_token_id: ends a row.
         pad_token_id: fills the rows that ended.
@@ -33,49 +31,40 @@ class FixedStep:
     def __init__(
         self,
         model: PreTrainedModel,
-        cache: GrowingCache,
-        logits: Tensor,
-        noise: Tensor | None,
+        like: Beginning,
         capacity: int,
         eos_token_id: int,
         pad_token_id: int,
     ) -> None:
         self.model, self.eos_token_id, self.pad_token_id = model, eos_token_id, pad_token_id
-        rows = len(logits)
+        rows = len(like.logits)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.zeros(*shape, dtype=dtype, device=logits.device)
+            return torch.zeros(*shape, dtype=dtype, device=like.logits.device)
 
         self.column, self.index = zeros(1), zeros(1)  # of the cache, where `token` will be written; of the results
-        self.cache = Cache(layers=[FixedLayer(like, capacity, self.column) for like in cache.layers])
+        self.cache = Cache(layers=[FixedLayer(layer, capacity, self.column) for layer in like.cache.layers])
         self.seen = zeros(rows, capacity, dtype=torch.bool)  # the attention mask
-        self.logits = zeros(*logits.shape, dtype=torch.float32)
+        self.logits = zeros(*like.logits.shape, dtype=torch.float32)
         self.temperature = zeros((), dtype=torch.float32)
         self.uniform = zeros(rows, capacity, dtype=torch.float64)
-        self.noise = None if noise is None else torch.zeros_like(noise)
+        self.noise = None if like.noise is None else torch.zeros_like(like.noise)
         self.token, self.position, self.left = zeros(rows, 1), zeros(rows, 1), zeros(rows, 1)
         self.real, self.alive = zeros(rows, 1, dtype=torch.bool), zeros(rows, 1, dtype=torch.bool)
         self.ids, self.sampled = zeros(rows, capacity), zeros(rows, capacity)
         self.log_probs = zeros(rows, capacity, dtype=torch.float32)
         self.replay: Callable[[], None] = self.advance
 
-    def load(
-        self,
-        cache: GrowingCache,
-        logits: Tensor,
-        mask: Tensor,
-        left: Tensor,
-        noise: Tensor | None,
-        temperature: float,
-        uniform: Tensor,
-    ) -> None:
-        """Begin with other rows; the arguments are those of [`decode`]. Nothing of the rows before is left."""
+    def load(self, beginning: Beginning) -> None:
+        """Begin with other rows, random numbers given. Nothing of the rows before is left."""
+        cache, logits, mask, left, noise, temperature, uniform = beginning
         for fixed, layer in zip(self.cache.layers, cache.layers, strict=True):
             fixed.load(layer)
         for buffer in (self.seen, self.index, self.sampled):
             buffer.zero_()
         self.seen[:, : mask.shape[1]] = mask.bool()
-        self.uniform[:, : uniform.shape[1]] = uniform
+        given = min(self.uniform.shape[1], uniform.shape[1])
+        self.uniform[:, :given] = uniform[:, :given]
         self.column.fill_(mask.shape[1])
         self.position.copy_(mask.sum(dim=1, keepdim=True))
         self.left.copy_(left[:, None])
@@ -110,11 +99,13 @@ class FixedStep:
         self.column.add_(1)
         self.sample()
 
-    def agrees(self, cache: GrowingCache, mask: Tensor, steps: int) -> bool:
-        """Take steps, and compare each one's distributions with those by `cache`, which is longer afterwards.
+    def agrees(self, beginning: Beginning, steps: int) -> bool:
+        """Take steps after a beginning that is loaded, and compare each one's distributions with those by its cache.
 
-        Their total variation distance may be the square root of the precision: 3e-4 in float32, .09 in bfloat16.
+        The cache is longer afterwards. The total variation distance may be the square root of the precision: 3e-4 in
+        float32, .09 in bfloat16.
         """
+        cache, mask = beginning.cache, beginning.mask
         tolerance = torch.finfo(self.cache.layers[0].dtype).eps ** 0.5
         for _ in range(steps):
             mask = torch.cat([mask, self.real.to(mask.dtype)], dim=1)
