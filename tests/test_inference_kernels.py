@@ -55,10 +55,12 @@ def test_products_are_those_of_float64(name, shape):
 
 
 @needs_onednn
-@pytest.mark.parametrize(("rows", "served"), [(15, False), (16, True), (200, True)])
-def test_a_small_layer_takes_the_kernel_for_many_rows(rows, served):
+@pytest.mark.parametrize(
+    ("width", "rows", "served"), [(512, 15, False), (512, 16, True), (512, 200, True), (511, 200, False)]
+)
+def test_a_small_layer_takes_the_kernel_for_many_rows_and_a_smaller_one_never(width, rows, served):
     torch.manual_seed(0)
-    layer, states = nn.Linear(256, 512), torch.randn(rows, 256)
+    layer, states = nn.Linear(256, width), torch.randn(rows, 256)
     with torch.inference_mode(), inference_kernels(layer), Called() as called:
         result = layer(states)
     assert (ONEDNN in called.names) == served

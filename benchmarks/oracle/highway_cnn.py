@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -80,20 +80,20 @@ class HighwayCNN(nn.Module):
     def _maxima(self, ids: Tensor, kept: int = 0) -> Tensor:
         """The maximum of each filter over the windows that reach beyond the first `kept` tokens, `[B, features]`."""
         with self._autocast():
-            embedded, parts = self._embedded(ids), []
-            for layer in self.convolutions:
-                first = max(0, kept - layer.kernel_size[0] + 1)
-                parts.append(self._convolved(layer, embedded[:, first:]).amax(dim=1))
-            return torch.cat(parts, dim=1).relu()
+            return torch.cat([filters.amax(dim=1) for filters in self._filters(ids, kept)], dim=1).relu()
 
     def _running_maxima(self, ids: Tensor) -> Tensor:
         """The same over the windows within the first 0 to T tokens, 0 where there is none, `[B, T + 1, features]`."""
+        lengths = ids.shape[1] + 1
         with self._autocast():
-            embedded, parts = self._embedded(ids), []
-            for layer in self.convolutions:
-                maxima = self._convolved(layer, embedded).relu().cummax(dim=1).values
-                parts.append(F.pad(maxima, (0, 0, layer.kernel_size[0], 0)))
-            return torch.cat(parts, dim=2)
+            maxima = (filters.relu().cummax(dim=1).values for filters in self._filters(ids))
+            return torch.cat([F.pad(part, (0, 0, lengths - part.shape[1], 0)) for part in maxima], dim=2)
+
+    def _filters(self, ids: Tensor, kept: int = 0) -> Iterator[Tensor]:
+        """Width by width, each filter at the windows that reach beyond `kept` tokens, `[B, windows, filters]`."""
+        embedded = self._embedded(ids)
+        for layer in self.convolutions:
+            yield self._convolved(layer, embedded[:, max(0, kept - layer.kernel_size[0] + 1) :])
 
     def _logits(self, features: Tensor) -> Tensor:
         with self._autocast():

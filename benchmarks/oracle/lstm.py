@@ -75,14 +75,13 @@ class LSTMPolicy(nn.Module):
         log_probs = torch.empty(rows, max_new_tokens, device=self.device)
         states = []
         hidden, cell = self._step(torch.full_like(ids[:, 0], START), None)
-        with inference_kernels(self):
-            for t in range(max_new_tokens):
-                states.append(torch.stack([hidden, cell]))
-                for first, distributions in enumerate(self._distributions(hidden, temperature)):
-                    part = slice(first * BUFFER_ROWS, (first + 1) * BUFFER_ROWS)
-                    ids[part, t] = sample_tokens(distributions)
-                    log_probs[part, t] = distributions.gather(1, ids[part, t, None])[:, 0].log()
-                hidden, cell = self._step(ids[:, t], (hidden, cell))
+        for t in range(max_new_tokens):
+            states.append(torch.stack([hidden, cell]))
+            for first, distributions in enumerate(self._distributions(hidden, temperature)):
+                part = slice(first * BUFFER_ROWS, (first + 1) * BUFFER_ROWS)
+                ids[part, t] = sample_tokens(distributions)
+                log_probs[part, t] = distributions.gather(1, ids[part, t, None])[:, 0].log()
+            hidden, cell = self._step(ids[:, t], (hidden, cell))
         empty = ids.new_empty(rows, 0)
         return Rollout(
             prompt_ids=empty,
@@ -114,16 +113,15 @@ class LSTMPolicy(nn.Module):
         order = lengths.argsort(stable=True)  # rows with longer prefixes join as their turn comes
         rows, starts = rows[order], lengths[order]
         ids, (hidden, cell) = rollout.answer_ids[rows], rollout.state[:, rows, starts]
-        with inference_kernels(self):
-            # completions of one prefix stand side by side: their first tokens come from one distribution
-            prefixes, of_prefix = torch.stack([rows, starts]).unique_consecutive(dim=1, return_inverse=True)
-            begun = rollout.state[0, prefixes[0], prefixes[1]]
-            ids.scatter_(1, starts[:, None], self._draw(begun, rollout.temperature, of_prefix)[:, None])
-            for position in range(int(starts[0]) + 1, rollout.max_new_tokens):
-                before = int((starts < position).sum())
-                moved = self._step(ids[:before, position - 1], (hidden[:before], cell[:before]))
-                hidden[:before], cell[:before] = moved
-                ids[:before, position] = self._draw(moved[0], rollout.temperature)
+        # completions of one prefix stand side by side: their first tokens come from one distribution
+        prefixes, of_prefix = torch.stack([rows, starts]).unique_consecutive(dim=1, return_inverse=True)
+        begun = rollout.state[0, prefixes[0], prefixes[1]]
+        ids.scatter_(1, starts[:, None], self._draw(begun, rollout.temperature, of_prefix)[:, None])
+        for position in range(int(starts[0]) + 1, rollout.max_new_tokens):
+            before = int((starts < position).sum())
+            moved = self._step(ids[:before, position - 1], (hidden[:before], cell[:before]))
+            hidden[:before], cell[:before] = moved
+            ids[:before, position] = self._draw(moved[0], rollout.temperature)
         completed = torch.empty_like(ids)
         completed[order] = ids
         return as_batch(completed)
@@ -149,11 +147,12 @@ class LSTMPolicy(nn.Module):
         """
         if self._buffer is None or self._buffer.device != hidden.device:
             self._buffer = hidden.new_empty(BUFFER_ROWS, self.output.out_features)
-        for part in hidden.split(BUFFER_ROWS):
-            distributions = self._buffer[: len(part)]
-            for states, result in zip(part.split(PRODUCT_ROWS), distributions.split(PRODUCT_ROWS), strict=True):
-                torch.softmax(self._logits(states, temperature), dim=1, out=result)
-            yield distributions
+        with inference_kernels(self):
+            for part in hidden.split(BUFFER_ROWS):
+                distributions = self._buffer[: len(part)]
+                for states, result in zip(part.split(PRODUCT_ROWS), distributions.split(PRODUCT_ROWS), strict=True):
+                    torch.softmax(self._logits(states, temperature), dim=1, out=result)
+                yield distributions
 
     def _logits(self, hidden: Tensor, temperature: float) -> Tensor:
         logits = self.output(hidden)

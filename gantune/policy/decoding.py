@@ -36,7 +36,7 @@ class Beginning(NamedTuple):
     mask: Tensor
     left: Tensor
     noise: Tensor | None
-    temperature: float = 1.0
+    temperature: float
     uniform: Tensor | None = None
 
 
