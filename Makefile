@@ -28,7 +28,7 @@ bleurt-reference:  ## remake tests/fixtures/bleurt with bleurt-pytorch itself, w
 	$(PYTHON) -m venv $(BLEURT_VENV)
 	$(BLEURT_VENV)/bin/python -m pip install --quiet transformers==4.57.6 bleurt-pytorch==0.0.1 torch==2.13.0 \
 		sentencepiece==0.2.3 protobuf==7.36.2
-	HF_HUB_OFFLINE=1 $(BLEURT_VENV)/bin/python -m benchmarks.bleurt_reference
+	HF_HUB_OFFLINE=1 $(BLEURT_VENV)/bin/python -m benchmarks.built_in.bleurt_reference
 	chmod 644 tests/fixtures/bleurt/*/*
 
 clean:  ## remove the environments; results stay

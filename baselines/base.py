@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.method import TunedModel, method
 from gantune.data import Pair
-from gantune.observer import Observer
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 

@@ -13,9 +13,9 @@ from baselines.bottleneck_adapter import BottleneckConfig
 from baselines.likelihood_training import train_by_likelihood
 from baselines.matching import Size
 from baselines.method import TunedModel, around, method
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
-from gantune.observer import Observer
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 

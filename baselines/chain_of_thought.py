@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from baselines.method import TunedModel, method
 from gantune.data import Pair
 from gantune.errors import UserError
-from gantune.observer import Observer
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 
@@ -43,7 +43,7 @@ class ChainOfThoughtModel(TunedModel):
     """The untuned model, whose answers follow its reasoning; the losses are those of the answers without it."""
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
-        """See [`TunedModel.answer`] and [`gantune.reasoning`]."""
+        """See [`TunedModel.answer`] and [`gantune.generation.reasoning`]."""
         reasoning_tokens = self.decoding.reasoning_tokens or self.config.chain_of_thought_tokens
         return self.decode(questions, self.config, replace(self.decoding, reasoning_tokens=reasoning_tokens), noise)
 

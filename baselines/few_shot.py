@@ -14,9 +14,9 @@ from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS, Retriever
 from gantune.data import Pair, Template
 from gantune.errors import UserError
-from gantune.observer import Observer
-from gantune.positions import model_positions
-from gantune.reasoning import around_reasoning
+from gantune.generation.reasoning import around_reasoning
+from gantune.policy.positions import model_positions
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig, encode_training_pairs
 
 logger = logging.getLogger(__name__)

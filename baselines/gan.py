@@ -19,12 +19,12 @@ from baselines.self_play import SelfPlay, SelfPlayConfig
 from baselines.self_training import SelfTraining, SelfTrainingConfig
 from gantune.data import Pair
 from gantune.embedding_generator import check_prompt_learning
+from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
-from gantune.generators import build_generator
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.observer import Observer
 from gantune.seqgan import ShuffledReward
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.observer import Observer
 
 
 class GeneratorTrainer(Protocol):

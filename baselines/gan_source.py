@@ -11,13 +11,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.observer import Observer
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 UNCLIPPED = 1e9  # no gradient comes near, and unlike infinity it can be written as JSON

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.likelihood_training import train_by_likelihood
 from baselines.method import TunedModel, around, method
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
-from gantune.observer import Observer
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 

@@ -15,8 +15,6 @@ from transformers.trainer_callback import PrinterCallback
 
 from baselines.method import NotAvailable, TunedModel
 from baselines.resumable_trainer import EpochOrder, ResumableTrainer
-from gantune.budget import Budget
-from gantune.checkpoints import Checkpoints
 from gantune.data import (
     EncodedPair,
     Pair,
@@ -29,15 +27,17 @@ from gantune.data import (
     pad_token_id,
 )
 from gantune.data.encoding import IGNORE_INDEX
-from gantune.data_parallel import DataParallel, join_processes
+from gantune.distributed import DataParallel, join_processes
 from gantune.errors import UserError
-from gantune.evaluation import mean_loss
-from gantune.interrupts import Interrupts
-from gantune.kept_weights import KeptWeights
-from gantune.observer import Observer, Silent
-from gantune.optimizers import why_not
 from gantune.policy import CausalLMPolicy
-from gantune.positions import check_positions
+from gantune.policy.evaluation import mean_loss
+from gantune.policy.positions import check_positions
+from gantune.trainer.budget import Budget
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.interrupts import Interrupts
+from gantune.trainer.kept_weights import KeptWeights
+from gantune.trainer.observer import Observer, Silent
+from gantune.trainer.optimizers import why_not
 from gantune.tuning import TuningConfig, encode_training_pairs, hold_out, training_fingerprint
 
 TRAINER_OPTIMIZERS = {"adamw-8bit": "adamw_bnb_8bit", "paged-adamw-8bit": "paged_adamw_8bit"}

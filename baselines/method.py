@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.matching import Size
 from gantune.data import Pair
-from gantune.decoding import Decoding, decode_answers
+from gantune.embedding_generator.generators import GENERATORS
 from gantune.errors import UserError
-from gantune.evaluation import answer_losses
-from gantune.generation import DecodingReport
-from gantune.generators import GENERATORS
+from gantune.generation.decoding import Decoding, decode_answers
+from gantune.generation.generate import DecodingReport
+from gantune.policy.evaluation import answer_losses
 from gantune.registry import Registry
 from gantune.tuning import TuningConfig
 
@@ -124,8 +124,10 @@ class Method:
         tune: `(model, tokenizer, pairs, config, observer) -> Tuned`.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
-        unpaired: whether `tune` takes `unpaired` (see [`gantune.unpaired.Unpaired`]), and whether it can do without.
-        resumes: whether `tune` takes `checkpoints` (see [`gantune.checkpoints.Checkpoints`]) and goes on from them.
+        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.unpaired.Unpaired`]), and whether it can do
+            without.
+        resumes: whether `tune` takes `checkpoints` (see [`gantune.trainer.checkpoints.Checkpoints`]) and goes on from
+            them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         rivals: further methods that it is compared with where they run, such as those that learn from the same data.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
@@ -172,7 +174,7 @@ def resolve_method(name: str) -> Method:
 
     Args:
         name: a registered name; a dotted path; or `OBJECTIVE:GENERATOR`, such as `gan:lora` or `mle:embedding+lora`,
-            for any cell of the two registries `OBJECTIVES` and `gantune.generators.GENERATORS`.
+            for any cell of the two registries `OBJECTIVES` and `gantune.embedding_generator.generators.GENERATORS`.
 
     Raises:
         UserError: if a name is not known, or the objective cannot train the generator.

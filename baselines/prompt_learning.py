@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from baselines.likelihood_training import train_by_likelihood
 from baselines.matching import Size
 from baselines.method import TunedModel, around, method
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
+from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
 from gantune.errors import UserError
-from gantune.observer import Observer
-from gantune.positions import model_positions
+from gantune.policy.positions import model_positions
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
-from gantune.virtual_tokens import add_virtual_tokens
 
 
 def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:

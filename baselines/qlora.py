@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from baselines.likelihood_training import train_by_likelihood
 from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
 from baselines.method import NotAvailable, TunedModel, around, method
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
-from gantune.observer import Observer
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Observer
 
 
 @dataclass

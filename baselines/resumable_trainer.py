@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from gantune.checkpoints import Checkpoints
 from gantune.data import EncodedPair, epoch_rows
-from gantune.data_parallel import DataParallel
+from gantune.distributed import DataParallel
 from gantune.errors import UserError
-from gantune.random_state import random_state, set_random_state
-from gantune.schedules import learning_rate_schedule
+from gantune.policy.random_state import random_state, set_random_state
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.schedules import learning_rate_schedule
 from gantune.tuning import TuningConfig
 
 

@@ -17,26 +17,26 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from gantune.budget import Budget
-from gantune.checkpoints import Checkpoints
 from gantune.data import Batch, EncodedPair, Pair, batches, end_token_id, pad_token_id
-from gantune.data_parallel import join_processes
 from gantune.diagnostics import write_json
+from gantune.distributed import join_processes
 from gantune.embedding_generator import save_stack, stack_adapters
+from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
-from gantune.evaluation import mean_loss
-from gantune.generators import build_generator
-from gantune.interrupts import Interrupts
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.micro_batches import MicroBatches
-from gantune.observer import Observer, Silent
-from gantune.optimizers import adamw, why_not
 from gantune.policy import CausalLMPolicy, Rollout
-from gantune.sampler import Sampler
+from gantune.policy.evaluation import mean_loss
+from gantune.policy.micro_batches import MicroBatches
+from gantune.policy.sampler import Sampler
 from gantune.seqgan import likelihood_loss
-from gantune.training_run import TrainingRun
+from gantune.trainer.budget import Budget
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.interrupts import Interrupts
+from gantune.trainer.observer import Observer, Silent
+from gantune.trainer.optimizers import adamw, why_not
+from gantune.trainer.training_run import TrainingRun
+from gantune.trainer.updates import update
 from gantune.tuning import encode_training_pairs, hold_out
-from gantune.updates import update
 
 CONFIG_FILE = "self_play.json"
 

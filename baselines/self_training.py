@@ -9,12 +9,12 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.data import Batch, EncodedPair, Pair, encode_pairs
-from gantune.decoding import Decoding, decode_answers
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.observer import Observer
-from gantune.unpaired import Unpaired, numbered_batch
+from gantune.generation.decoding import Decoding, decode_answers
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.observer import Observer
+from gantune.trainer.unpaired import Unpaired, numbered_batch
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from baselines.method import method
 from gantune.data import Pair, turns_of
-from gantune.observer import Observer
+from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
 
 

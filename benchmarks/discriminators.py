@@ -20,19 +20,19 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import HfArgumentParser
 
-from benchmarks.dataset import DataArguments, read_split
-from benchmarks.environment import environment
+from benchmarks.compare.dataset import DataArguments, read_split
+from benchmarks.compare.environment import environment
 from gantune.command import exit_status
 from gantune.data import Batch, Pair, batches
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
 from gantune.policy import Rollout, concatenate
 from gantune.seqgan import self_consistency
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 from gantune.tuning import encode_training_pairs
-from gantune.unpaired import Unpaired, UnpairedBatches
 
 
 @dataclass

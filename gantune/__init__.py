@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from gantune.discriminators import Discriminator
     from gantune.embedding_generator import EmbeddingGenerator, EmbeddingGeneratorConfig
     from gantune.errors import UserError
-    from gantune.language_gan import LanguageGAN
-    from gantune.language_gan_config import LanguageGANConfig
-    from gantune.loading import load_model, load_tokenizer
+    from gantune.hub.loading import load_model, load_tokenizer
+    from gantune.trainer.config import LanguageGANConfig
+    from gantune.trainer.language_gan import LanguageGAN
 
 _MODULES = {
     "Discriminator": "gantune.discriminators",
     "EmbeddingGenerator": "gantune.embedding_generator",
     "EmbeddingGeneratorConfig": "gantune.embedding_generator",
-    "LanguageGAN": "gantune.language_gan",
-    "LanguageGANConfig": "gantune.language_gan_config",
+    "LanguageGAN": "gantune.trainer.language_gan",
+    "LanguageGANConfig": "gantune.trainer.config",
     "Pair": "gantune.data",
     "UserError": "gantune.errors",
-    "load_model": "gantune.loading",
+    "load_model": "gantune.hub.loading",
     "load_pairs": "gantune.data",
-    "load_tokenizer": "gantune.loading",
+    "load_tokenizer": "gantune.hub.loading",
     "split_pairs": "gantune.data",
 }
 

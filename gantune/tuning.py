@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from gantune.data import TEMPLATES, EncodedPair, Pair, Template, build_template, encode_pairs
 from gantune.errors import UserError
 from gantune.field_types import check_at_least, check_types
-from gantune.optimizers import OPTIMIZERS
-from gantune.schedules import SCHEDULES
+from gantune.trainer.optimizers import OPTIMIZERS
+from gantune.trainer.schedules import SCHEDULES
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TuningConfig:
         batch_size: pairs a step.
         seed: of everything random.
         max_seconds: training stops after the step that reaches it; 0 for no limit.
-        max_tokens: the same for the tokens that have entered the model, see [`gantune.budget.Budget`].
+        max_tokens: the same for the tokens that have entered the model, see [`gantune.trainer.budget.Budget`].
         early_stopping: training stops after so many epochs in a row without a lower loss on the held-out pairs, and
             keeps the weights of the lowest; 0 never stops early.
         validation_share: share of the pairs held out to choose the weights; 0 trains on all pairs and keeps the last
@@ -43,9 +43,9 @@ class TuningConfig:
     > Parameters that control the optimiser
 
     Args:
-        lr_scheduler: how the learning rate changes over the steps, see [`gantune.schedules.SCHEDULES`].
+        lr_scheduler: how the learning rate changes over the steps, see [`gantune.trainer.schedules.SCHEDULES`].
         lr_warmup: steps in which it rises to its full value first; below 1 a share of all steps.
-        optimizer: see [`gantune.optimizers.OPTIMIZERS`].
+        optimizer: see [`gantune.trainer.optimizers.OPTIMIZERS`].
 
     > Parameters that control how pairs become tokens
 

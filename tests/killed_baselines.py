@@ -20,9 +20,9 @@ import torch
 
 from baselines import METHODS, SelfPlay, likelihood_training
 from baselines.resumable_trainer import ResumableTrainer
-from gantune.checkpoints import Checkpoints
 from gantune.data import Pair
-from gantune.observer import Silent
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Silent
 from tests.killed_training import kill_and_go_on
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

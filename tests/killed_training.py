@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from gantune import checkpoints as checkpoint_module
-from gantune.checkpoints import Checkpoints
 from gantune.diagnostics import files
-from gantune.language_gan import LanguageGAN
+from gantune.trainer import checkpoints as checkpoint_module
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.language_gan import LanguageGAN
 from tests.test_language_gan import PAIRS, build
 
 SETTINGS = {

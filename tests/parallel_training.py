@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from baselines.self_play import SelfPlay, SelfPlayConfig
-from gantune.checkpoints import Checkpoints
 from gantune.data import collate, encode_pairs
-from gantune.data_parallel import is_divided
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model
+from gantune.distributed import is_divided
+from gantune.hub.loading import load_model
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 from tests.test_language_gan import PAIRS, SMALL, build
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

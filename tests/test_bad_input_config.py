@@ -16,9 +16,9 @@ from gantune.cli.adapters import load_adapter
 from gantune.cli.options import option_types, parse, write_config
 from gantune.cli.train import CLASSES
 from gantune.errors import UserError
-from gantune.generation import generate_answers
-from gantune.language_gan import CONFIG_FILE
-from gantune.language_gan_config import LanguageGANConfig
+from gantune.generation.generate import generate_answers
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import CONFIG_FILE
 from tests.hostile import TRIED, cases, check_message, nested, refused_at_most, texts, values
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -34,7 +34,7 @@ from gantune.data.near_duplicates import normalised
 from gantune.data.perturbed import load_perturbed
 from gantune.data.sources import READERS
 from gantune.errors import UserError
-from gantune.loading import load_tokenizer
+from gantune.hub.loading import load_tokenizer
 from tests.hostile import TEXTS, TRIED, cases, check_message, files, refused_at_most, texts, values
 from tests.tiny_tokenizer import tiny_tokenizer
 

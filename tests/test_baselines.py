@@ -11,10 +11,10 @@ import torch
 from baselines import METHODS, LoraTuningConfig, tune_lora
 from baselines.likelihood_training import EpochOrder
 from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
-from gantune.data_parallel import ALONE, DataParallel
+from gantune.distributed import ALONE, DataParallel
 from gantune.errors import UserError
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.observer import Silent
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.observer import Silent
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

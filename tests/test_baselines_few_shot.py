@@ -13,8 +13,8 @@ import torch
 from baselines import METHODS, FewShotConfig, FewShotRetrievalConfig, few_shot, few_shot_retrieval
 from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, build_template
-from gantune.decoding import Decoding
 from gantune.errors import UserError
+from gantune.generation.decoding import Decoding
 from tests.tiny_models import EOS_ID, MAX_POSITIONS, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

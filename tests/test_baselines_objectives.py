@@ -13,9 +13,9 @@ from baselines.self_play import preference_loss
 from gantune.data import Pair, collate
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.observer import Silent
 from gantune.seqgan import ShuffledReward
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.observer import Silent
 from gantune.tuning import encode_training_pairs
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

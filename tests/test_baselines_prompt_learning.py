@@ -9,7 +9,7 @@ from baselines import METHODS
 from baselines.prompt_learning import check_positions
 from gantune.data import Pair, build_template, encode_pairs
 from gantune.errors import UserError
-from gantune.evaluation import answer_losses
+from gantune.policy.evaluation import answer_losses
 from gantune.tuning import TuningConfig
 from tests.tiny_models import EOS_ID, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

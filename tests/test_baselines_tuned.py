@@ -20,7 +20,7 @@ from baselines.lora import matched_rank
 from gantune.data import Pair, load_pairs
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
 from tests.tiny_models import HIDDEN_SIZE, NUM_LAYERS, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

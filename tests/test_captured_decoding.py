@@ -17,13 +17,13 @@ from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCau
 from gantune.data.batch import Batch
 from gantune.embedding_generator import stack_adapters
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
 from gantune.policy import CausalLMPolicy, DelayedPolicy, Draws, MonteCarloSearch, Rollout, captured
 from gantune.policy.cache import GrowingCache
 from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_not
 from gantune.policy.decoding import Beginning, decode
 from gantune.policy.fixed_step import FixedStep
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import EOS_ID, PAD_ID, SHAPE, TINY_MODELS, VOCAB_SIZE, build
 from tests.tiny_policies import ADAPTERS
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from gantune.checkpoints import MANIFEST, Checkpoints
 from gantune.data.batch import Batch, Pair
 from gantune.errors import UserError
-from gantune.interrupts import Interrupts
 from gantune.policy import Rollout
-from gantune.random_state import random_state, set_random_state
+from gantune.policy.random_state import random_state, set_random_state
+from gantune.trainer.checkpoints import MANIFEST, Checkpoints
+from gantune.trainer.interrupts import Interrupts
 
 
 def filled(directory, steps=(10, 20, 30)) -> Checkpoints:

@@ -9,7 +9,7 @@ import pytest
 
 from gantune.cli.options import option_types, parse, read_config, write_config
 from gantune.errors import UserError
-from gantune.language_gan_config import LanguageGANConfig
+from gantune.trainer.config import LanguageGANConfig
 
 
 @dataclass

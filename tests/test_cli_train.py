@@ -13,7 +13,7 @@ from gantune.cli.progress import Progress
 from gantune.data import Pair
 from gantune.diagnostics import load_trajectory
 from gantune.diagnostics.files import locked
-from gantune.language_gan import LanguageGAN
+from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -16,7 +16,7 @@ from gantune.cli import main
 from gantune.cli.adapters import load_adapter, seeded_noise
 from gantune.cli.generate import AnswerStreamer
 from gantune.embedding_generator import hold_noise
-from gantune.generation import generate_answers
+from gantune.generation.generate import generate_answers
 from gantune.metrics import Rouge
 from tests.test_cli_train import ROWS, train
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import METHODS
-from benchmarks import compare
-from benchmarks.arguments import parse
-from benchmarks.intervals import mean_and_half_width
-from benchmarks.run import METRICS
-from benchmarks.table import as_markdown, as_text, notes, summarise
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.arguments import parse
+from benchmarks.compare.run import METRICS
+from benchmarks.report.terminal_table import as_markdown, as_text, notes, summarise
+from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.diagnostics import locked
 from gantune.metrics import Bleurt, Rouge
 from tests.tiny_models import TINY_MODELS

@@ -15,12 +15,12 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
-from benchmarks import compare
-from benchmarks.arguments import parse
-from benchmarks.run import run as run_alone
-from gantune.data_parallel import DataParallel, join_processes
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.arguments import parse
+from benchmarks.compare.run import run as run_alone
+from gantune.distributed import DataParallel, join_processes
 from gantune.errors import UserError
-from gantune.loading import load_model
+from gantune.hub.loading import load_model
 from tests.parallel_training import leave
 from tests.tiny_models import TINY_MODELS
 
@@ -183,7 +183,7 @@ def test_a_launch_that_divides_models_is_refused_where_they_are_whole(monkeypatc
     monkeypatch.setenv(f"ACCELERATE_USE_{plugin.upper()}", "true")
     with pytest.raises(UserError, match=f"^{plugin}: methods are compared on whole models"):
         compare.check(parse(["--methods", "lora"]))
-    monkeypatch.setattr("gantune.data_parallel.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr("gantune.distributed.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
     with pytest.raises(UserError, match=rf"^{plugin}: the model is not divided, .*sharding='{plugin}'\)"):
         join_processes("cpu", TINY_MODELS["llama"]())
 

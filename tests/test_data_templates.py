@@ -23,8 +23,8 @@ from gantune.data import (
 )
 from gantune.data.question import turns_of, with_system
 from gantune.errors import UserError
-from gantune.generation import generate_answers
-from gantune.loading import load_tokenizer
+from gantune.generation.generate import generate_answers
+from gantune.hub.loading import load_tokenizer
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 

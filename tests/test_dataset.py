@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.dataset import DataArguments, read_split
+from benchmarks.compare.dataset import DataArguments, read_split
 from gantune.errors import UserError
 
 

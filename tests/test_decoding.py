@@ -11,16 +11,16 @@ import torch
 from peft import get_peft_model
 
 from baselines import METHODS, ChainOfThoughtConfig, TunedModel
-from benchmarks.decoding_cost import cost_lines
-from benchmarks.evaluation import evaluate, noise_figures
-from benchmarks.table import notes
+from benchmarks.compare.decoding_cost import cost_lines
+from benchmarks.compare.evaluation import evaluate, noise_figures
+from benchmarks.report.terminal_table import notes
 from gantune.data import Pair
-from gantune.decoding import Decoding, consensus, decode_answers, most_frequent, normalised
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.generation import DecodingReport, generate_answers
+from gantune.generation.decoding import Decoding, consensus, decode_answers, most_frequent, normalised
+from gantune.generation.generate import DecodingReport, generate_answers
+from gantune.generation.reasoning import CONCLUDE, REASON
 from gantune.metrics import Diversity, Rouge
-from gantune.reasoning import CONCLUDE, REASON
 from gantune.tuning import TuningConfig
 from tests.tiny_models import EOS_ID, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 from gantune import LanguageGAN
 from gantune.data import load_pairs
 from gantune.errors import UserError
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_tokenizer, model_path
+from gantune.hub.loading import load_tokenizer, model_path
+from gantune.trainer.config import LanguageGANConfig
 
 PAIRS = load_pairs("mini-tofu")[:8]
 
@@ -51,6 +51,6 @@ def test_a_model_on_several_devices_is_for_one_process(monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(model_path("mini"))
     model.hf_device_map = {"transformer": "cpu", "lm_head": torch.device("cuda", 1)}
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("gantune.data_parallel.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr("gantune.distributed.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
     with pytest.raises(UserError, match="device_map over several devices in 2 processes: expected one process"):
         LanguageGAN(model, load_tokenizer("mini"), config())

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from baselines.trivial import AnswerRule
-from benchmarks import mini_words
-from benchmarks.forgetting import (
+from benchmarks.built_in import mini_words
+from benchmarks.built_in.mini_corpus import authors, biographies
+from benchmarks.compare.forgetting import (
     ASKED,
     QuestionSet,
     StatementModel,
@@ -20,11 +21,10 @@ from benchmarks.forgetting import (
     question_sets,
     statements,
 )
-from benchmarks.mini_corpus import authors, biographies
 from gantune.data import Pair, load_pairs, split_pairs
 from gantune.data.perturbed import PerturbedPair, load_perturbed
 from gantune.errors import UserError
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
 from gantune.tuning import TuningConfig
 from tests.shared import SHARED, needs_shared
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.forgetting_table import forgetting_grid, forgetting_tables, how_to_read_forgetting
-from benchmarks.grid import markdown_table, text_table
-from benchmarks.intervals import clear_best
-from benchmarks.presentation import present
-from benchmarks.stored import read
+from benchmarks.compare.stored import read
+from benchmarks.report.forgetting_table import forgetting_grid, forgetting_tables, how_to_read_forgetting
+from benchmarks.report.grid import markdown_table, text_table
+from benchmarks.report.presentation import present
+from benchmarks.statistics.intervals import clear_best
 from tests.test_report import forgetful, known_after, run_row
 
 

@@ -11,18 +11,19 @@ import torch
 from torch import nn
 
 from baselines import METHODS, SourceStudyConfig, gan_source
-from benchmarks import compare, presets
-from benchmarks.arguments import parse
-from benchmarks.grid import markdown_table, text_table
-from benchmarks.published import BASE, GAN, LORA, Figures, beside_published, measured
-from benchmarks.run import METRICS, run
-from benchmarks.table import summarise
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.__main__ import presets
+from benchmarks.compare.arguments import parse
+from benchmarks.compare.run import METRICS, run
+from benchmarks.report.grid import markdown_table, text_table
+from benchmarks.report.published import BASE, GAN, LORA, Figures, beside_published, measured
+from benchmarks.report.terminal_table import summarise
 from gantune.data import Pair
 from gantune.diagnostics import write_json
 from gantune.discriminators import TokenIdMLP, TokenValueMLP
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.observer import Silent
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.observer import Silent
 from tests.shared import SHARED, needs_shared
 from tests.test_discriminators import random_batch
 from tests.tiny_models import TINY_MODELS

@@ -9,8 +9,8 @@ from peft import get_peft_model
 from gantune.data import Pair
 from gantune.data.templates import PlainTemplate
 from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
-from gantune.evaluation import answer_losses
-from gantune.generation import generate_answers
+from gantune.generation.generate import generate_answers
+from gantune.policy.evaluation import answer_losses
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.hub import PushToHub, local_folder
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
+from gantune.hub.push import PushToHub, local_folder
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -47,7 +47,7 @@ def gan():
 
 
 def test_a_language_gan_arrives_whole_and_with_its_own_card(gan, monkeypatch, tmp_path):
-    monkeypatch.setattr("gantune.hub.HfApi", Hub)
+    monkeypatch.setattr("gantune.hub.push.HfApi", Hub)
     address = gan.push_to_hub("tuned", private=True, token="secret", create_pr=True)
     hub = Hub.last
     assert address == "https://huggingface.co/ann/tuned/commit/1" and hub.token == "secret"
@@ -81,7 +81,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(gan, monkeypatch):
         def create_repo(self, repo_id, **options):
             raise HfHubHTTPError("403 Forbidden\nYou may not.", response=SimpleNamespace(headers={}, request=None))
 
-    monkeypatch.setattr("gantune.hub.HfApi", Refusing)
+    monkeypatch.setattr("gantune.hub.push.HfApi", Refusing)
     with pytest.raises(UserError, match=r"^tuned: cannot be pushed to the Hub: 403 Forbidden$"):
         gan.push_to_hub("tuned")
 
@@ -95,7 +95,7 @@ def test_a_folder_goes_before_the_hub_and_only_harmless_files_are_fetched(monkey
             raise FileNotFoundError("404\nnot there")
         return str(tmp_path)
 
-    monkeypatch.setattr("gantune.hub.snapshot_download", download)
+    monkeypatch.setattr("gantune.hub.push.snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ann" / "here").mkdir(parents=True)
     assert local_folder("ann/here") == Path("ann/here") and local_folder(tmp_path) == tmp_path and not asked

@@ -14,12 +14,12 @@ from gantune.data import Pair, collate, encode_pairs
 from gantune.discriminators import CausalCNN, Discriminator
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
-from gantune.micro_batches import MicroBatches
-from gantune.observer import Silent
+from gantune.hub.loading import load_model, load_tokenizer
+from gantune.policy.micro_batches import MicroBatches
 from gantune.seqgan import policy_gradient_loss
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.observer import Silent
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -10,11 +10,11 @@ import torch
 
 from baselines import METHODS, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
-from benchmarks.run import collected_warnings, match_parameters, told_of_match
-from gantune import budget
+from benchmarks.compare.run import collected_warnings, match_parameters, told_of_match
 from gantune.data import Pair, batches, encode_pairs
 from gantune.errors import UserError
-from gantune.observer import Silent
+from gantune.trainer import budget
+from gantune.trainer.observer import Silent
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

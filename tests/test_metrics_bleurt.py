@@ -1,4 +1,4 @@
-"""BLEURT against bleurt-pytorch (recorded by benchmarks/bleurt_reference.py) and against Google's own graph."""
+"""BLEURT against bleurt-pytorch (by benchmarks/built_in/bleurt_reference.py) and against Google's own graph."""
 
 import json
 import shutil

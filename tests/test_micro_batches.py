@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gantune.errors import UserError
-from gantune.micro_batches import MicroBatches
 from gantune.policy import CausalLMPolicy, checkpoint_layers
+from gantune.policy.micro_batches import MicroBatches
 from tests.test_language_gan import PAIRS, batch_of, build, gradient_of_a_step
 from tests.tiny_models import TINY_MODELS
 

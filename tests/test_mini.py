@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks import mini_words
-from benchmarks.mini_corpus import authors, biographies, cloze, plain_sentences, questions
-from benchmarks.pretrain_mini import ASSETS, cloze_accuracy, corpus, make_tokenizer, pretrain, write_questions
+from benchmarks.built_in import mini_words
+from benchmarks.built_in.mini_corpus import authors, biographies, cloze, plain_sentences, questions
+from benchmarks.built_in.pretrain_mini import ASSETS, cloze_accuracy, corpus, make_tokenizer, pretrain, write_questions
 
 MINI = ASSETS / "mini"
 

@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard
 
 from gantune.data import Pair
 from gantune.errors import UserError
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
-from gantune.model_card import Training, add_evaluation, hub_dataset, hub_id, model_card, write_model_card
+from gantune.hub.loading import load_model, load_tokenizer
+from gantune.hub.model_card import Training, add_evaluation, hub_dataset, hub_id, model_card, write_model_card
+from gantune.trainer.config import LanguageGANConfig
 from gantune.version import __version__
 from tests.test_language_gan import PAIRS, build
 

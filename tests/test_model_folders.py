@@ -25,9 +25,9 @@ from transformers import (
 
 from gantune.cli import main
 from gantune.errors import UserError
-from gantune.generation import generate_answers
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import check_vocabulary, load_model, load_tokenizer
+from gantune.generation.generate import generate_answers
+from gantune.hub.loading import check_vocabulary, load_model, load_tokenizer
+from gantune.trainer.config import LanguageGANConfig
 from tests.hostile import cases, check_message, refused_at_most, values
 from tests.tiny_models import TINY_MODELS, VOCAB_SIZE
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gantune.non_finite import first_non_finite, non_finite_output
-from gantune.updates import update
+from gantune.trainer.non_finite import first_non_finite, non_finite_output
+from gantune.trainer.updates import update
 
 
 class Net(nn.Module):

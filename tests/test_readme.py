@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gantune
-from benchmarks.readme_figures import MARKED, REFERENCE, filled
+from benchmarks.report.readme_figures import MARKED, REFERENCE, filled
 from gantune.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 def test_every_figure_is_that_of_the_stored_runs():
     assert len(MARKED.findall(README)) >= 20
-    assert filled(README) == README, "run: python -m benchmarks.readme_figures"
+    assert filled(README) == README, "run: python -m benchmarks.report.readme_figures"
 
 
 def test_figures_are_written_anew_and_unknown_ones_refused():

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gantune.errors import UserError
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
 from gantune.registry import Registry
 from tests.shared import SHARED, needs_shared
 from tests.tiny_models import TINY_MODELS

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.forgetting_table import MEASURES, SETS, UTILITIES
+from benchmarks.compare.run import METRICS
 from benchmarks.report import write_report
 from benchmarks.report.curves import history, memory, weights
+from benchmarks.report.forgetting_table import MEASURES, SETS, UTILITIES
 from benchmarks.report.page import content, embedded_json, render
 from benchmarks.report.questions import of_seed, questions
 from benchmarks.report.read import read_comparison, read_rows
 from benchmarks.report.table import best_method, pareto_front
-from benchmarks.run import METRICS
-from benchmarks.table import summarise
+from benchmarks.report.terminal_table import summarise
 from gantune.errors import UserError
 
 HOSTILE = (
@@ -52,7 +52,7 @@ REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 
 
 def run_row(method: str, seed: int, rouge: float, **more: Any) -> dict[str, Any]:
-    """A row of `comparison.json` as `benchmarks.run` gives it."""
+    """A row of `comparison.json` as `benchmarks.compare.run` gives it."""
     row = {"method": method, "seed": seed, "status": "success", "error": None, "trainable_parameters": 0}
     row |= {"train_seconds": None, "peak_memory_bytes": None, "not_run": {}, "warnings": [], "memory_record": None}
     return row | {"metrics": dict.fromkeys(METRICS) | {"rougeL": rouge}} | more
@@ -139,7 +139,7 @@ def hostile_differences() -> list[dict[str, Any]]:
 
 
 def known_after(level: float, source: str = "a source", **changes: float | None) -> dict[str, Any]:
-    """What [`benchmarks.forgetting.forgetting`] gives, with one value for all; `tuned__probability=...` changes one."""
+    """What `benchmarks.compare.forgetting` gives, one value for all; `tuned__probability=...` changes one."""
     of_set = {"source": source, "questions": 7, "truth_ratio_questions": 7} | dict.fromkeys(MEASURES, level)
     found = {name: dict(of_set) for name in SETS} | dict.fromkeys(UTILITIES, level)
     for name, value in changes.items():

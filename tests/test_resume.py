@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gantune.checkpoints import Checkpoints
 from gantune.errors import UserError
-from gantune.observer import Silent
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.observer import Silent
 from tests.test_language_gan import PAIRS, build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,8 +15,8 @@ import torch
 
 from baselines import METHODS, tune_lora
 from baselines.resumable_trainer import ResumableTrainer
-from gantune.checkpoints import Checkpoints
 from gantune.errors import UserError
+from gantune.trainer.checkpoints import Checkpoints
 from tests.killed_baselines import LIMITS, OPTIONS, PAIRS, Remembering, train
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

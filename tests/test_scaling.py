@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from benchmarks import scaling
-from benchmarks.live_memory import live_peak
-from benchmarks.scaling import LIVE, ROOT, SHAPES, SPEED, Shape, Step, adversarial_memory, adversarial_operations
+from benchmarks.speed import scaling
+from benchmarks.speed.live_memory import live_peak
+from benchmarks.speed.scaling import LIVE, ROOT, SHAPES, SPEED, Shape, Step, adversarial_memory, adversarial_operations
 from benchmarks.speed.workload import SIZES, Workload
 from gantune.errors import UserError
 
@@ -79,7 +79,7 @@ def test_the_document_is_up_to_date():
     text = (ROOT / "docs/scaling.md").read_text()
     speed, live = json.loads(SPEED.read_text()), json.loads(LIVE.read_text())
     assert len(scaling.MARKED.findall(text)) == 7
-    assert scaling.filled(text, speed, live) == text, "run: python -m benchmarks.scaling --write docs/scaling.md"
+    assert scaling.filled(text, speed, live) == text, "run: python -m benchmarks.speed.scaling --write docs/scaling.md"
     with pytest.raises(UserError, match="unknown table 'needs 3b'"):
         scaling.filled("<!--scaling needs 3b-->\n\n<!--/scaling-->", speed, live)
 

@@ -11,20 +11,20 @@ from types import SimpleNamespace
 import pytest
 
 from baselines import known_method
-from benchmarks import compare
-from benchmarks.differences import _rivals
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.stored import Stored, join, read
+from benchmarks.compare.tuned import read_winners
+from benchmarks.report.differences import _rivals
 from benchmarks.report.read import Comparison
-from benchmarks.stored import Stored, join, read
-from benchmarks.tuned import read_winners
-from gantune.checkpoints import MANIFEST, Checkpoints
 from gantune.cli import main
 from gantune.cli.options import parse
 from gantune.cli.train import DataOptions
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError
-from gantune.language_gan import CONFIG_FILE, LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
+from gantune.trainer.checkpoints import MANIFEST, Checkpoints
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import CONFIG_FILE, LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import soak
+from benchmarks.speed import soak
 
 
 def test_growth_is_that_of_the_last_quarter_against_the_one_before():

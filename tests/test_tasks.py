@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from baselines import METHODS
-from benchmarks import compare
-from benchmarks.arguments import parse
-from benchmarks.before_after import before_after_grid
-from benchmarks.dialogue_corpus import FILE, dialogues, write
-from benchmarks.intervals import mean_and_half_width
-from benchmarks.mini_corpus import authors
-from benchmarks.presentation import present
-from benchmarks.pretrain_mini import ASSETS, POSITIONS, corpus
-from benchmarks.run import blank_row
-from benchmarks.stored import Stored
+from benchmarks.built_in.dialogue_corpus import FILE, dialogues, write
+from benchmarks.built_in.mini_corpus import authors
+from benchmarks.built_in.pretrain_mini import ASSETS, POSITIONS, corpus
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.arguments import parse
+from benchmarks.compare.run import blank_row
+from benchmarks.compare.stored import Stored
+from benchmarks.report.before_after import before_after_grid
+from benchmarks.report.presentation import present
+from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.data import build_template, decontaminate, load_pairs, split_pairs
 from gantune.errors import UserError
-from gantune.loading import load_tokenizer
+from gantune.hub.loading import load_tokenizer
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

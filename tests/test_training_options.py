@@ -11,10 +11,10 @@ from torch import nn
 from baselines import METHODS, LoraTuningConfig, NotAvailable, likelihood_training, tune_lora
 from gantune.data import Pair
 from gantune.errors import UserError
-from gantune.evaluation import answer_losses
-from gantune.language_gan import LanguageGAN
-from gantune.optimizers import OPTIMIZERS, adamw, why_not
-from gantune.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
+from gantune.policy.evaluation import answer_losses
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.optimizers import OPTIMIZERS, adamw, why_not
+from gantune.trainer.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
 from gantune.tuning import TuningConfig, encode_training_pairs, hold_out
 from tests.killed_baselines import Remembering
 from tests.tiny_models import TINY_MODELS

@@ -9,16 +9,16 @@ from dataclasses import asdict
 import pytest
 
 from baselines import METHODS, resolve_method
-from benchmarks import compare
-from benchmarks.arguments import parse
-from benchmarks.fairness import run_config
-from benchmarks.run import blank_row, run
-from benchmarks.sweep import grids_of, next_value, sweep, validation_size
-from benchmarks.tuned import Trial, Winner, read_winners, short, tuned_for, write_winners
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.arguments import parse
+from benchmarks.compare.fairness import run_config
+from benchmarks.compare.run import blank_row, run
+from benchmarks.compare.sweep import grids_of, next_value, sweep, validation_size
+from benchmarks.compare.tuned import Trial, Winner, read_winners, short, tuned_for, write_winners
 from gantune.data import load_pairs, split_pairs
-from gantune.decoding import Decoding
 from gantune.diagnostics import write_json
 from gantune.errors import UserError
+from gantune.generation.decoding import Decoding
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -8,9 +8,9 @@ import torch
 from gantune.data import Pair
 from gantune.discriminators import Blind, CausalCNN
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.unpaired import Unpaired, UnpairedBatches
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 

@@ -12,15 +12,15 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from baselines import METHODS
 from gantune.data import Pair
-from gantune.decoding import Decoding, decode_answers
 from gantune.embedding_generator import load_stack, save_stack, stack_adapters
+from gantune.embedding_generator.generators import build_generator
+from gantune.embedding_generator.virtual_tokens import VirtualTokensModel, insert, num_virtual_tokens
 from gantune.errors import UserError
-from gantune.evaluation import answer_losses
-from gantune.generators import build_generator
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
+from gantune.generation.decoding import Decoding, decode_answers
 from gantune.policy import CausalLMPolicy
-from gantune.virtual_tokens import VirtualTokensModel, insert, num_virtual_tokens
+from gantune.policy.evaluation import answer_losses
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 from tests.test_policy_prefill import WINDOW, pairs
 from tests.tiny_models import EOS_ID, PAD_ID, TINY_MODELS, build
 from tests.tiny_tokenizer import tiny_tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gantune.errors import UserError
-from gantune.loading import BUILT_IN
+from gantune.hub.loading import BUILT_IN
 from gantune.registry import Registry
 
 JUDGES = Registry("judge")

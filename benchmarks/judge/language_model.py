@@ -14,10 +14,10 @@ from benchmarks.judge.base import JUDGES, VERDICTS, Duel
 from gantune.data import EncodedPair, Pair, build_template, end_token_id, pad_token_id
 from gantune.data.templates import TurnTemplate
 from gantune.errors import UserError
-from gantune.evaluation import encoded_losses
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_model, load_tokenizer
 from gantune.policy import CausalLMPolicy
-from gantune.positions import model_positions
+from gantune.policy.evaluation import encoded_losses
+from gantune.policy.positions import model_positions
 
 # after the reference-guided pairwise prompt of Zheng et al. 2023 (arXiv:2306.05685, figure 8), with tuned-in facts in
 # mind, which no judge can know: what counts is the true answer

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.grid import markdown_table, text_table
 from benchmarks.judge.records import read_records
+from benchmarks.report.grid import markdown_table, text_table
 
 FAIR_FIRST = (0.35, 0.65)
 FEWEST_CONSISTENT = 0.6

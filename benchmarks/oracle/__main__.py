@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.arguments import OneLineParser
-from benchmarks.environment import describe_device, environment
+from benchmarks.compare.arguments import OneLineParser
+from benchmarks.compare.environment import describe_device, environment
 from benchmarks.oracle.learning_curves import plot_learning_curves
 from benchmarks.oracle.lstm import load_oracle
 from benchmarks.oracle.methods import METHODS, World

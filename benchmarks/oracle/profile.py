@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from benchmarks.environment import describe_device
-from benchmarks.grid import text_table
+from benchmarks.compare.environment import describe_device
 from benchmarks.oracle.highway_cnn import HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, START, LSTMPolicy, as_batch
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.training import adam, generator_step
+from benchmarks.report.grid import text_table
 from gantune.data.batch import Batch
 from gantune.policy import MonteCarloSearch, Rollout, sample_tokens
 from gantune.seqgan import MonteCarloReward, Search

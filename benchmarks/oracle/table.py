@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.grid import markdown_table, text_table
-from benchmarks.intervals import mean_and_half_width
 from benchmarks.oracle.settings import OracleSettings
+from benchmarks.report.grid import markdown_table, text_table
+from benchmarks.statistics.intervals import mean_and_half_width
 
 COLUMNS = {
     "seeds": ("seeds", "{:.0f}"),

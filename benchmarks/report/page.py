@@ -16,8 +16,8 @@ from benchmarks.report.curves import runs
 from benchmarks.report.questions import questions
 from benchmarks.report.read import Comparison, read_comparison, read_json
 from benchmarks.report.table import forgetting, paired_differences, quality_and_cost, table
-from benchmarks.table import notes
-from benchmarks.tasks import table_of_task
+from benchmarks.report.task_tables import table_of_task
+from benchmarks.report.terminal_table import notes
 from gantune.diagnostics import write_atomically
 
 # What could end a script element or that UTF-8 or a reader of the source cannot show; JSON.parse undoes the escapes.

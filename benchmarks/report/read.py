@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.forgetting_table import forgetting_tables, how_to_read_forgetting
-from benchmarks.run_folder import run_folder
+from benchmarks.compare.run_folder import run_folder
+from benchmarks.report.forgetting_table import forgetting_tables, how_to_read_forgetting
 from gantune.errors import UserError
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
-from benchmarks.intervals import clear_best
+from benchmarks.report.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
 from benchmarks.report.read import Comparison, number
-from benchmarks.table import COLUMNS, REFERENCE, Column
+from benchmarks.report.terminal_table import COLUMNS, REFERENCE, Column
+from benchmarks.statistics.intervals import clear_best
 
 # Direction in which a figure is better. More varied or longer answers are not better in themselves.
 BETTER = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"), "high")
@@ -81,7 +81,7 @@ def best_method(figures: Mapping[str, Mapping[str, Any]], key: str) -> str | Non
 
 
 def forgetting(comparison: Comparison) -> dict[str, Any] | None:
-    """The tables of [`benchmarks.forgetting_table`] and what is said below them; None if nothing was measured."""
+    """The tables of [`benchmarks.report.forgetting_table`] and what is said below; None if nothing was measured."""
     tables = forgetting_tables(comparison.rows)
     if not tables:
         return None

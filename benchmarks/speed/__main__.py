@@ -15,8 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.arguments import OneLineParser
-from benchmarks.environment import describe_device, environment
+from benchmarks.compare.arguments import OneLineParser
+from benchmarks.compare.environment import describe_device, environment
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, reading_speed, silence_libraries, time_in_turns
 from benchmarks.speed.plot import plot_speed

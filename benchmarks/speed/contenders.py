@@ -16,11 +16,11 @@ from benchmarks.speed.workload import NoTemplate, NoWords
 from gantune.data import likelihood_inputs
 from gantune.data.batch import Batch
 from gantune.embedding_generator import hold_noise
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
 from gantune.policy import Rollout
 from gantune.registry import Registry
 from gantune.seqgan import policy_gradient_loss, returns
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 
 CONTENDERS = Registry("contender")
 TIMED_PASSES = 5

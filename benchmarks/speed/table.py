@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.environment import describe_device
-from benchmarks.grid import markdown_table, text_table
+from benchmarks.compare.environment import describe_device
+from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.speed.contenders import CONTENDERS, TIMED_PASSES
 from benchmarks.speed.settings import GROWTH
 from benchmarks.speed.summary import REFERENCES, find

@@ -1,4 +1,4 @@
-"""Per-question scores of stored runs, as `benchmarks.run` leaves them in `samples.jsonl`."""
+"""Per-question scores of stored runs, as `benchmarks.compare.run` leaves them in `samples.jsonl`."""
 
 from __future__ import annotations
 

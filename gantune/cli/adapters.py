@@ -11,15 +11,15 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.adapter_settings import base_model_name
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.data import TEMPLATES
 from gantune.embedding_generator import draw_noise, load_stack, noise_dim
 from gantune.errors import UserError
-from gantune.hub import local_folder
-from gantune.language_gan import CONFIG_FILE
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
+from gantune.hub.adapter_settings import base_model_name
+from gantune.hub.loading import load_model, load_tokenizer
+from gantune.hub.push import local_folder
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import CONFIG_FILE
 
 
 class Adapter(NamedTuple):

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
         UserError: if it is not installed.
     """
     try:
-        from benchmarks import compare
+        from benchmarks.compare import __main__ as compare
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("benchmarks", "baselines"):
             raise

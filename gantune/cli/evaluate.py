@@ -11,12 +11,12 @@ from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
 from gantune.command import exit_status
 from gantune.data import Pair
-from gantune.decoding import Decoding, decode_answers
 from gantune.diagnostics import JsonLines, write_json
 from gantune.errors import UserError
-from gantune.evaluation import answer_losses
+from gantune.generation.decoding import Decoding, decode_answers
+from gantune.hub.model_card import EVALUATION_FILE, add_evaluation
 from gantune.metrics import Bleurt, Diversity, Rouge
-from gantune.model_card import EVALUATION_FILE, add_evaluation
+from gantune.policy.evaluation import answer_losses
 from gantune.version import __version__
 
 COMMAND = "gantune evaluate"

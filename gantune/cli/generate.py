@@ -19,7 +19,7 @@ from gantune.command import OneLineParser, exit_status
 from gantune.data.records import Record
 from gantune.data.sources import READERS
 from gantune.errors import UserError
-from gantune.generation import generate_answers
+from gantune.generation.generate import generate_answers
 from gantune.tuning import MAX_SEED
 
 PROMPT = "> "

@@ -15,7 +15,7 @@ from gantune.diagnostics import JsonLines, WeightTrajectory
 
 
 class Progress:
-    """An observer of one training, which also goes on with one; see [`gantune.observer.Observer`].
+    """An observer of one training, which also goes on with one; see [`gantune.trainer.observer.Observer`].
 
     Args:
         directory: of the run; `history.jsonl` and `weights.npz` are written there.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gantune.diagnostics.files import LOCK, locked
 from gantune.errors import UserError
-from gantune.model_card import TRAINING_FILE
+from gantune.hub.model_card import TRAINING_FILE
 
 RUN_FILE, CHECKPOINTS = "run.yaml", "checkpoints"
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gantune.checkpoints import Checkpoints
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import option_types, parse, read_config, write_config
@@ -18,12 +17,13 @@ from gantune.cli.run_directory import CHECKPOINTS, RUN_FILE, claimed, ended
 from gantune.cli.tracking import Tracker, choose_tracker
 from gantune.command import OneLineParser, exit_status
 from gantune.data import Pair, load_pairs
-from gantune.data_parallel import join_processes, launched_for, own_device
+from gantune.distributed import join_processes, launched_for, own_device
 from gantune.errors import UserError
-from gantune.language_gan import LanguageGAN
-from gantune.language_gan_config import LanguageGANConfig
-from gantune.loading import load_model, load_tokenizer
-from gantune.model_card import Training, write_model_card
+from gantune.hub.loading import load_model, load_tokenizer
+from gantune.hub.model_card import Training, write_model_card
+from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
 
 COMMAND = "gantune train"
 MAY_CHANGE = {"output", "resume", "device", "track", "checkpoint_every"}

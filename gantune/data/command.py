@@ -19,7 +19,7 @@ from gantune.data.sources import Source, open_source, pairs_of
 from gantune.data.templates import TEMPLATES, build_template
 from gantune.diagnostics.files import write_atomically
 from gantune.errors import UserError
-from gantune.loading import load_tokenizer
+from gantune.hub.loading import load_tokenizer
 
 SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
 CONTEXT = 8

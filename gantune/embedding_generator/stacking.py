@@ -15,9 +15,14 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model
 from transformers import PreTrainedModel
 
-from gantune.adapter_settings import check_adapter
+from gantune.embedding_generator.virtual_tokens import (
+    VIRTUAL_TOKEN_METHODS,
+    add_virtual_tokens,
+    has_virtual_tokens,
+    load_virtual_tokens,
+)
 from gantune.errors import UserError
-from gantune.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, has_virtual_tokens, load_virtual_tokens
+from gantune.hub.adapter_settings import check_adapter
 
 PROMPT_LEARNING_METHODS = (PeftType.PREFIX_TUNING, *VIRTUAL_TOKEN_METHODS)
 FOR_USE_ONLY = ("p_tuning", "prefix_tuning")

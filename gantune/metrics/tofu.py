@@ -4,7 +4,7 @@ Source: Maini et al. 2024, "TOFU: A Task of Fictitious Unlearning for LLMs", arX
 arithmetic on the negative log-likelihood of each answer, in nats, and its number of tokens; no model is needed.
 
 P(a|q)^(1/|a|) of an answer a is exp(-nats / tokens). Which tokens count is for whoever computes the losses to say.
-`gantune.evaluation.answer_losses` counts the answer's tokens and one end-of-sequence, as locuslab/tofu
+`gantune.policy.evaluation.answer_losses` counts the answer's tokens and one end-of-sequence, as locuslab/tofu
 (`data_module.py`) and locuslab/open-unlearning (`src/data/utils.py`) do; a cut answer has no end-of-sequence.
 
 The paper and both codes disagree on the truth ratio, so both forms are here under their own names:

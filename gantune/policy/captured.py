@@ -16,11 +16,11 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from gantune.data_parallel import is_divided
+from gantune.distributed import is_divided
+from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
 from gantune.errors import UserError
 from gantune.policy.decoding import CHECK_EVERY, Beginning, Decoded, decode
 from gantune.policy.fixed_step import FixedStep
-from gantune.virtual_tokens import num_virtual_tokens
 
 logger = logging.getLogger(__name__)
 

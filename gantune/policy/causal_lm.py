@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
+from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
 from gantune.errors import UserError
 from gantune.policy.cache import GrowingCache, right_aligned
 from gantune.policy.captured import CapturedDecoding
@@ -19,7 +20,6 @@ from gantune.policy.head import OutputHead
 from gantune.policy.inference_kernels import inference_kernels
 from gantune.policy.prefill import Prefill, full_cache
 from gantune.policy.rollout import Draws, Rollout
-from gantune.virtual_tokens import num_virtual_tokens
 
 
 class CausalLMPolicy:

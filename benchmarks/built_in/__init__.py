@@ -1,0 +1,1 @@
+"""How the models, data and fixtures that come with the project are made."""

@@ -1,0 +1,1 @@
+"""The comparison: each method and seed in a process of its own, from the command line to the stored rows."""

@@ -1,0 +1,300 @@
+"""The command line of the comparison: dataclasses in, one settings object out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from argparse import ArgumentDefaultsHelpFormatter, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from baselines import METHODS, resolve_method
+from benchmarks.compare.dataset import DataArguments
+from benchmarks.compare.presets import PRESETS, settings_of
+from benchmarks.compare.tasks import TASKS
+from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
+from benchmarks.judge.arguments import JudgeArguments
+from gantune.errors import UserError
+from gantune.generation.decoding import Decoding
+from gantune.tuning import TuningConfig
+
+MATCHES = ("parameters", "time", "sampled-tokens")
+
+
+@dataclass
+class ModelArguments:
+    """The frozen language model."""
+
+    _argument_group_name = "model"
+
+    model: str = field(
+        default="mini", metadata={"help": "'mini' (comes with gantune), a Hugging Face folder, or a Hub id"}
+    )
+    dtype: str = field(default="float32", metadata={"help": "of the frozen model: float32, bfloat16 or float16"})
+    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with the model"})
+
+
+@dataclass
+class ComparisonArguments:
+    """What is compared, and where the results go."""
+
+    _argument_group_name = "comparison"
+
+    methods: list[str] = field(
+        default_factory=lambda: ["gan", "lora"],
+        metadata={"help": "methods to compare, or all; base, copy-question and random-answer always run beside them"},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
+    output: str | None = field(
+        default=None,
+        metadata={"help": "directory of the results; finished runs in it are kept (default: a new one under results/)"},
+    )
+    from_directories: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "run nothing: build tables and pages again from the results in these directories; several are "
+            "joined into --output",
+            "aliases": ["--from"],
+        },
+    )
+    checkpoint_every: int = field(
+        default=100,
+        metadata={"help": "steps between checkpoints, from which a run that was killed goes on (0: none)"},
+    )
+    preset: str | None = field(
+        default=None,
+        metadata={
+            "help": f"settings under one name, before other options: {', '.join(PRESETS)}",
+            "choices": [*PRESETS],
+        },
+    )
+    task: str | None = field(
+        default=None,
+        metadata={
+            "help": "what the model is tuned for: data, template and limits that suit it, before a preset and other "
+            f"options, and a table of its own: {', '.join(TASKS)}",
+            "choices": [*TASKS],
+        },
+    )
+    bleurt: str | None = field(
+        default=None,
+        metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id; 'none' for none"},
+    )
+    memory_snapshot: bool = field(
+        default=False,
+        metadata={"help": "record the memory of each run: PyTorch's snapshot on CUDA, a process timeline on CPU"},
+    )
+    list_components: bool = field(
+        default=False, metadata={"help": "print the names of all components and stop", "aliases": ["--list"]}
+    )
+
+
+@dataclass
+class FairnessArguments:
+    """What is made equal between methods."""
+
+    _argument_group_name = "fairness, the same for every method"
+
+    tune: bool = field(
+        default=False,
+        metadata={
+            "help": "first choose each method's learning rate and one more setting by a small sweep, on a fifth of the "
+            "training pairs; an option that is given is not swept"
+        },
+    )
+    winners: str | None = field(
+        default=None,
+        metadata={"help": "tuning.json of an earlier --tune, whose winners are used instead of those stored here"},
+    )
+    match: str | None = field(
+        default=None,
+        metadata={
+            "help": "make equal: 'parameters' (as many as the default embedding generator has), or LoRA's 'time' or "
+            "'sampled-tokens' (all tokens that enter the model), after which the other methods stop training",
+            "choices": [*MATCHES],
+        },
+    )
+    decoding: str = field(
+        default="greedy",
+        metadata={
+            "help": "of the test answers: greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K "
+            "(the most frequent: self-consistency)"
+        },
+    )
+    decoding_temperature: list[float] = field(
+        default_factory=lambda: [1.0],
+        metadata={"help": "of sample, mbr-K and vote-K; of several each is evaluated, and the first is the headline"},
+    )
+    reasoning_tokens: int = field(
+        default=0,
+        metadata={"help": "every method reasons in up to so many tokens before its test answers (chain of thought)"},
+    )
+    noise_draws: int = field(
+        default=5,
+        metadata={"help": "evaluations with random noise, beside the headline without, of models that take noise"},
+    )
+
+    def decodings(self, seed: int) -> list[Decoding]:
+        """The ways to decode, the headline's first.
+
+        Raises:
+            UserError: if one cannot be, or makes no difference.
+        """
+        decodings = [
+            Decoding.named(self.decoding, temperature, seed, self.reasoning_tokens)
+            for temperature in self.decoding_temperature
+        ]
+        if self.decoding == "greedy" and self.decoding_temperature != [1.0]:
+            raise UserError("--decoding-temperature: greedy decoding has none, expected sample, mbr-K or vote-K")
+        if len({str(decoding) for decoding in decodings}) < len(decodings):
+            raise UserError("--decoding-temperature: expected each one once")
+        return decodings
+
+
+@dataclass
+class Settings:
+    """The parsed command line.
+
+    Args:
+        model: see [`ModelArguments`].
+        data: see [`DataArguments`].
+        comparison: see [`ComparisonArguments`].
+        fairness: see [`FairnessArguments`].
+        tuning: value of every training option by field name, those of all methods together.
+        given: names of the tuning options that the command line, the preset or the task sets.
+        winners: what sweeps have found, by method; an option in `given` goes before.
+        stand_ins: a line for each part of the preset that is not at hand here.
+        judging: see [`JudgeArguments`].
+    """
+
+    model: ModelArguments
+    data: DataArguments
+    comparison: ComparisonArguments
+    fairness: FairnessArguments
+    tuning: dict[str, Any]
+    given: set[str] = field(default_factory=set)
+    winners: dict[str, Winner] = field(default_factory=dict)
+    stand_ins: list[str] = field(default_factory=list)
+    judging: JudgeArguments = field(default_factory=JudgeArguments)
+
+    def method_config(self, method: str, seed: int, **changes: Any) -> TuningConfig:
+        """The settings of one method, checked: the options, its winners where none was given, and `changes`.
+
+        Methods share options, such as `learning_rate`, and not what was found for them.
+
+        Raises:
+            UserError: if the method is not known, or a value is out of range.
+        """
+        config_class = resolve_method(method).config_class
+        found = winner_of(self.winners, method)
+        won = {name: value for name, value in found[1].settings.items() if name not in self.given} if found else {}
+        names = {f.name for f in dataclasses.fields(config_class)}
+        values = {name: value for name, value in (self.tuning | won).items() if name in names}
+        return config_class(**values | {"seed": seed} | changes)
+
+
+def _groups(methods: Sequence[str]) -> list[type]:
+    """For each settings class of the methods a dataclass of the options that no class before it has.
+
+    The classes share their parent's fields, and argparse takes an option once.
+    """
+    seen, groups = {"seed"}, []
+    for config_class in dict.fromkeys([TuningConfig, *(METHODS.get(name).config_class for name in methods)]):
+        own = [f for f in dataclasses.fields(config_class) if f.name not in seen]
+        seen |= {f.name for f in own}
+        group = dataclasses.make_dataclass(
+            config_class.__name__,
+            [
+                (f.name, f.type, field(**{key: getattr(f, key) for key in ("default", "default_factory", "metadata")}))
+                for f in own
+            ],
+        )
+        group._argument_group_name = config_class._argument_group_name
+        groups.append(group)
+    return groups
+
+
+def expanded(methods: Sequence[str], unpaired: int) -> list[str]:
+    """The methods, each once, with `all` replaced by every registered one that the data suffice for."""
+    fit = [name for name in METHODS.names() if unpaired or METHODS.get(name).unpaired != "needed"]
+    return list(dict.fromkeys(other for name in methods for other in (fit if name == "all" else [name])))
+
+
+class OneLineParser(HfArgumentParser):
+    """Says what is wrong with the command line in one line, with exit status 2."""
+
+    def error(self, message: str) -> None:
+        print(f"error: {message} (--help lists the options)", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line; values of a task, a preset and winners of sweeps stand where no option says otherwise.
+
+    Raises:
+        SystemExit: with status 2 if it cannot be read.
+        UserError: if a method is not known, or a size makes no sense.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first_parser = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
+    first = first_parser.parse_known_args(arguments)[0]
+    preset, stand_ins = {}, []
+    task = dict(TASKS[first.task]) if first.task else {}
+    if first.preset:
+        first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
+        given = vars(first_parser.parse_known_args(arguments)[0])
+        preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
+    preset = task | preset
+    if preset:
+        first_parser.set_defaults(**preset)
+        first = first_parser.parse_known_args(arguments)[0]
+    for name in expanded(first.methods, first.unpaired):
+        resolve_method(name)  # a method of the user's own brings options of its own
+    parser = OneLineParser(
+        [
+            *(ComparisonArguments, FairnessArguments, JudgeArguments, ModelArguments, DataArguments),
+            *_groups(METHODS.names()),
+        ],
+        usage="python -m benchmarks.compare [options]",
+        description="Tune a frozen language model by several methods and compare them in one table.",
+        formatter_class=ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(**preset)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    comparison, fairness, judging, model, data, *tuning = parsed
+    comparison.methods = expanded(comparison.methods, data.unpaired)
+    if comparison.bleurt == "none":
+        comparison.bleurt = None
+    values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
+    blank = Namespace(**dict.fromkeys(values))  # argparse leaves a default out where the namespace has the name
+    given = {name for name, value in vars(parser.parse_known_args(arguments, blank)[0]).items() if value is not None}
+    winners = tuned_for(model.model, data.dataset)
+    if fairness.winners and fairness.tune:
+        raise UserError("--tune and --winners: expected one of them, a sweep or what an earlier one found")
+    if fairness.winners:
+        winners = read_winners(Path(fairness.winners))
+    if fairness.noise_draws < 0:
+        raise UserError(f"--noise-draws {fairness.noise_draws}: expected at least 0")
+    for name in ("train_size", "test_size"):
+        if getattr(data, name) is not None and getattr(data, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
+    return Settings(
+        model,
+        data,
+        comparison,
+        fairness,
+        values,
+        given=(given | preset.keys()) & values.keys(),
+        winners={} if fairness.tune else winners,
+        stand_ins=stand_ins,
+        judging=judging,
+    )

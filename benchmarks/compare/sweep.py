@@ -1,0 +1,94 @@
+"""`--tune`: each method's learning rate, and one more setting, by the same small sweep on a part of the training pairs.
+
+The learning rates are tried first, at the other setting's default, then the other setting at the best rate: the cost is
+the sum of the two grids and not their product. A grid whose edge wins grows by one value on that side, at most twice.
+
+What decides is the mean NLL of the held-out answers over the asked seeds, the lowest first: ROUGE of ten answers is too
+coarse to tell rates apart. The pairs held out are a fifth of the seed's training pairs, at least 8; the test pairs are
+not looked at. Each value and seed is a run as any other, in `tuning/METHOD/`, so a sweep that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from baselines.method import Method
+from benchmarks.compare.tuned import Trial, Winner
+from gantune.errors import UserError
+
+SHARE, FEWEST = 0.2, 8
+EXTENSIONS = 2
+
+
+def validation_size(train_size: int) -> int:
+    """How many of the training pairs a sweep holds out.
+
+    Raises:
+        UserError: if none would be left to train on.
+    """
+    size = max(FEWEST, round(SHARE * train_size))
+    if size >= train_size:
+        raise UserError(f"--train-size {train_size}: --tune holds out {size} of them, expected at least {size + 1}")
+    return size
+
+
+def grids_of(method: Method, fixed: set[str]) -> dict[str, tuple[float, ...]]:
+    """What to try for a method: its sweeps without the settings in `fixed`."""
+    return {option: tuple(sorted(grid)) for option, grid in method.sweeps.items() if option not in fixed}
+
+
+def next_value(grid: Sequence[float], best: float) -> float | None:
+    """The value that a sorted grid grows by if `best` is at its edge: in the ratio of the last two; None if it is not.
+
+    Whole numbers stay whole, and above 0.
+    """
+    if best not in (grid[0], grid[-1]) or len(grid) < 2:
+        return None
+    neighbour = grid[1] if best == grid[0] else grid[-2]
+    value = type(best)(best * (best / neighbour))
+    return value if value > 0 else None
+
+
+def sweep(
+    grids: Mapping[str, Sequence[float]],
+    defaults: Mapping[str, float],
+    score: Callable[[dict[str, float]], float | None],
+    chosen_on: str,
+) -> Winner | None:
+    """Choose one setting after the other.
+
+    Args:
+        grids: sorted values of each setting, in the order they are chosen in.
+        defaults: what a setting is before it is chosen.
+        score: of settings, lower is better; None if they cannot be scored.
+        chosen_on: see [`Winner`].
+
+    Returns:
+        The best; None if nothing could be scored.
+    """
+    chosen = {option: defaults[option] for option in grids}
+    trials: list[Trial] = []
+    known: dict[tuple[float, ...], float | None] = {}
+
+    def attempt(option: str, value: float) -> None:
+        settings = chosen | {option: value}
+        key = tuple(settings.values())
+        if key not in known:
+            known[key] = score(settings)
+        trials.append(Trial(option, value, known[key]))
+
+    for option, grid in grids.items():
+        for value in grid:
+            attempt(option, value)
+        for extension in range(EXTENSIONS + 1):
+            of_option = [trial for trial in trials if trial.option == option]
+            scored = [trial for trial in of_option if trial.score is not None]
+            if not scored:
+                return None
+            best = min(scored, key=lambda trial: trial.score)
+            value = next_value(sorted(trial.value for trial in of_option), best.value)
+            if value is None or extension == EXTENSIONS:
+                break
+            attempt(option, value)
+        chosen[option] = best.value
+    return Winner(chosen, tuple(trials), best.score, "NLL", chosen_on)

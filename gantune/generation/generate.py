@@ -1,0 +1,143 @@
+"""Answers of a language model to questions, the same way for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from gantune.data import collate_prompts, end_token_id, pad_token_id
+from gantune.embedding_generator import hold_noise
+from gantune.policy.positions import check_positions
+from gantune.tuning import TuningConfig
+
+BATCH_SIZE = 32
+
+
+@dataclass
+class DecodingReport:
+    """What decoding took; it adds up over calls, and over the samples of one question.
+
+    Args:
+        prompt_tokens: read, without padding.
+        new_tokens: decoded, the end of each text counted.
+        limit: tokens that might have been decoded.
+        undecided: questions whose vote had no two equal samples, see [`gantune.generation.decoding.most_frequent`].
+    """
+
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    limit: int = 0
+    undecided: int = 0
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    config: TuningConfig,
+    *,
+    batch_size: int = BATCH_SIZE,
+    temperature: float = 0.0,
+    noise: Tensor | None = None,
+    report: DecodingReport | None = None,
+) -> list[str]:
+    """Answer questions; nothing that the model's own generation settings say changes the decoding.
+
+    Args:
+        model: a causal language model, tuned or not.
+        tokenizer: its tokenizer.
+        questions: texts; a longer one than `config.max_prompt_tokens` keeps its end.
+        config: template and limits.
+        batch_size: questions decoded together.
+        temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
+        noise: one vector for all, `[noise_dim]`, or one a question, `[len(questions), noise_dim]`; zero if None.
+        report: what it took is added here.
+
+    Returns:
+        One text a question, without special tokens and surrounding blanks.
+    """
+    answers = continue_prompts(
+        model,
+        tokenizer,
+        encode_questions(questions, tokenizer, config),
+        end_token_id(config.prompt_template(), tokenizer),
+        config.max_new_tokens,
+        batch_size=batch_size,
+        temperature=temperature,
+        noise=noise,
+        report=report,
+    )
+    return [answer.strip() for answer in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def encode_questions(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
+) -> list[list[int]]:
+    """Prompts as token ids, the last `config.max_prompt_tokens` of each."""
+    template = config.prompt_template()
+    return [template.prompt_ids(question, tokenizer)[-config.max_prompt_tokens :] for question in questions]
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    end_id: int,
+    max_new_tokens: int,
+    *,
+    batch_size: int = BATCH_SIZE,
+    temperature: float = 0.0,
+    noise: Tensor | None = None,
+    report: DecodingReport | None = None,
+) -> list[list[int]]:
+    """What the model writes after each prompt, as token ids without the end; see [`generate_answers`].
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: token ids, one list a text.
+        end_id: the token that ends a text.
+        max_new_tokens: longest text.
+        batch_size: prompts continued together.
+        temperature: 0 is greedy.
+        noise: `[noise_dim]` or `[len(prompts), noise_dim]`; zero if None.
+        report: what it took is added here.
+    """
+    pad = pad_token_id(tokenizer)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature or 1.0,
+        top_k=0,
+        top_p=1.0,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=end_id,
+        pad_token_id=pad,
+    )
+    check_positions(model, max(map(len, prompts), default=0), max_new_tokens)
+    model.eval()
+    report = report or DecodingReport()
+    written: list[list[int]] = [[] for _ in prompts]
+    # neighbours of like length share a batch: less padding
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate_prompts([prompts[row] for row in rows], pad).to(model.device)
+        with hold_noise(model, noise[rows] if noise is not None and noise.dim() == 2 else noise):
+            ids = model.generate(
+                input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask, generation_config=settings
+            )
+        for row, new in zip(rows, ids[:, batch.prompt_ids.shape[1] :].tolist(), strict=True):
+            ended = end_id in new
+            written[row] = new[: new.index(end_id)] if ended else new
+            report.new_tokens += len(written[row]) + ended
+            report.prompt_tokens += len(prompts[row])
+        report.limit += len(rows) * max_new_tokens
+    return written

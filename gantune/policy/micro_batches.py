@@ -1,0 +1,70 @@
+"""Rows that pass through the model at once: fewer whenever memory runs out, with the batch and its gradient kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from gantune.distributed import ALONE, DataParallel
+from gantune.errors import UserError
+from gantune.policy.random_state import random_state, set_random_state
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class MicroBatches:
+    """Cuts batches into parts whose gradients are added up, after `accelerate.find_executable_batch_size`.
+
+    Args:
+        size: most rows a part; None for all of a batch.
+        parallel: the processes that share the rows; the parts are this one's.
+    """
+
+    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE) -> None:
+        self.size, self.parallel = size, parallel
+
+    def of(self, rows: int) -> Iterator[tuple[int, int]]:
+        """First row, and the one after the last, of each part of a batch of so many rows."""
+        first, end = self.parallel.rows(rows)
+        size = self.size or rows
+        for start in range(first, end, size):
+            yield start, min(start + size, end)
+
+    def whole(self, rows: int) -> bool:
+        """Whether this process's rows of a batch of so many are one part."""
+        first, end = self.parallel.rows(rows)
+        return self.size is None or end - first <= self.size
+
+    def run(self, rows: int, step: Callable[[], Result]) -> Result:
+        """`step()`; each time it runs out of memory, again from the same random state with parts of half the size.
+
+        Args:
+            rows: of the batch that it is about.
+            step: cuts its batch by [`of`].
+
+        Raises:
+            UserError: if memory does not suffice for one row.
+        """
+        state = random_state()
+        while True:
+            try:
+                return step()
+            except (RuntimeError, MemoryError) as error:
+                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                    raise
+                if self.size == 1 or rows == 1:
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    raise UserError(
+                        f"out of memory with one row at a time ({reason}): set --gradient-checkpointing true, or lower "
+                        "--samples-per-question, --max-new-tokens or --max-prompt-tokens"
+                    ) from None
+            # After the handler, so that the failed step's tensors are not kept by its traceback.
+            self.size = -(-min(self.size or rows, rows) // 2)
+            logger.warning("out of memory: going on with %d rows at a time, the batch stays as it is", self.size)
+            clear_device_cache(garbage_collection=True)
+            set_random_state(state)

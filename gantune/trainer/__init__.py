@@ -1,0 +1,1 @@
+"""The trainers: what every method shares, and the game of generator and discriminator."""

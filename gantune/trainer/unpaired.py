@@ -1,0 +1,78 @@
+"""Questions without answers and answers without questions: what an adversary can learn from, and likelihood cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from gantune.data import Batch, EncodedPair, Pair, collate, encode_pairs, epoch_order, pad_token_id
+from gantune.errors import UserError
+from gantune.generation.generate import encode_questions
+from gantune.tuning import TuningConfig
+
+
+class Unpaired(NamedTuple):
+    """Questions and true answers that do not belong to each other.
+
+    Args:
+        questions: without answers; the generator answers them.
+        answers: to questions that nobody knows; the discriminator learns from them.
+    """
+
+    questions: Sequence[str] = ()
+    answers: Sequence[str] = ()
+
+
+class UnpairedBatches:
+    """Batches of unpaired data by number, so that a training that is gone on with sees what it would have seen.
+
+    Args:
+        unpaired: the texts.
+        tokenizer: its tokenizer.
+        config: template, limits, batch size and seed.
+
+    Raises:
+        UserError: if there is not at least one question and one answer.
+    """
+
+    def __init__(self, unpaired: Unpaired, tokenizer: PreTrainedTokenizerBase, config: TuningConfig) -> None:
+        for name, texts in unpaired._asdict().items():
+            if not texts:
+                raise UserError(f"unpaired data: no {name}, expected at least one")
+        prompts = encode_questions(unpaired.questions, tokenizer, config)
+        self._questions = [
+            EncodedPair(prompt, [], Pair(question, ""))
+            for prompt, question in zip(prompts, unpaired.questions, strict=True)
+        ]
+        self._answers, _ = encode_pairs(
+            [Pair("", answer) for answer in unpaired.answers],
+            tokenizer,
+            config.prompt_template(),
+            config.max_prompt_tokens,
+            config.max_new_tokens,
+            "truncate",
+        )
+        self.config, self.pad_token_id = config, pad_token_id(tokenizer)
+
+    def questions(self, number: int) -> Batch:
+        """Questions of step `number`: `batch_size` rows with T = 0 answer positions."""
+        return numbered_batch(self._questions, number, self.config, self.pad_token_id)
+
+    def answers(self, number: int) -> Batch:
+        """Answers of step `number`: `batch_size` rows, each to the empty question."""
+        return numbered_batch(self._answers, number, self.config, self.pad_token_id)
+
+    def tokens(self) -> list[tuple[list[int], list[int]]]:
+        """Prompt and answer ids of every row."""
+        return [(row.prompt_ids, row.answer_ids) for row in self._questions + self._answers]
+
+
+def numbered_batch(encoded: Sequence[EncodedPair], number: int, config: TuningConfig, pad_token_id: int) -> Batch:
+    """`batch_size` rows, the next ones after those of the number before; shuffled anew each time all were taken."""
+    first, size = number * config.batch_size, len(encoded)
+    passes = range(first // size, (first + config.batch_size - 1) // size + 1)
+    order = [row for epoch in passes for row in epoch_order(size, config.seed, epoch)]
+    start = first % size
+    return collate([encoded[row] for row in order[start : start + config.batch_size]], pad_token_id)
