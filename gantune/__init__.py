@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gantune.embedding_generator import EmbeddingGenerator, EmbeddingGeneratorConfig
     from gantune.errors import UserError
     from gantune.hub.loading import load_model, load_tokenizer
-    from gantune.trainer.config import LanguageGANConfig
+    from gantune.trainer.arguments import LanguageGANConfig
     from gantune.trainer.language_gan import LanguageGAN
 
 _MODULES = {
@@ -22,7 +22,7 @@ _MODULES = {
     "EmbeddingGenerator": "gantune.embedding_generator",
     "EmbeddingGeneratorConfig": "gantune.embedding_generator",
     "LanguageGAN": "gantune.trainer.language_gan",
-    "LanguageGANConfig": "gantune.trainer.config",
+    "LanguageGANConfig": "gantune.trainer.arguments",
     "Pair": "gantune.data",
     "UserError": "gantune.errors",
     "load_model": "gantune.hub.loading",

@@ -114,6 +114,8 @@ class DataParallel:
 
 
 ALONE = DataParallel()
+PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
+"""By the variables that `accelerate launch` sets."""
 
 
 def launched_processes() -> int:
@@ -123,8 +125,17 @@ def launched_processes() -> int:
 
 def launched_for() -> str | None:
     """What `accelerate launch` was told to divide the model by, "fsdp" or "deepspeed"; None for neither."""
-    plugins = ("fsdp", "deepspeed")
-    return next((p for p in plugins if os.environ.get(f"ACCELERATE_USE_{p.upper()}", "").lower() == "true"), None)
+    return next((kind for name, kind in PLUGINS.items() if os.environ.get(name, "").lower() == "true"), None)
+
+
+@contextmanager
+def without_plugins() -> Iterator[None]:
+    """Keep accelerate from dividing what is trained: the frozen model is divided when it is loaded, if it is."""
+    asked = {name: os.environ.pop(name) for name in [*os.environ] if name in PLUGINS}
+    try:
+        yield
+    finally:
+        os.environ.update(asked)
 
 
 def is_divided(parameter: Tensor) -> bool:

@@ -19,7 +19,7 @@ from gantune.data.formats import FORMATS, Format
 from gantune.data.packing import check_packing, mask_dtype, packed_inputs
 from gantune.data.question import Question, Turn, turns_of
 from gantune.data.records import Record
-from gantune.data.sources import Source, load_pairs, open_source, pairs_of
+from gantune.data.sources import Source, as_pairs, load_pairs, open_source, pairs_of
 from gantune.data.splits import split_pairs
 from gantune.data.templates import (
     TEMPLATES,
@@ -47,6 +47,7 @@ __all__ = [
     "Source",
     "Template",
     "Turn",
+    "as_pairs",
     "batches",
     "build_template",
     "check_packing",

@@ -275,3 +275,8 @@ def _read_hub(source: str, name: str, config: str | None, split: str) -> list[Ro
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def as_pairs(source):
+    """Stub until the data branch lands."""
+    return load_pairs(source) if isinstance(source, str | Path) else [Pair(*pair) for pair in source]

@@ -166,7 +166,7 @@ class HealthMonitor:
             return Finding(
                 share >= MAX_NO_SPREAD_SHARE,
                 f"all samples of a question got one reward in {share:.0%} of the questions, so that a baseline within "
-                "the question leaves nothing to learn; raise --samples-per-question or --temperature, or take "
+                "the question leaves nothing to learn; raise --num-generations or --temperature, or take "
                 "--advantage moving-average",
             )
         if std is None:
@@ -174,7 +174,7 @@ class HealthMonitor:
         return Finding(
             std <= SAME_REWARD,
             f"the answers to all questions got one reward (standard deviation {std:.1g}), so that there is nothing to "
-            "learn from it; raise --samples-per-question or --temperature, or take another --reward-transform",
+            "learn from it; raise --num-generations or --temperature, or take another --reward-transform",
         )
 
     def _entropy(self, row: Mapping[str, Any]) -> Finding | None:
@@ -206,7 +206,7 @@ class HealthMonitor:
         return Finding(
             length >= MAX_LENGTH_SHARE * self.max_new_tokens and ended <= MIN_ENDED,
             f"answers run to the limit, {length:.1f} of {self.max_new_tokens} tokens long with {ended:.0%} ended; "
-            "raise --likelihood-weight, lower --adversarial-weight, or raise --max-new-tokens if the true answers are "
+            "raise --likelihood-weight, lower --adversarial-weight, or raise --max-completion-length if the true answers are "
             "as long",
         )
 

@@ -50,7 +50,7 @@ def generate_answers(
     Args:
         model: a causal language model, tuned or not.
         tokenizer: its tokenizer.
-        questions: texts; a longer one than `config.max_prompt_tokens` keeps its end.
+        questions: texts; a longer one than `config.max_prompt_length` keeps its end.
         config: template and limits.
         batch_size: questions decoded together.
         temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
@@ -65,7 +65,7 @@ def generate_answers(
         tokenizer,
         encode_questions(questions, tokenizer, config),
         end_token_id(config.prompt_template(), tokenizer),
-        config.max_new_tokens,
+        config.max_completion_length,
         batch_size=batch_size,
         temperature=temperature,
         noise=noise,
@@ -77,9 +77,9 @@ def generate_answers(
 def encode_questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
 ) -> list[list[int]]:
-    """Prompts as token ids, the last `config.max_prompt_tokens` of each."""
+    """Prompts as token ids, the last `config.max_prompt_length` of each."""
     template = config.prompt_template()
-    return [template.prompt_ids(question, tokenizer)[-config.max_prompt_tokens :] for question in questions]
+    return [template.prompt_ids(question, tokenizer)[-config.max_prompt_length :] for question in questions]
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ def reasoned_answers(
     prompts = [prompt + lead for prompt in prompts]
     thoughts = continue_prompts(model, tokenizer, prompts, end_id, reasoning_tokens, **options)
     prompts = [prompt + thought + marker for prompt, thought in zip(prompts, thoughts, strict=True)]
-    answers = continue_prompts(model, tokenizer, prompts, end_id, config.max_new_tokens, **options)
+    answers = continue_prompts(model, tokenizer, prompts, end_id, config.max_completion_length, **options)
     return [answer.strip() for answer in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
@@ -72,10 +72,10 @@ def around_reasoning(template: Template, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _check_room(model: PreTrainedModel, fixed: int, reasoning_tokens: int, config: TuningConfig) -> None:
     limit = model_positions(model)
-    if limit is None or fixed + reasoning_tokens + config.max_new_tokens <= limit:
+    if limit is None or fixed + reasoning_tokens + config.max_completion_length <= limit:
         return
-    room = max(limit - fixed - config.max_new_tokens, 0)
+    room = max(limit - fixed - config.max_completion_length, 0)
     raise UserError(
         f"{reasoning_tokens} tokens of reasoning: expected at most {room}, the model has {limit} positions for a "
-        f"prompt of {fixed} tokens, the reasoning, and an answer of up to {config.max_new_tokens}"
+        f"prompt of {fixed} tokens, the reasoning, and an answer of up to {config.max_completion_length}"
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -21,9 +21,6 @@ from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS
 from gantune.errors import UserError
 from gantune.hub.loading import BUILT_IN, model_path
 from gantune.version import __version__
-
-if TYPE_CHECKING:
-    from gantune.trainer.language_gan import LanguageGAN
 
 CARD_FILE, TRAINING_FILE, EVALUATION_FILE = "README.md", "training.json", "evaluation.json"
 BUILT_IN_DATA = ("mini-tofu", "mini-dialogues")
@@ -74,18 +71,14 @@ class Training:
     gantune: str = __version__
 
     @classmethod
-    def of(cls, gan: LanguageGAN, **told: Any) -> Training:
-        """What the trainer itself knows, and what else is `told`; one that was loaded knows no history."""
-        history = gan.history
-        name = gan.model.get_base_model().config._name_or_path
+    def of(cls, model: Any, settings: Mapping[str, Any], trained_parameters: int, **told: Any) -> Training:
+        """What a tuned model itself knows, and what else is `told`."""
+        name = model.get_base_model().config._name_or_path
         return cls(
             base_model=next((known for known in BUILT_IN if model_path(known) == name), name),
-            adapters=tuple(sorted(_stacked(gan.model))),
-            settings=asdict(gan.config),
-            trained_parameters=sum(parameter.numel() for parameter in gan.parameters),
-            steps=len(history) or None,
-            seconds=sum(row["seconds"] for row in history) if history else None,
-            tokens=sum(row["tokens"] for row in history) if history else None,
+            adapters=tuple(sorted(_stacked(model))),
+            settings=dict(settings),
+            trained_parameters=trained_parameters,
             **told,
         )
 
@@ -297,8 +290,8 @@ def _training(training: Training) -> str:
 def _limits(training: Training) -> str:
     settings = training.settings
     lines = [
-        f"It answers questions put in the template `{settings['template']}`, of up to {settings['max_prompt_tokens']} "
-        f"tokens (of longer ones it sees the end), in up to {settings['max_new_tokens']} tokens.",
+        f"It answers questions put in the template `{settings['template']}`, of up to {settings['max_prompt_length']} "
+        f"tokens (of longer ones it sees the end), in up to {settings['max_completion_length']} tokens.",
         "Answers can be wrong however fluent they are; they were judged by likeness to the true answers, if at all.",
         "What the base model has of errors and bias stays, and what it could do besides may have changed.",
         "One training with one seed: another seed gives other figures.",

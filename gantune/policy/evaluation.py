@@ -27,7 +27,7 @@ def answer_losses(
 ) -> list[tuple[float, int]]:
     """Negative log-likelihood of each true answer, end-of-sequence included, and its number of tokens.
 
-    The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to `config.max_new_tokens` as in
+    The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to `config.max_completion_length` as in
     training, so that every method is judged on the same tokens.
 
     Args:
@@ -43,7 +43,7 @@ def answer_losses(
     """
     policy = CausalLMPolicy(model, end_token_id(config.prompt_template(), tokenizer), pad_token_id(tokenizer))
     encoded, _ = encode_pairs(
-        pairs, tokenizer, config.prompt_template(), config.max_prompt_tokens, config.max_new_tokens, "truncate"
+        pairs, tokenizer, config.prompt_template(), config.max_prompt_length, config.max_completion_length, "truncate"
     )
     return encoded_losses(policy, encoded, batch_size, noise)
 

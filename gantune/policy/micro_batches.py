@@ -28,6 +28,14 @@ class MicroBatches:
     def __init__(self, size: int | None = None, parallel: DataParallel = ALONE) -> None:
         self.size, self.parallel = size, parallel
 
+    def state_dict(self) -> dict[str, int | None]:
+        """The size, to be saved."""
+        return {"size": self.size}
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Go on from what [`state_dict`] gave."""
+        self.size = state["size"]
+
     def of(self, rows: int) -> Iterator[tuple[int, int]]:
         """First row, and the one after the last, of each part of a batch of so many rows."""
         first, end = self.parallel.rows(rows)
@@ -61,7 +69,7 @@ class MicroBatches:
                     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                     raise UserError(
                         f"out of memory with one row at a time ({reason}): set --gradient-checkpointing true, or lower "
-                        "--samples-per-question, --max-new-tokens or --max-prompt-tokens"
+                        "--num-generations, --max-completion-length or --max-prompt-length"
                     ) from None
             # After the handler, so that the failed step's tensors are not kept by its traceback.
             self.size = -(-min(self.size or rows, rows) // 2)

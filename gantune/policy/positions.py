@@ -40,5 +40,5 @@ def check_positions(model: PreTrainedModel, prompt_tokens: int, answer_tokens: i
     if positions is not None and prompt_tokens + answer_tokens > positions:
         raise UserError(
             f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_tokens}: the model has {positions} "
-            "positions, expected a lower --max-prompt-tokens or --max-new-tokens"
+            "positions, expected a lower --max-prompt-length or --max-completion-length"
         )

@@ -1,4 +1,4 @@
-"""Settings of LanguageGAN; each field is an option of the command line."""
+"""Settings of the game; each field is an option of the command line. Importing it is quick."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,8 +8,8 @@ from gantune.tuning import TuningConfig
 
 
 @dataclass
-class LanguageGANConfig(TuningConfig):
-    """Settings of [`LanguageGAN`]. The defaults are the starting point that FINDINGS section 7 arrives at.
+class GameConfig(TuningConfig):
+    """Settings of [`LanguageGAN`], without those of transformers. The defaults are the starting point that FINDINGS section 7 arrives at.
 
     > Parameters that control the components
 
@@ -41,11 +41,11 @@ class LanguageGANConfig(TuningConfig):
     > Parameters that control rollouts and losses
 
     Args:
-        samples_per_question: answers sampled to each question of an adversarial step.
+        num_generations: answers sampled to each question of an adversarial step.
         temperature: of sampling and scoring.
         likelihood_weight: of the likelihood anchor in an adversarial step.
         unpaired_likelihood_weight: of the likelihood of unpaired answers, to the empty question, in every step.
-        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by `max_new_tokens`.
+        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by `max_completion_length`.
         discount: of dense rewards.
         length_normalised: average dense rewards over the tokens to come, instead of their sum.
 
@@ -119,7 +119,7 @@ class LanguageGANConfig(TuningConfig):
     adversarial_every: int = field(
         default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}
     )
-    samples_per_question: int = field(
+    num_generations: int = field(
         default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
     )
     temperature: float = field(default=1.0, metadata={"help": "of the rollouts, in sampling and in scoring"})
@@ -166,11 +166,10 @@ class LanguageGANConfig(TuningConfig):
         super().__post_init__()
         shares = ("warmup_share", "discount", "real_label", "max_discriminator_accuracy",
                   "search_decay")  # fmt: skip
-        at_least_one = ("epochs", "batch_size", "max_prompt_tokens", "max_new_tokens", "adversarial_every",
-                        "samples_per_question", "discriminator_warmup_rollouts",
+        at_least_one = ("adversarial_every", "num_generations", "discriminator_warmup_rollouts",
                         "search_completions", "search_stride", "search_rows")  # fmt: skip
         above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
-        not_negative = ("micro_batch_size", "discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
+        not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
                         "unpaired_likelihood_weight", "adversarial_weight")  # fmt: skip
         for names, holds, expected in (
             (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),

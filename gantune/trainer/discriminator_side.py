@@ -8,20 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gantune.data.batch import Batch
 from gantune.discriminators import Discriminator
 from gantune.distributed import ALONE, DataParallel
 from gantune.policy import Rollout
 from gantune.seqgan import discriminator_loss
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.updates import update
+from gantune.trainer.config import GameConfig
+from gantune.trainer.non_finite import not_finite
 
 Judged = tuple[Tensor, Tensor]
 
 
-class Adversary:
+class DiscriminatorSide:
     """Trains a discriminator: true answers against sampled ones, replayed ones and mismatched true ones.
 
     Args:
@@ -35,7 +35,7 @@ class Adversary:
         self,
         discriminator: Discriminator,
         per_token: bool,
-        config: LanguageGANConfig,
+        config: GameConfig,
         parallel: DataParallel = ALONE,
     ) -> None:
         self.discriminator, self.per_token, self.config = discriminator.eval(), per_token, config
@@ -79,10 +79,7 @@ class Adversary:
         of_all = sum(self.parallel.collect(loss.item()))
         figures = {"discriminator_loss": of_all, "discriminator_accuracy": accuracy} | figures
         if accuracy <= config.max_discriminator_accuracy:
-            name = "discriminator loss"
-            losses = [(name, loss)] if loss.requires_grad else []
-            _, norm = update(self.optimizer, losses, config.max_grad_norm, name, self.parallel)
-            figures["discriminator_gradient_norm"] = norm
+            figures["discriminator_grad_norm"] = self._update(loss)
         if self.held_out is not None:
             with torch.no_grad():
                 held_out = self._accuracies(*((part, self._judge(part)) for part in self.held_out))
@@ -98,14 +95,34 @@ class Adversary:
             "held_out": self.held_out and [batch.state_dict() for batch in self.held_out],
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what [`state_dict`] gave."""
+        device = next(self.discriminator.parameters()).device
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.extend(Rollout.from_state_dict(kept).to(device) for kept in state["replay"])
         if state["held_out"]:
             batch, rollout = state["held_out"]
             self.held_out = Batch.from_state_dict(batch).to(device), Rollout.from_state_dict(rollout).to(device)
+
+    def _update(self, loss: Tensor) -> float:
+        """One clipped step of the optimiser; the norm of the gradient before clipping.
+
+        Raises:
+            FloatingPointError: if the loss or the gradient is not finite; nothing is stepped.
+        """
+        named = list(self.discriminator.named_parameters())
+        parameters = [parameter for _, parameter in named]
+        self.optimizer.zero_grad(set_to_none=True)
+        if loss.requires_grad:  # not where this process has none of the rows
+            loss.backward()
+        self.parallel.sum_gradients(parameters)
+        wrong = self.parallel.collect(not_finite("discriminator loss", loss, named))
+        if found := next(filter(None, wrong), None):
+            raise FloatingPointError(found)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        return norm.item()
 
     def _judge(self, batch: Batch) -> Judged:
         """Logits of this process's rows and where they count: of every prefix, or one an answer."""

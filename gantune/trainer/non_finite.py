@@ -21,6 +21,26 @@ def first_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return None
 
 
+def not_finite(name: str, loss: Tensor, named: Iterable[tuple[str, nn.Parameter]]) -> str | None:
+    """What is wrong with a loss or its gradient, naming the parameter where it is; None if both are finite.
+
+    Args:
+        name: of the loss.
+        loss: a scalar.
+        named: what is trained, with the gradients of the loss.
+    """
+    named = list(named)
+    if not torch.isfinite(loss):
+        where = first_non_finite(named)
+        return f"{name} is {loss.item()}{f', as is parameter {where}' if where else ''}: lower the learning rate"
+    gradients = [(each, parameter.grad) for each, parameter in named if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([gradient for _, gradient in gradients])
+    if not torch.isfinite(norm):
+        where = first_non_finite(gradients)
+        return f"the gradient of the {name} is {norm.item()}{f' at {where}' if where else ''}: lower the learning rate"
+    return None
+
+
 def non_finite_output(model: nn.Module, losses: Iterable[tuple[str, Tensor]]) -> str | None:
     """The first module of `model` whose output is not finite while `losses` are computed; see [`first_non_finite`].
 
@@ -28,7 +48,7 @@ def non_finite_output(model: nn.Module, losses: Iterable[tuple[str, Tensor]]) ->
 
     Args:
         model: what computes them.
-        losses: as [`gantune.trainer.updates.update`] takes them, once more; the gradients are to be thrown away.
+        losses: the same once more; the gradients are to be thrown away.
     """
     found: list[str] = []
     with _watched(model, found):

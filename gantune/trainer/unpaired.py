@@ -50,18 +50,18 @@ class UnpairedBatches:
             [Pair("", answer) for answer in unpaired.answers],
             tokenizer,
             config.prompt_template(),
-            config.max_prompt_tokens,
-            config.max_new_tokens,
+            config.max_prompt_length,
+            config.max_completion_length,
             "truncate",
         )
         self.config, self.pad_token_id = config, pad_token_id(tokenizer)
 
     def questions(self, number: int) -> Batch:
-        """Questions of step `number`: `batch_size` rows with T = 0 answer positions."""
+        """Questions of step `number`: `per_device_train_batch_size` rows with T = 0 answer positions."""
         return numbered_batch(self._questions, number, self.config, self.pad_token_id)
 
     def answers(self, number: int) -> Batch:
-        """Answers of step `number`: `batch_size` rows, each to the empty question."""
+        """Answers of step `number`: `per_device_train_batch_size` rows, each to the empty question."""
         return numbered_batch(self._answers, number, self.config, self.pad_token_id)
 
     def tokens(self) -> list[tuple[list[int], list[int]]]:
@@ -70,9 +70,9 @@ class UnpairedBatches:
 
 
 def numbered_batch(encoded: Sequence[EncodedPair], number: int, config: TuningConfig, pad_token_id: int) -> Batch:
-    """`batch_size` rows, the next ones after those of the number before; shuffled anew each time all were taken."""
-    first, size = number * config.batch_size, len(encoded)
-    passes = range(first // size, (first + config.batch_size - 1) // size + 1)
+    """`per_device_train_batch_size` rows, the next ones after those of the number before; shuffled anew each time all were taken."""
+    first, size = number * config.per_device_train_batch_size, len(encoded)
+    passes = range(first // size, (first + config.per_device_train_batch_size - 1) // size + 1)
     order = [row for epoch in passes for row in epoch_order(size, config.seed, epoch)]
     start = first % size
-    return collate([encoded[row] for row in order[start : start + config.batch_size]], pad_token_id)
+    return collate([encoded[row] for row in order[start : start + config.per_device_train_batch_size]], pad_token_id)

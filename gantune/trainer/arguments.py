@@ -1,0 +1,76 @@
+"""The settings of the trainers as `transformers.TrainingArguments`: all of its options, and ours beside them."""
+
+import warnings
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from transformers import TrainingArguments
+
+from gantune.distributed import without_plugins
+from gantune.errors import UserError
+from gantune.trainer.config import GameConfig
+from gantune.tuning import TuningConfig
+
+
+@dataclass
+class PairConfig(TuningConfig, TrainingArguments):
+    """Settings of [`PairTrainer`]: [`TuningConfig`]'s, and everything that `transformers.TrainingArguments` has.
+
+    Args:
+        logging_steps: steps from one row of the log to the next, whose figures are means over these steps.
+        report_to: experiment trackers.
+        save_steps: steps from one checkpoint to the next.
+        save_total_limit: checkpoints kept, at least 2: the last whole one outlives one that is torn.
+
+    Raises:
+        UserError: if a value is out of range, or transformers refuses it.
+    """
+
+    logging_steps: float = field(default=10, metadata={"help": "steps from one row of the log to the next"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "has no effect: such numbers stop training"})
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "experiment trackers"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "has no effect: pairs have no others"})
+    save_steps: float = field(default=100, metadata={"help": "steps from one checkpoint to the next"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept, at least 2"})
+
+    def __post_init__(self) -> None:
+        TuningConfig.__post_init__(self)
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise UserError(f"--save-total-limit {self.save_total_limit}: expected at least 2, if one is torn")
+        if self.gradient_accumulation_steps != 1:
+            raise UserError(
+                f"--gradient-accumulation-steps {self.gradient_accumulation_steps}: expected the pairs of a whole step "
+                "as --per-device-train-batch-size and those at once as --micro-batch-size"
+            )
+        if self.auto_find_batch_size:
+            raise UserError("--auto-find-batch-size: not needed, --micro-batch-size is halved when memory runs out")
+        try:
+            with warnings.catch_warnings(), without_plugins():
+                warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated")
+                TrainingArguments.__post_init__(self)
+        except (ValueError, ImportError) as error:
+            raise UserError(" ".join(str(error).split())) from error
+        self.activation_checkpointing = None  # transformers' own is for training mode; see `checkpoint_layers`
+
+
+@dataclass
+class LanguageGANConfig(GameConfig, PairConfig):
+    """Settings of [`LanguageGAN`]: those of the game, see [`GameConfig`], and all of [`PairConfig`]."""
+
+
+def own_settings(args: PairConfig) -> dict[str, Any]:
+    """What is gantune's in the settings, by name: what a saved trainer is made from again, without this machine's."""
+    light = [base for base in type(args).__mro__ if is_dataclass(base) and not issubclass(base, TrainingArguments)]
+    return {f.name: getattr(args, f.name) for base in reversed(light) for f in fields(base)}
+
+
+def training_arguments(settings: TuningConfig, **more: Any) -> PairConfig:
+    """The settings of a method as transformers' trainer takes them.
+
+    Args:
+        settings: a [`GameConfig`] becomes a [`LanguageGANConfig`], any other a [`PairConfig`].
+        more: further values, by name.
+    """
+    kind = LanguageGANConfig if isinstance(settings, GameConfig) else PairConfig
+    names = {f.name for f in fields(kind)} & {f.name for f in fields(settings)}
+    return kind(**{name: getattr(settings, name) for name in names} | more)

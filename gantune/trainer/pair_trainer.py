@@ -1,0 +1,503 @@
+"""What every method shares: `transformers.Trainer` on pairs, in one order, with whole checkpoints and the best weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
+
+from gantune.data import (
+    EncodedPair,
+    as_pairs,
+    check_packing,
+    collate,
+    end_token_id,
+    epoch_rows,
+    likelihood_inputs,
+    mask_dtype,
+    packed_inputs,
+    pad_token_id,
+)
+from gantune.data.encoding import IGNORE_INDEX
+from gantune.distributed import DataParallel, join_processes, without_plugins
+from gantune.embedding_generator import stack_adapters
+from gantune.embedding_generator.generators import GeneratorSpec, build_generator
+from gantune.errors import UserError
+from gantune.hub.loading import check_vocabulary, load_model, load_tokenizer
+from gantune.policy import CausalLMPolicy, checkpoint_layers
+from gantune.policy.evaluation import mean_loss
+from gantune.policy.micro_batches import MicroBatches
+from gantune.policy.positions import check_positions
+from gantune.trainer.arguments import PairConfig, own_settings
+from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits
+from gantune.trainer.checkpoints import MANIFEST, check_training, last_whole_checkpoint, mark_whole
+from gantune.trainer.non_finite import not_finite
+from gantune.tuning import encode_training_pairs, hold_out
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE, STATE_FILE = "trained.safetensors", "gantune.pt"
+DECISIVE = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "max_steps",
+            "lr_scheduler_kwargs", "optim_args", "bf16", "fp16", "label_smoothing_factor")  # fmt: skip
+"""Of transformers' settings those that decide what the steps do."""
+
+
+class EpochOrder(Sampler[list[int]]):
+    """The rows of each step, in the order in which every method takes them; all processes are given all of a step.
+
+    Args:
+        encoded: the rows.
+        args: seed and order.
+        batch_size: rows a step, in all processes together.
+        state: says which epoch is to come.
+    """
+
+    def __init__(self, encoded: Sequence[EncodedPair], args: PairConfig, batch_size: int, state: Any) -> None:
+        self.encoded, self.args, self.batch_size, self.state = encoded, args, batch_size, state
+
+    def of_epoch(self, epoch: int) -> list[list[int]]:
+        """The rows of each step of an epoch, counted from 1."""
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        rows = epoch_rows(self.encoded, self.batch_size, self.args.seed, epoch, grouped)
+        return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.of_epoch(self.state().global_step // max(1, len(self)) + 1))
+
+    def __len__(self) -> int:
+        return -(-len(self.encoded) // self.batch_size)
+
+
+class PairTrainer(Trainer):
+    """Trains by the likelihood of the answers to questions, with transformers' own loss.
+
+    ```python
+    trainer = PairTrainer("mini", PairConfig(learning_rate=1e-3), train_dataset=pairs, peft_config=LoraConfig(r=8))
+    trainer.train()
+    ```
+
+    Args:
+        model: a causal language model, or its name; its parameters with `requires_grad` are trained in place.
+        args: settings.
+        train_dataset: questions and answers, whatever [`gantune.data.as_pairs`] takes; needed for [`train`] only.
+        eval_dataset: the same, held out: its loss chooses the weights. If None, `args.validation_share` of the pairs.
+        processing_class: the tokenizer, or its name; the model's own if None.
+        peft_config: what is added to the model and trained, see [`build_generator`]; None trains it as it is.
+        callbacks: told of every step and epoch, see `transformers.TrainerCallback`. One with `state_dict` and
+            `load_state_dict` is saved with every checkpoint.
+
+    Raises:
+        UserError: as [`encode_training_pairs`]; if nothing is held out for early stopping, or the model's rows cannot be
+            packed.
+    """
+
+    config_class = PairConfig
+    holds_out_always = False
+    """Whether `validation_share` holds pairs out without early stopping, too."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str,
+        args: PairConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | str | None = None,
+        *,
+        peft_config: GeneratorSpec | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        args = self.config_class() if args is None else args
+        if processing_class is None:
+            processing_class = model if isinstance(model, str) else model.config._name_or_path
+        tokenizer = load_tokenizer(processing_class) if isinstance(processing_class, str) else processing_class
+        model = load_model(model) if isinstance(model, str) else model
+        check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], type(self).__name__)
+        self.pad_token_id = pad_token_id(tokenizer)
+        training, held_out = self._encode(train_dataset, eval_dataset, tokenizer, args)
+        self._check_lengths(model, training, args)
+        self.args = args
+        with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
+            torch.manual_seed(args.seed)
+            model = self.build_networks(model, peft_config)
+        self.parallel = self._join(args, model)
+        args._n_gpu = min(args.n_gpu, 1)  # as transformers does where it must not copy the model to every GPU
+        args.average_tokens_across_devices = False  # losses are shares of the whole batch's already
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.names, self.parameters = [name for name, _ in named], [parameter for _, parameter in named]
+        self.limits, self.interrupts = Limits(args, model, self.parallel), Interrupts(self.parallel)
+        self.best = BestWeights(self.parameters, args, self.warmup_steps, bool(held_out)) if self._keeps(held_out) else None
+        own = [self.limits, self.interrupts, self.best, Health(args.max_completion_length)]
+        with without_plugins(), _own_settings_kept(model):
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=training,
+                eval_dataset=held_out or None,
+                processing_class=tokenizer,
+                data_collator=self.collate,
+                callbacks=[*(callback for callback in own if callback), *callbacks],
+            )
+        self.is_distributed_loading_by_transformers = True  # so that accelerate wraps nothing, see `shared_step`
+        self.order = EpochOrder(training, args, args.train_batch_size * self.parallel.size, lambda: self.state)
+        self.micro_batches = MicroBatches(args.micro_batch_size or None, self.parallel)
+        if args.gradient_checkpointing:
+            checkpoint_layers(model)
+        if args.packing:
+            check_packing(model, training)
+        self._figures: dict[str, list[float]] = defaultdict(list)
+        self._phase = "likelihood"
+
+    def __repr__(self) -> str:
+        trained = sum(parameter.numel() for parameter in self.parameters)
+        share = trained / sum(parameter.numel() for parameter in self.model.parameters())
+        losses = [row["loss"] for row in self.state.log_history if "loss" in row]
+        return (
+            f"{type(self).__name__}({self.model.config._name_or_path or type(self.model).__name__}: {trained:,} trainable "
+            f"parameters, {share:.2%}; {self.state.global_step} steps done"
+            f"{f', last loss {losses[-1]:.3f}' if losses else ''})"
+        )
+
+    def print_trainable_parameters(self) -> None:
+        """What is trained, all there is, and per cent, as peft prints it."""
+        trained = sum(parameter.numel() for parameter in self.parameters)
+        every = sum(parameter.numel() for parameter in self.model.parameters())
+        print(f"trainable params: {trained:,d} || all params: {every:,d} || trainable%: {100 * trained / every:.4f}")
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Train, and put the best weights back.
+
+        Args:
+            resume_from_checkpoint: True goes on from the newest whole checkpoint in `args.output_dir`, or begins if
+                there is none; a folder goes on from the one it is. On the CPU what comes out is equal to the bit to a
+                training that was never killed. Ctrl-C finishes the step and saves it.
+            kwargs: see `transformers.Trainer.train`.
+
+        Raises:
+            UserError: if there is no pair to train on, or the checkpoint is of another training.
+            FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
+            KeyboardInterrupt: after the step that was interrupted is saved.
+        """
+        if not self.train_dataset:
+            raise UserError("no pair to train on: expected train_dataset")
+        checkpoint = self._checkpoint(resume_from_checkpoint)
+        set_seed(self.args.seed)
+        torch.manual_seed(self.args.seed + self.parallel.rank)  # for dropout; samples are drawn by the sampler
+        self.parallel.share(self.shared_tensors())
+        with self.limits, self.interrupts, _own_settings_kept(self.model), without_plugins():
+            try:
+                if checkpoint and _read_state(checkpoint)["ended"]:
+                    output = self._ended(checkpoint)
+                else:
+                    output = super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
+            except FloatingPointError as error:
+                if self.best is None:
+                    raise
+                epoch = self.best.restore()
+                raise FloatingPointError(f"{error}; the weights are those after epoch {epoch:.3g}") from error
+        if self.interrupts.asked:
+            raise KeyboardInterrupt
+        if self.best is not None and self.best.best is not None:
+            epoch = self.best.restore()
+            logger.info("kept the weights of epoch %.3g, validation loss %.3f", epoch, self.best.loss)
+        self.model.eval()
+        return output
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        """The loss of a batch, of which each process has its rows, in micro-batches; gradients are left behind."""
+        step, rows = super().training_step, len(inputs["input_ids"])
+
+        def loss_of_parts() -> Tensor:
+            self.model.zero_grad()
+            parts = ({name: value[a:b] for name, value in inputs.items()} for a, b in self.micro_batches.of(rows))
+            return sum((step(self.model, part, num_items_in_batch) for part in parts), self._tr_loss.new_zeros(()))
+
+        return self.shared_step("likelihood loss", self.micro_batches.run(rows, loss_of_parts))
+
+    def shared_step(self, name: str, loss: Tensor) -> Tensor:
+        """Add up the gradients of all processes, each of its share of a batch, and refuse what is not finite.
+
+        Nothing is wrapped by DDP: the policy is called in stages, which would leave its gradients unreduced.
+
+        Args:
+            name: of the loss, for what goes wrong.
+            loss: of this process's share.
+
+        Returns:
+            What the mean over the processes is the loss of the whole batch of.
+
+        Raises:
+            FloatingPointError: naming the parameter; nothing is stepped.
+        """
+        self.parallel.sum_gradients(self.parameters)
+        wrong = not_finite(name, loss, zip(self.names, self.parameters, strict=True))
+        if found := next(filter(None, self.parallel.collect(wrong)), None):
+            raise FloatingPointError(found)
+        return loss * self.parallel.size
+
+    def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """See `transformers.Trainer.compute_loss`; what is frozen has no dropout unless it is asked for."""
+        self.set_dropout()
+        return super().compute_loss(model, *args, **kwargs)
+
+    def set_dropout(self) -> None:
+        """Put the adapters into training mode, and the base model too if its dropout is asked for."""
+        if not self.args.disable_dropout:
+            self.model.train()
+            return
+        self.model.eval()
+        for module in self.model.modules():
+            parts = []
+            if isinstance(module, BaseTunerLayer):
+                parts = [getattr(module, name, None) for name in (*module.adapter_layer_names, *module.other_param_names)]
+            elif isinstance(module, PeftModel):
+                parts = [getattr(module, "prompt_encoder", None)]
+            for part in parts:
+                if isinstance(part, nn.Module):
+                    part.train()
+
+    def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
+        """The model with what is to be trained; everything that draws its first weights."""
+        return model if generator is None else stack_adapters(model, build_generator(generator))
+
+    def warmup_steps(self, steps: int) -> int:
+        """How many of so many steps are likelihood alone."""
+        return steps
+
+    def shared_tensors(self) -> list[Tensor]:
+        """What all processes have to begin with alike, trained or not."""
+        return self.parameters
+
+    # ----------------------------------------------------------------------------------------- evaluating, logging
+
+    @cached_property
+    def policy(self) -> CausalLMPolicy:
+        """The policy that the model is; see [`CausalLMPolicy`]."""
+        return CausalLMPolicy(self.model, end_token_id(self.args.prompt_template(), self.tokenizer), self.pad_token_id)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.processing_class
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict:
+        """Negative log-likelihood of held-out answers at zero noise, nats a token, as `eval_loss`.
+
+        Args:
+            eval_dataset: as in the constructor; what is held out if None.
+            ignore_keys: not used.
+            metric_key_prefix: of the name.
+        """
+        encoded = self.eval_dataset
+        if eval_dataset is not None and eval_dataset is not encoded:
+            encoded = encode_training_pairs(as_pairs(eval_dataset), self.tokenizer, self.args)
+        if not encoded:
+            raise UserError("nothing to evaluate on: expected eval_dataset, or --validation-share above 0")
+        policy = self.policy
+        policy.model.eval()
+        rows = self.micro_batches.size or self.args.per_device_train_batch_size
+        metrics = {f"{metric_key_prefix}_loss": mean_loss(policy, encoded, rows, self.parallel)}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def note(self, phase: str, figures: dict[str, float | None]) -> None:
+        """Put figures of a step into the next row of the log, which has their means since the row before."""
+        self._phase = phase
+        for name, value in figures.items():
+            if value is not None:
+                self._figures[name].append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """See `transformers.Trainer.log`; a row of steps has its `phase`, `tokens` and what was noted."""
+        if "loss" in logs or "discriminator_loss" in logs:
+            noted = {name: math.fsum(values) / len(values) for name, values in self._figures.items()}
+            logs.update({"phase": self._phase} | noted | {"tokens": self.limits.new_tokens()} | logs)
+            self._figures.clear()
+        super().log(logs, start_time)
+
+    # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def stateful(self) -> dict[str, Any]:
+        """What changes in training beside weights, optimiser and random numbers, by name; None for what is not there."""
+        found = {"micro_batches": self.micro_batches}
+        for callback in self.callback_handler.callbacks:
+            if hasattr(callback, "state_dict"):
+                found[type(callback).__name__] = callback
+        return found
+
+    def fingerprint(self) -> str:
+        """Of everything that decides what the steps do: settings, tokens, and what else is trained on."""
+        settings = own_settings(self.args) | {name: getattr(self.args, name) for name in DECISIVE}
+        content = json.dumps([settings, self.tokens()], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def tokens(self) -> list[Any]:
+        """Prompt and answer ids of every row that training reads."""
+        return [row[:2] for row in (*self.train_dataset, *(self.eval_dataset or ()))]
+
+    def _checkpoint(self, asked: str | bool | None) -> Path | None:
+        if not asked:
+            return None
+        folder = last_whole_checkpoint(self.args.output_dir) if asked is True else Path(asked)
+        if folder is not None:
+            if not (folder / MANIFEST).is_file():
+                raise UserError(f"{folder}: no {MANIFEST}, expected a whole checkpoint")
+            check_training(folder, self.fingerprint())
+            logger.info("going on from %s", folder)
+        return folder
+
+    def _ended(self, checkpoint: Path) -> TrainOutput:
+        """What a training that had ended before its last step came to; no step is left."""
+        self._load_from_checkpoint(str(checkpoint))
+        self._load_state(checkpoint)
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        for event in ("on_train_begin", "on_train_end"):
+            self.control = getattr(self.callback_handler, event)(self.args, self.state, self.control)
+        return TrainOutput(self.state.global_step, math.nan, {})
+
+    def _load_state(self, checkpoint: Path) -> None:
+        saved = _read_state(checkpoint)["parts"]
+        for name, part in self.stateful().items():
+            part.load_state_dict(saved[name])
+
+    # --------------------------------------------------------------------------- parts of transformers' own training
+
+    def collate(self, rows: Sequence[EncodedPair]) -> Any:
+        """The model's inputs of some rows: one pair a row, or several with `args.packing`."""
+        if self.args.packing:
+            limit = self.args.max_prompt_length + self.args.max_completion_length
+            return packed_inputs(rows, self.pad_token_id, limit, mask_dtype(self.model))
+        return likelihood_inputs(collate(rows, self.pad_token_id))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches in the given order."""
+        own = torch.Generator()  # an epoch draws a number, which is not to come from torch's global one
+        return DataLoader(self.train_dataset, batch_sampler=self.order, collate_fn=self.data_collator, generator=own)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        """Labels of the whole batch, which every process is given."""
+        return sum(inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum() for inputs in batch_samples).to(device)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # transformers' counts all parameters in every step
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                mark_whole(folder, self.fingerprint())
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "writ" not in str(error):  # torch's word for what the file said
+                raise
+            raise UserError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what is trained: of a checkpoint every parameter, otherwise what `save_pretrained` writes."""
+        output_dir = output_dir or self.args.output_dir
+        if not self.args.should_save:
+            return
+        if not _internal_call:
+            getattr(self, "save_pretrained", self.model.save_pretrained)(output_dir)
+            return
+        os.makedirs(output_dir, exist_ok=True)
+        named = zip(self.names, self.parameters, strict=True)
+        weights = {name: parameter.detach().contiguous() for name, parameter in named}
+        save_file(weights, os.path.join(output_dir, WEIGHTS_FILE))
+
+    @torch.no_grad()
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        saved = load_file(os.path.join(resume_from_checkpoint, WEIGHTS_FILE))
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            parameter.copy_(saved[name])
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Nothing: [`train`] and [`shared_step`] do it."""
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            parts = {name: part.state_dict() for name, part in self.stateful().items()}
+            ended = self.control.should_training_stop and not self.interrupts.asked
+            torch.save({"ended": ended, "parts": parts}, os.path.join(output_dir, STATE_FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._load_state(Path(checkpoint))
+
+    # -------------------------------------------------------------------------------------------------------- parts
+
+    def _encode(
+        self, training: Any, held_out: Any, tokenizer: PreTrainedTokenizerBase, args: PairConfig
+    ) -> tuple[list[EncodedPair], list[EncodedPair]]:
+        """Tokens of the pairs to train on and of those held out."""
+        if training is None:
+            return [], []
+        encoded = encode_training_pairs(as_pairs(training), tokenizer, args)
+        if held_out is not None:
+            return encoded, encode_training_pairs(as_pairs(held_out), tokenizer, args)
+        if not self.holds_out_always and not args.early_stopping_patience:
+            return encoded, []
+        encoded, kept = hold_out(encoded, args.validation_share, args.seed)
+        if args.early_stopping_patience and not kept:
+            raise UserError(
+                f"--early-stopping-patience: --validation-share {args.validation_share} holds no pair out"
+            )
+        return encoded, kept
+
+    def _check_lengths(self, model: PreTrainedModel, encoded: Sequence[EncodedPair], args: PairConfig) -> None:
+        """Refuse pairs that are longer than what the model can read."""
+        longest = max(encoded, key=lambda row: len(row.prompt_ids) + len(row.answer_ids), default=None)
+        if longest is not None:
+            check_positions(model, len(longest.prompt_ids), len(longest.answer_ids))
+
+    def _join(self, args: PairConfig, model: nn.Module) -> DataParallel:
+        return join_processes(args.device, model)
+
+    def _keeps(self, held_out: Sequence[EncodedPair]) -> bool:
+        """Whether copies of the weights are kept: to choose from, or to go back to."""
+        return bool(held_out)
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """Tensors and plain values (`weights_only`): a file cannot make anything run."""
+    return torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _own_settings_kept(model: PreTrainedModel) -> Iterator[None]:
+    """Put back what transformers' trainer writes into the settings of the base model."""
+    names = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
+    holders = [held for held in (model.config, getattr(model, "generation_config", None)) if held is not None]
+    before = [(held, name, getattr(held, name)) for held in holders for name in names if hasattr(held, name)]
+    try:
+        yield
+    finally:
+        for held, name, value in before:
+            setattr(held, name, value)

@@ -1,0 +1,139 @@
+"""Training by the policy's own log-probs: what the game and self-play share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gantune.data import Batch, EncodedPair, collate, end_token_id
+from gantune.distributed import is_divided
+from gantune.errors import UserError
+from gantune.policy import CausalLMPolicy
+from gantune.policy.positions import check_positions
+from gantune.policy.sampler import Sampler
+from gantune.seqgan import likelihood_loss
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.non_finite import non_finite_output
+from gantune.trainer.pair_trainer import PairTrainer
+
+Losses = Iterator[tuple[str, Tensor]]
+
+
+class PolicyTrainer(PairTrainer):
+    """Steps down losses of a policy's log-probs, whose noise and samples come from random numbers of their own.
+
+    For `args.warmup_share` of the steps that is likelihood alone; what comes after is the subclass's. Arguments are as
+    in [`PairTrainer`].
+
+    Raises:
+        UserError: if an adapter lies on a layer that is divided or offloaded.
+    """
+
+    config_class = LanguageGANConfig
+    holds_out_always = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if parameter.is_meta or is_divided(parameter):
+                where = "divided over processes" if is_divided(parameter) else "offloaded by device_map"
+                raise UserError(f"{name}: its layer is {where}, expected a generator of the embedding alone")
+        settings, end = self.args, end_token_id(self.args.prompt_template(), self.tokenizer)
+        self.policy = CausalLMPolicy(self.model, end, self.pad_token_id, settings.captured_decoding)
+        self.sampler = Sampler(self.policy, self.micro_batches, settings.max_completion_length, settings.temperature)
+        self.sampler.seed(settings.seed)
+
+    @property
+    def warmup(self) -> int:
+        """Steps of likelihood alone."""
+        return self.warmup_steps(self.state.max_steps)
+
+    def warmup_steps(self, steps: int) -> int:
+        return round(self.args.warmup_share * steps)
+
+    def likelihood_step(self, batch: Batch) -> dict[str, float]:
+        """The gradient of the likelihood of true answers.
+
+        Returns:
+            `loss`, in nats a token, of this process's share of the rows.
+        """
+        return self.backward("likelihood loss", len(batch), partial(self.likelihood_losses, batch))
+
+    def likelihood_losses(self, batch: Batch, weight: float = 1.0, name: str = "likelihood") -> Losses:
+        """`weight` times the likelihood loss, in parts of one micro-batch each, with noise of its own."""
+        noise = self.sampler.noise(len(batch))
+        for start, stop in self.micro_batches.of(len(batch)):
+            part = batch.rows(start, stop)
+            log_probs = self.policy.score(part, noise=None if noise is None else noise[start:stop])
+            yield name, weight * part.answer_share(batch) * likelihood_loss(log_probs, part.answer_mask)
+
+    def backward(self, name: str, rows: int, losses: Callable[[], Losses]) -> dict[str, float]:
+        """Gradients of a sum of losses, whose graphs live one at a time; smaller parts if memory runs out.
+
+        Args:
+            name: of the sum, for what goes wrong.
+            rows: of the batch that they are of.
+            losses: named scalars, cut by `self.micro_batches`; each is backpropagated before the next is asked for.
+
+        Returns:
+            `loss`, and the sum of each name.
+
+        Raises:
+            FloatingPointError: naming the parameter and the module; nothing is stepped.
+        """
+        numbers = self.sampler.state_dict()
+
+        def same_losses() -> Losses:
+            self.sampler.load_state_dict(numbers)
+            self.set_dropout()
+            return losses()
+
+        def summed() -> dict[str, float]:
+            self.model.zero_grad()
+            found: dict[str, float] = defaultdict(float)
+            for part, loss in same_losses():
+                found[part] += loss.item()
+                self.accelerator.backward(loss)
+            return found
+
+        own = self.micro_batches.run(rows, summed)
+        self.model.eval()
+        values: dict[str, float] = defaultdict(float)
+        for of_process in self.parallel.collect(dict(own)):
+            for part, value in of_process.items():
+                values[part] += value
+        try:
+            self.shared_step(name, torch.tensor(sum(values.values())))
+        except FloatingPointError as error:
+            where = non_finite_output(self.model, same_losses())
+            raise FloatingPointError(f"{error}; it is first seen in {where}" if where else str(error)) from error
+        return {"loss": sum(values.values())} | values
+
+    def logged(self, phase: str, figures: dict[str, float | None]) -> Tensor:
+        """The loss as transformers' training wants it; the other figures go into the log."""
+        self.note(phase, {name: value for name, value in figures.items() if name != "loss"})
+        return torch.tensor(figures["loss"], device=self.args.device)
+
+    # --------------------------------------------------------------------------- parts of transformers' own training
+
+    def collate(self, rows: Sequence[EncodedPair]) -> Batch:
+        return collate(rows, self.pad_token_id)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
+        return None
+
+    def stateful(self) -> dict[str, Any]:
+        return super().stateful() | {"sampler": self.sampler}
+
+    def _check_lengths(self, model: PreTrainedModel, encoded: Sequence[EncodedPair], args: Any) -> None:
+        longest = max((len(row.prompt_ids) for row in encoded), default=0)
+        check_positions(model, longest, args.max_completion_length)
+
+    def _keeps(self, held_out: Sequence[EncodedPair]) -> bool:
+        return True
