@@ -30,7 +30,7 @@ from baselines.prompt_learning import (
     tune_prompt,
 )
 from baselines.qlora import QLoraTuningConfig, tune_qlora
-from baselines.self_play import SelfPlay, SelfPlayConfig
+from baselines.self_play import SelfPlayConfig
 from baselines.trivial import copy_question, random_answer
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "PrefixTuningMethodConfig",
     "PromptTuningMethodConfig",
     "QLoraTuningConfig",
-    "SelfPlay",
     "SelfPlayConfig",
     "SourceStudyConfig",
     "Tuned",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from baselines.method import TunedModel, method
-from gantune.data import Pair
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from gantune.data import Pair
 
 
 @method("base")
@@ -18,7 +20,7 @@ def untuned(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: TuningConfig,
-    observer: Observer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TunedModel:
     """The model as it is, asked in the same template."""
     return TunedModel(model, tokenizer, config)

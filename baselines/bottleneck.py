@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from peft import PeftModel, get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.bottleneck_adapter import BottleneckConfig
-from baselines.likelihood_training import train_by_likelihood
+from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
-from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
+from baselines.method import around
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
@@ -37,18 +33,18 @@ class BottleneckTuningConfig(TuningConfig):
 
 def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> PeftModel:
     """The adapters of the settings on `model`."""
+    from peft import get_peft_model
+
+    from baselines.bottleneck_adapter import BottleneckConfig
+
     return get_peft_model(model, BottleneckConfig(bottleneck_dim=config.bottleneck_dim))
 
 
-@method("bottleneck", BottleneckTuningConfig, size=Size("bottleneck_dim", add_bottlenecks), resumes=True)
+@likelihood_method(
+    "bottleneck", BottleneckTuningConfig, "bottleneck_learning_rate", size=Size("bottleneck_dim", add_bottlenecks)
+)
 def tune_bottleneck(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: BottleneckTuningConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
-    """Two adapters a block, trained by `transformers.Trainer` on the answers' tokens; layer norms stay frozen."""
-    tuned = add_bottlenecks(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.bottleneck_learning_rate, observer, checkpoints)
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: BottleneckTuningConfig
+) -> PeftModel:
+    """Two adapters a block; layer norms stay frozen."""
+    return add_bottlenecks(model, config)

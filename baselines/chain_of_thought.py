@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from baselines.method import TunedModel, method
-from gantune.data import Pair
 from gantune.errors import UserError
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from gantune.data import Pair
 
 
 @dataclass
@@ -54,7 +56,7 @@ def chain_of_thought(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: ChainOfThoughtConfig,
-    observer: Observer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> ChainOfThoughtModel:
     """Nothing is tuned."""
     return ChainOfThoughtModel(model, tokenizer, config)

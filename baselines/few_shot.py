@@ -6,18 +6,17 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS, Retriever
 from gantune.data import Pair, Template
 from gantune.errors import UserError
-from gantune.generation.reasoning import around_reasoning
-from gantune.policy.positions import model_positions
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig, encode_training_pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 logger = logging.getLogger(__name__)
 
@@ -136,13 +135,15 @@ class FewShotModel(TunedModel):
         template: FewShotTemplate,
     ) -> None:
         longest = sorted(map(len, template.examples))[-config.few_shot_examples :]
-        limit = config.max_prompt_tokens + sum(longest)
+        limit = config.max_prompt_length + sum(longest)
         super().__init__(
-            model, tokenizer, replace(config, template=template, system_prompt="", max_prompt_tokens=limit)
+            model, tokenizer, replace(config, template=template, system_prompt="", max_prompt_length=limit)
         )
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """See [`TunedModel.answer`]; fewer examples than asked for are logged as a warning."""
+        from gantune.generation.reasoning import around_reasoning
+
         template, wanted = self.config.template, self.config.few_shot_examples
         if reasoning_tokens := self.decoding.reasoning_tokens:
             template = template.with_room_for(
@@ -164,13 +165,15 @@ def few_shot(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: FewShotConfig,
-    observer: Observer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> FewShotModel:
     """Nothing is tuned; the prompt and a longest answer stay within the model's positions.
 
     Raises:
         UserError: if there are fewer pairs than examples.
     """
+    from gantune.policy.positions import model_positions
+
     encoded = encode_training_pairs(pairs, tokenizer, config)
     if len(encoded) < config.few_shot_examples:
         raise UserError(
@@ -183,8 +186,8 @@ def few_shot(
         RETRIEVERS.resolve(config.few_shot_retrieval)(
             [row.pair for row in encoded], config.few_shot_examples, config.seed
         ),
-        config.max_prompt_tokens,
-        None if limit is None else limit - config.max_new_tokens,
+        config.max_prompt_length,
+        None if limit is None else limit - config.max_completion_length,
     )
     return FewShotModel(model, tokenizer, config, template)
 
@@ -195,7 +198,7 @@ def few_shot_retrieval(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: FewShotRetrievalConfig,
-    observer: Observer | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> FewShotModel:
     """As `few-shot`, with the training questions nearest to each one asked."""
-    return few_shot(model, tokenizer, pairs, config, observer)
+    return few_shot(model, tokenizer, pairs, config, callbacks)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.likelihood_training import train_by_likelihood
+from baselines.likelihood_training import save_with_tokenizer, train_by_likelihood
 from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from gantune.data import Pair
 
 
 @dataclass
@@ -37,15 +36,10 @@ def tune_full(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: FullTuningConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> TunedModel:
     """Every weight of the model, in the dtype it was loaded in; saved as a Hugging Face folder with its tokenizer."""
     model.requires_grad_(True)
-    tuned = train_by_likelihood(model, tokenizer, pairs, config, config.full_learning_rate, observer, checkpoints)
-
-    def save(directory: Path) -> None:
-        tuned.model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-
-    return TunedModel(tuned.model, tokenizer, config, save=save)
+    train_by_likelihood(model, tokenizer, pairs, config, config.full_learning_rate, callbacks, arguments)
+    return TunedModel(model, tokenizer, config, save=save_with_tokenizer(model, tokenizer))

@@ -8,59 +8,95 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from peft import PeftConfig, PeftType
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
+from baselines.likelihood_training import quiet_arguments, train
 from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, around
 from baselines.prompt_learning import check_positions
-from baselines.self_play import SelfPlay, SelfPlayConfig
-from baselines.self_training import SelfTraining, SelfTrainingConfig
-from gantune.data import Pair
-from gantune.embedding_generator import check_prompt_learning
-from gantune.embedding_generator.generators import build_generator
+from baselines.self_play import SelfPlayConfig
+from baselines.self_training import SelfTrainingConfig
+from gantune.embedding_generator.generators import GENERATORS
 from gantune.errors import UserError
-from gantune.seqgan import ShuffledReward
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.observer import Observer
+from gantune.trainer.config import GameConfig
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-class GeneratorTrainer(Protocol):
-    """What trains a generator, such as [`LanguageGAN`]; made of `(model, tokenizer, config)`."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    config: LanguageGANConfig
-
-    def train(self, pairs: Sequence[Pair], observer: Observer | None = None) -> Any:
-        """Raises FloatingPointError, with the last good weights put back, if training diverges."""
-        ...
-
-    def save_pretrained(self, directory: Any) -> None: ...
+    from gantune.data import Pair
+    from gantune.trainer import PolicyTrainer
 
 
 def train_language_gan(
-    trainer: GeneratorTrainer,
+    made: Callable[..., PolicyTrainer],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
-    observer: Observer | None = None,
+    config: GameConfig,
+    callbacks: Sequence[TrainerCallback] = (),
+    arguments: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> TunedModel:
-    """What a trainer makes of the pairs, as the comparison wants it; `more` goes to its `train`.
+    """What a trainer makes of the pairs, as the comparison wants it.
+
+    Args:
+        made: makes the trainer, as [`LanguageGAN`] is made.
+        model: the language model.
+        tokenizer: its tokenizer.
+        pairs: questions and true answers.
+        config: settings.
+        callbacks: see [`PairTrainer`].
+        arguments: see [`quiet_arguments`].
+        more: for `made`.
 
     Raises:
         Diverged: with the last good weights, if a loss or a gradient is not finite.
     """
-    tuned = TunedModel(trainer.model, trainer.tokenizer, trainer.config, save=trainer.save_pretrained)
-    try:
-        trainer.train(pairs, observer, **more)
-    except FloatingPointError as error:
-        raise Diverged(str(error), tuned) from error
+    with quiet_arguments(model, config, arguments) as args:
+        trainer = made(model, args, pairs, processing_class=tokenizer, callbacks=callbacks, **more)
+        tuned = TunedModel(trainer.model, tokenizer, config, save=trainer.save_pretrained)
+        try:
+            train(trainer)
+        except FloatingPointError as error:
+            raise Diverged(str(error), tuned) from error
     return tuned
 
 
 RATES = {"learning_rate": around(2e-3)}
+
+
+def language_gan(config: GameConfig) -> Callable[..., PolicyTrainer]:
+    """[`LanguageGAN`]."""
+    from gantune.trainer.language_gan import LanguageGAN
+
+    return LanguageGAN
+
+
+def with_shuffled_reward(config: GameConfig) -> Callable[..., PolicyTrainer]:
+    """A LanguageGAN whose rewards are given to the wrong answers of the batch; see [`ShuffledReward`]."""
+    from gantune.seqgan import ShuffledReward
+    from gantune.trainer.language_gan import LanguageGAN
+
+    def made(*args: Any, **kwargs: Any) -> LanguageGAN:
+        trainer = LanguageGAN(*args, **kwargs)
+        trainer.reward = ShuffledReward(trainer.reward)
+        return trainer
+
+    return made
+
+
+def self_play(config: SelfPlayConfig) -> Callable[..., PolicyTrainer]:
+    """[`SelfPlay`] at the scale of the settings."""
+    from gantune.trainer.self_play import SelfPlay
+
+    return partial(SelfPlay, peft_config=config.generator, scale=config.self_play_scale)
+
+
+def self_training(config: SelfTrainingConfig) -> Callable[..., PolicyTrainer]:
+    """[`SelfTraining`] as the settings say."""
+    from gantune.trainer.self_training import SelfTraining
+
+    return partial(SelfTraining, decoding=config.self_training_decoding, share=config.self_training_share)
 
 
 @dataclass(frozen=True)
@@ -70,44 +106,25 @@ class Objective:
     Args:
         about: what it is, for the methods' docstrings.
         changes: settings that it fixes.
-        trainer: `(model, tokenizer, config) -> GeneratorTrainer`.
+        trainer: gives for the settings what makes the trainer.
         config_class: its settings.
         unpaired: see [`Method`].
         samples: whether it samples answers, which a prefix of keys and values cannot.
-        resumes: whether its trainer goes on from checkpoints.
         sweeps: see [`Method`].
     """
 
     about: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    trainer: Callable[..., GeneratorTrainer] = LanguageGAN
-    config_class: type[LanguageGANConfig] = LanguageGANConfig
+    trainer: Callable[[Any], Callable[..., PolicyTrainer]] = language_gan
+    config_class: type[GameConfig] = GameConfig
     unpaired: Literal["", "used", "needed"] = ""
     samples: bool = True
-    resumes: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
     )
 
 
-def with_shuffled_reward(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LanguageGANConfig
-) -> LanguageGAN:
-    """A LanguageGAN whose rewards are given to the wrong answers of the batch; see [`ShuffledReward`]."""
-    trainer = LanguageGAN(model, tokenizer, config)
-    trainer.reward = ShuffledReward(trainer.reward)
-    return trainer
-
-
-def with_unpaired_likelihood(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LanguageGANConfig
-) -> LanguageGAN:
-    """A LanguageGAN to which unpaired answers count; as much as true answers to questions if `config` does not say."""
-    return LanguageGAN(
-        model, tokenizer, replace(config, unpaired_likelihood_weight=config.unpaired_likelihood_weight or 1.0)
-    )
-
-
+LIKELIHOOD_ALONE = {"warmup_share": 1.0, "blind_discriminator": True}
 OBJECTIVE_TABLE = {
     "gan": Objective(
         "LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor.", unpaired="used"
@@ -120,19 +137,18 @@ OBJECTIVE_TABLE = {
     ),
     "mle-unpaired": Objective(
         "`mle` that also learns the likelihood of unpaired answers, to the empty question: what they are worth to it.",
-        changes={"warmup_share": 1.0, "blind_discriminator": True},
-        trainer=with_unpaired_likelihood,
+        changes=LIKELIHOOD_ALONE,
         unpaired="needed",
         samples=False,
         sweeps=RATES,
     ),
     "self-training": Objective(
         "Likelihood warm-up, then also likelihood of its own answers to the unpaired questions, made once.",
-        trainer=SelfTraining,
+        changes=LIKELIHOOD_ALONE,
+        trainer=self_training,
         config_class=SelfTrainingConfig,
         unpaired="needed",
         samples=False,
-        resumes=False,
         sweeps=RATES,
     ),
     "gan-constant": Objective(
@@ -143,7 +159,7 @@ OBJECTIVE_TABLE = {
     ),
     "self-play": Objective(
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
-        trainer=SelfPlay,
+        trainer=self_play,
         config_class=SelfPlayConfig,
         sweeps=RATES | {"self_play_scale": around(0.1, 1)},
     ),
@@ -156,7 +172,7 @@ NAMED_CELLS = {
 }
 
 
-def check_generator(name: str, objective: Objective, generator: str) -> list[PeftConfig]:
+def check_generator(name: str, objective: Objective, config: GameConfig) -> list[PeftConfig]:
     """Refuse a generator that is not known, or that the objective cannot train.
 
     Returns:
@@ -165,16 +181,20 @@ def check_generator(name: str, objective: Objective, generator: str) -> list[Pef
     Raises:
         UserError: naming the method.
     """
-    configs = build_generator(generator)
-    for config in configs:
+    from peft import PeftType
+
+    from gantune.embedding_generator import build_generator, check_prompt_learning
+
+    configs = build_generator(config.generator)
+    for part in configs:
         try:
-            check_prompt_learning(config)
+            check_prompt_learning(part)
         except UserError as error:
-            raise UserError(f"{name}: generator {generator!r}: {error}") from error
-        if config.peft_type == PeftType.PREFIX_TUNING and objective.samples:
+            raise UserError(f"{name}: generator {config.generator!r}: {error}") from error
+        if part.peft_type == PeftType.PREFIX_TUNING and objective.samples:
             raise UserError(
-                f"{name}: generator {generator!r} is a prefix of keys and values, which peft puts in again at every "
-                "step, so it cannot sample answers; train it by mle, or another generator, such as prompt"
+                f"{name}: generator {config.generator!r} is a prefix of keys and values, which peft puts in again at "
+                "every step, so it cannot sample answers; train it by mle, or another generator, such as prompt"
             )
     return configs
 
@@ -188,27 +208,40 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         generator: see [`build_generator`]; `config.generator` if None.
 
     Raises:
-        UserError: see [`check_generator`].
+        UserError: if the generator is not known.
     """
     changes = dict(objective.changes)
     if generator is not None:
-        check_generator(name, objective, generator)
+        for part in generator.split("+"):
+            if "." not in part:
+                GENERATORS.check(part)
         changes["generator"] = generator
+
+    def fixed(config: GameConfig) -> GameConfig:
+        weight = {}
+        if objective.unpaired == "needed":  # as much as true answers to questions, if the settings do not say
+            weight = {"unpaired_likelihood_weight": config.unpaired_likelihood_weight or 1.0}
+        return replace(config, **changes | weight)
+
+    def check(config: GameConfig) -> list[PeftConfig]:
+        return check_generator(name, objective, fixed(config))
 
     def tune(
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         pairs: Sequence[Pair],
-        config: LanguageGANConfig,
-        observer: Observer | None = None,
+        config: GameConfig,
+        callbacks: Sequence[TrainerCallback] = (),
+        arguments: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> TunedModel:
-        config = replace(config, **changes)
-        for part in check_generator(name, objective, config.generator):
+        config = fixed(config)
+        for part in check_generator(name, objective, config):
             if part.is_prompt_learning:
                 said = f"{name}: generator {config.generator!r} has {part.num_virtual_tokens} virtual tokens"
                 check_positions(model, config, part.num_virtual_tokens, said)
-        return train_language_gan(objective.trainer(model, tokenizer, config), pairs, observer, **more)
+        made = objective.trainer(config)
+        return train_language_gan(made, model, tokenizer, pairs, config, callbacks, arguments, **more)
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _same_generator("mle", name)
@@ -218,10 +251,11 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         objective.config_class,
         needs_model=True,
         unpaired=objective.unpaired,
-        resumes=objective.resumes,
+        resumes=True,
         control=control,
         rivals=(_same_generator("mle-unpaired", name), "lora-unpaired") if objective.unpaired else (),
         sweeps=objective.sweeps,
+        check=check,
     )
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.observer import Observer
+from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from gantune.data import Pair
 
 UNCLIPPED = 1e9  # no gradient comes near, and unlike infinity it can be written as JSON
 
@@ -55,17 +53,17 @@ class SourceStudyConfig(TuningConfig):
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected above 0")
         self.language_gan()
 
-    def language_gan(self) -> LanguageGANConfig:
+    def language_gan(self) -> GameConfig:
         """The study's recipe as settings of LanguageGAN."""
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(TuningConfig)}
         recipe = {
-            "batch_size": 1,
+            "per_device_train_batch_size": 1,
             "validation_share": 0.0,
-            "early_stopping": 0,
-            "lr_scheduler": "constant",
-            "lr_warmup": 0.0,
+            "early_stopping_patience": 0,
+            "lr_scheduler_type": "constant",
+            "warmup_steps": 0.0,
         }
-        return LanguageGANConfig(
+        return GameConfig(
             **shared | recipe,
             discriminator="source",
             reward="sequence",
@@ -74,7 +72,7 @@ class SourceStudyConfig(TuningConfig):
             warmup_share=0.0,
             discriminator_warmup_steps=0,
             adversarial_every=1,
-            samples_per_question=1,
+            num_generations=1,
             likelihood_weight=0.0,
             real_label=1.0,
             mismatched_negatives=False,
@@ -92,8 +90,8 @@ def tune_source(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     config: SourceStudyConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> TunedModel:
     """REINFORCE on a whole-answer reward from the first step on, and nothing else (SOURCE_STUDY section 2).
 
@@ -102,12 +100,12 @@ def tune_source(
 
     1. The next token's distribution is that of the last position, not of logits summed over all positions.
     2. The log-probability is that of the token which the rollout took, not of one that is drawn anew.
-    3. One rollout without a graph and one scoring pass with it, not a graph of each of `max_new_tokens` passes.
+    3. One rollout without a graph and one scoring pass with it, not a graph of each of `max_completion_length` passes.
     4. An answer has one noise vector, in its rollout and in its score, not a new one in each pass.
     5. The discriminator reads one learned number a token id, not the id as a quantity.
     6. Padding and tokens after the end count neither in the reward nor in the gradient.
     8. One rollout serves both networks; the question is read, and is the same in the true and in the sampled sequence.
-    9. `train` hides no `nn.Module.train`: LanguageGAN is no module.
+    9. `train` hides no `nn.Module.train`: LanguageGAN is no module but a trainer.
 
     The seventh, no baseline, no likelihood warm-up, no warm-up of the discriminator and no reward for a prefix, is the
     recipe itself (2.2 to 2.4). It is kept because it is the study's, and it is why the policy may collapse.
@@ -115,7 +113,10 @@ def tune_source(
     Three things are this project's: the adapter's last layer starts at zero, so that training starts from the untuned
     model; answers are judged at zero noise; and questions are put through `config.template`.
     """
-    settings = config.language_gan()
+    from gantune.embedding_generator import EmbeddingGeneratorConfig
+    from gantune.trainer.language_gan import LanguageGAN
+
     generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
-    trainer = LanguageGAN(model, tokenizer, settings, generator=generator)
-    return train_language_gan(trainer, pairs, observer, checkpoints=checkpoints)
+    return train_language_gan(
+        LanguageGAN, model, tokenizer, pairs, config.language_gan(), callbacks, arguments, peft_config=generator
+    )

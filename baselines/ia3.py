@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from peft import IA3Config, get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.likelihood_training import train_by_likelihood
-from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
+from baselines.likelihood_training import likelihood_method
+from baselines.method import around
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
@@ -31,15 +28,9 @@ class IA3TuningConfig(TuningConfig):
     ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW"})
 
 
-@method("ia3", IA3TuningConfig, resumes=True)
-def tune_ia3(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: IA3TuningConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
-    """peft's (IA)^3, trained by `transformers.Trainer` on the answers' tokens."""
-    tuned = get_peft_model(model, IA3Config(task_type="CAUSAL_LM"))
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.ia3_learning_rate, observer, checkpoints)
+@likelihood_method("ia3", IA3TuningConfig, "ia3_learning_rate")
+def tune_ia3(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: IA3TuningConfig) -> PeftModel:
+    """peft's (IA)^3."""
+    from peft import IA3Config, get_peft_model
+
+    return get_peft_model(model, IA3Config(task_type="CAUSAL_LM"))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.likelihood_training import train_by_likelihood
+from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size, matched_size
-from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
+from baselines.method import around
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
@@ -58,6 +55,8 @@ class LoraMatchedConfig(LoraTuningConfig):
 
 def lora_config(config: LoraTuningConfig) -> LoraConfig:
     """peft's configuration for the settings."""
+    from peft import LoraConfig
+
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_rank,
@@ -69,6 +68,8 @@ def lora_config(config: LoraTuningConfig) -> LoraConfig:
 
 def add_lora(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:
     """LoRA of the settings on `model`."""
+    from peft import get_peft_model
+
     return get_peft_model(model, lora_config(config))
 
 
@@ -85,31 +86,15 @@ def matched_rank(model: PreTrainedModel, config: LoraTuningConfig) -> int:
     return matched_size(LORA_SIZE, model, config)
 
 
-@method("lora", LoraTuningConfig, size=LORA_SIZE, resumes=True)
-def tune_lora(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: LoraTuningConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
-    """peft's LoRA, trained by `transformers.Trainer` on the answers' tokens."""
-    tuned = add_lora(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.lora_learning_rate, observer, checkpoints)
+@likelihood_method("lora", LoraTuningConfig, "lora_learning_rate", size=LORA_SIZE)
+def tune_lora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LoraTuningConfig) -> PeftModel:
+    """peft's LoRA."""
+    return add_lora(model, config)
 
 
-@method("lora-matched", LoraMatchedConfig, size=LORA_SIZE, resumes=True)
+@likelihood_method("lora-matched", LoraMatchedConfig, "lora_matched_learning_rate", size=LORA_SIZE)
 def tune_lora_matched(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: LoraMatchedConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LoraMatchedConfig
+) -> PeftModel:
     """`lora` at the rank of [`matched_rank`], so that neither method wins by its number of parameters."""
-    tuned = add_lora(model, with_rank(config, matched_rank(model, config)))
-    return train_by_likelihood(
-        tuned, tokenizer, pairs, config, config.lora_matched_learning_rate, observer, checkpoints
-    )
+    return add_lora(model, with_rank(config, matched_rank(model, config)))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from transformers import PreTrainedModel
-
-from gantune.embedding_generator import NETWORKS, EmbeddingGeneratorConfig
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,10 @@ def trainable_parameters(model: nn.Module) -> int:
 
 def embedding_generator_parameters(model: PreTrainedModel) -> int:
     """How many parameters the default embedding generator has on `model`."""
+    import torch
+
+    from gantune.embedding_generator import NETWORKS, EmbeddingGeneratorConfig
+
     generator = EmbeddingGeneratorConfig()
     with torch.device("meta"):
         network = NETWORKS.get(generator.network)(
@@ -54,6 +56,8 @@ def matched_size(size: Size, model: PreTrainedModel, config: Any) -> int:
 
     Everything is counted on the meta device, so `model` is only read.
     """
+
+    import torch
 
     def count(value: int) -> int:
         with torch.device("meta"):

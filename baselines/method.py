@@ -1,24 +1,26 @@
-"""What a method of the comparison is: one function, one settings class, one name."""
+"""What a method of the comparison is: one function, one settings class, one name. Importing it is quick."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from baselines.matching import Size
-from gantune.data import Pair
 from gantune.embedding_generator.generators import GENERATORS
-from gantune.errors import UserError
-from gantune.generation.decoding import Decoding, decode_answers
-from gantune.generation.generate import DecodingReport
-from gantune.policy.evaluation import answer_losses
+from gantune.errors import NotAvailable
 from gantune.registry import Registry
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from gantune.data import Pair
+    from gantune.generation.decoding import Decoding
+
+__all__ = ["METHODS", "OBJECTIVES", "Diverged", "Method", "NotAvailable", "Tuned", "TunedModel", "around", "method"]
 
 METHODS = Registry("method")
 OBJECTIVES = Registry("objective")
@@ -73,9 +75,11 @@ class TunedModel:
         config: TuningConfig,
         save: Callable[[Path], Any] | None = None,
     ) -> None:
+        from gantune.generation.decoding import Decoding
+        from gantune.generation.generate import DecodingReport
+
         self.model, self.tokenizer, self.config, self._save = model, tokenizer, config, save
-        self.decoding = Decoding()
-        self.report = DecodingReport()
+        self.decoding, self.report = Decoding(), DecodingReport()
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """See [`Tuned.answer`]; at zero noise if `noise` is None. What it took is in `report` until the next call."""
@@ -85,11 +89,15 @@ class TunedModel:
         self, questions: Sequence[str], config: TuningConfig, decoding: Decoding, noise: Tensor | None
     ) -> list[str]:
         """[`answer`] under a template, limits and a decoding of its own, for methods that need them."""
-        self.report = DecodingReport()
+        from gantune.generation.decoding import decode_answers
+
+        self.report = type(self.report)()
         return decode_answers(self.model, self.tokenizer, questions, config, decoding, noise=noise, report=self.report)
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]]:
         """See [`Tuned.losses`]; at zero noise."""
+        from gantune.policy.evaluation import answer_losses
+
         return answer_losses(self.model, self.tokenizer, pairs, self.config)
 
     def save(self, directory: Path) -> None:
@@ -111,27 +119,23 @@ class Diverged(FloatingPointError):
         self.tuned = tuned
 
 
-class NotAvailable(UserError):
-    """A method cannot run on this machine; the message is the reason, in one line."""
-
-
 @dataclass(frozen=True)
 class Method:
     """A registered method.
 
     Args:
         name: on the command line and in the table.
-        tune: `(model, tokenizer, pairs, config, observer) -> Tuned`.
+        tune: `(model, tokenizer, pairs, config, callbacks) -> Tuned`; `callbacks` are transformers', for its training.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
-        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.unpaired.Unpaired`]), and whether it can do
-            without.
-        resumes: whether `tune` takes `checkpoints` (see [`gantune.trainer.checkpoints.Checkpoints`]) and goes on from
-            them.
+        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.Unpaired`]), and whether it can do without.
+        resumes: whether `tune` takes `arguments`, further settings of `transformers.TrainingArguments` such as
+            `output_dir`, in which it keeps checkpoints and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         rivals: further methods that it is compared with where they run, such as those that learn from the same data.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
             more. A settings class declares them as class data under the same name.
+        check: refuses settings that the method cannot be trained with, before anything runs.
         size: what sets its number of parameters, None if nothing does.
     """
 
@@ -145,6 +149,7 @@ class Method:
     rivals: Sequence[str] = ()
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     size: Size | None = None
+    check: Callable[[TuningConfig], Any] = lambda config: None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tuned:
         """The same as `tune`."""
@@ -158,7 +163,7 @@ def method(
     size: Size | None = None,
     resumes: bool = False,
 ) -> Callable[[Callable[..., Tuned]], Method]:
-    """Decorator that registers a function `(model, tokenizer, pairs, config, observer) -> Tuned` as a method."""
+    """Decorator that registers a function `(model, tokenizer, pairs, config, callbacks) -> Tuned` as a method."""
 
     def register(tune: Callable[..., Tuned]) -> Method:
         sweeps = getattr(config_class, "sweeps", {})

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from peft import PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.likelihood_training import train_by_likelihood
+from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
-from baselines.method import TunedModel, around, method
-from gantune.data import Pair
-from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
+from baselines.method import around
 from gantune.errors import UserError
-from gantune.policy.positions import model_positions
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
     """The model's positions that longest questions and answers leave; None if it has no such limit."""
+    from gantune.policy.positions import model_positions
+
     positions = model_positions(model)
-    return None if positions is None else positions - config.max_prompt_tokens - config.max_new_tokens
+    return None if positions is None else positions - config.max_prompt_length - config.max_completion_length
 
 
 def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, said: str) -> None:
@@ -46,9 +42,9 @@ def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens
     left = positions_left(model, config)
     if left is not None and virtual_tokens > left:
         raise UserError(
-            f"{said}: with --max-prompt-tokens {config.max_prompt_tokens} and --max-new-tokens "
-            f"{config.max_new_tokens} expected at most {left}, the model has "
-            f"{left + config.max_prompt_tokens + config.max_new_tokens} positions"
+            f"{said}: with --max-prompt-length {config.max_prompt_length} and --max-completion-length "
+            f"{config.max_completion_length} expected at most {left}, the model has "
+            f"{left + config.max_prompt_length + config.max_completion_length} positions"
         )
 
 
@@ -75,24 +71,23 @@ class PromptTuningMethodConfig(TuningConfig):
 
 def add_prompt(model: PreTrainedModel, config: PromptTuningMethodConfig) -> PeftModel:
     """The virtual tokens of the settings before `model`, drawn at random."""
+    from peft import PromptTuningConfig
+
+    from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
+
     length = config.prompt_tuning_virtual_tokens
     return add_virtual_tokens(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
 
 
-@method(
+@likelihood_method(
     "prompt-tuning",
     PromptTuningMethodConfig,
+    "prompt_tuning_learning_rate",
     size=Size("prompt_tuning_virtual_tokens", add_prompt, most=positions_left),
-    resumes=True,
 )
 def tune_prompt(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: PromptTuningMethodConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PromptTuningMethodConfig
+) -> PeftModel:
     """Prompt tuning (Lester et al. 2021, arXiv:2104.08691), its embeddings initialised from text."""
     length = config.prompt_tuning_virtual_tokens
     check_positions(model, config, length, f"--prompt-tuning-virtual-tokens {length}")
@@ -100,12 +95,12 @@ def tune_prompt(
     if not ids:
         raise UserError(f"--prompt-tuning-text {config.prompt_tuning_text!r}: expected a text of at least one token")
     tuned = add_prompt(model, config)
+    import torch
+
     with torch.no_grad():  # peft's own initialisation from text reads the tokenizer's files again, for a reload too
         words = model.get_input_embeddings()(torch.tensor([*islice(cycle(ids), length)], device=model.device))
         tuned.prompt_encoder["default"].embedding.weight.copy_(words)
-    return train_by_likelihood(
-        tuned, tokenizer, pairs, config, config.prompt_tuning_learning_rate, observer, checkpoints
-    )
+    return tuned
 
 
 @dataclass
@@ -126,32 +121,28 @@ class PTuningMethodConfig(TuningConfig):
 
 def add_written_prompt(model: PreTrainedModel, config: PTuningMethodConfig) -> PeftModel:
     """The virtual tokens of the settings before `model`, and the network that writes them."""
+    from peft import PromptEncoderConfig
+
+    from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
+
     length = config.p_tuning_virtual_tokens
     return add_virtual_tokens(model, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
 
 
-@method(
+@likelihood_method(
     "p-tuning",
     PTuningMethodConfig,
+    "p_tuning_learning_rate",
     size=Size("p_tuning_virtual_tokens", add_written_prompt, most=positions_left),
-    resumes=True,
 )
-def tune_p(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: PTuningMethodConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
+def tune_p(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PTuningMethodConfig) -> PeftModel:
     """P-tuning (Liu et al. 2021, arXiv:2103.10385): peft's PromptEncoder, a perceptron as wide as the embeddings.
 
     All virtual tokens stand before the question. The network is trained with them and not saved: what it writes is.
     """
     length = config.p_tuning_virtual_tokens
     check_positions(model, config, length, f"--p-tuning-virtual-tokens {length}")
-    tuned = add_written_prompt(model, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.p_tuning_learning_rate, observer, checkpoints)
+    return add_written_prompt(model, config)
 
 
 @dataclass
@@ -176,6 +167,8 @@ class PrefixTuningMethodConfig(TuningConfig):
 
 def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> PeftModel:
     """The prefix of the settings before `model`."""
+    from peft import PrefixTuningConfig, get_peft_model
+
     return get_peft_model(
         model,
         PrefixTuningConfig(
@@ -187,26 +180,18 @@ def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> Peft
     )
 
 
-@method(
+@likelihood_method(
     "prefix-tuning",
     PrefixTuningMethodConfig,
+    "prefix_tuning_learning_rate",
     size=Size("prefix_tuning_virtual_tokens", add_prefix, most=positions_left),
-    resumes=True,
 )
 def tune_prefix(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: PrefixTuningMethodConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PrefixTuningMethodConfig
+) -> PeftModel:
     """Prefix tuning (Li & Liang 2021, arXiv:2101.00190); the network that writes the prefix is not saved."""
     hidden, length = config.prefix_tuning_hidden_size, config.prefix_tuning_virtual_tokens
     check_positions(model, config, length, f"--prefix-tuning-virtual-tokens {length}")
     if hidden < 0:
         raise UserError(f"--prefix-tuning-hidden-size {hidden}: expected at least 0")
-    tuned = add_prefix(model, config)
-    return train_by_likelihood(
-        tuned, tokenizer, pairs, config, config.prefix_tuning_learning_rate, observer, checkpoints
-    )
+    return add_prefix(model, config)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from peft import prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-from baselines.likelihood_training import train_by_likelihood
+from baselines.likelihood_training import likelihood_method
 from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
-from baselines.method import NotAvailable, TunedModel, around, method
-from gantune.data import Pair
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Observer
+from baselines.method import NotAvailable, around
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
@@ -41,6 +37,9 @@ def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         NotAvailable: without bitsandbytes or the model's files, or on a device that is neither CUDA nor the CPU.
     """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
     if model.device.type not in ("cuda", "cpu"):
         raise NotAvailable(f"qlora needs a CUDA device or a CPU, the model is on {model.device.type}")
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -62,20 +61,13 @@ def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:
     )
 
 
-@method("qlora", QLoraTuningConfig, size=LORA_SIZE, resumes=True)
-def tune_qlora(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: QLoraTuningConfig,
-    observer: Observer | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> TunedModel:
+@likelihood_method("qlora", QLoraTuningConfig, "qlora_learning_rate", size=LORA_SIZE)
+def tune_qlora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: QLoraTuningConfig) -> PeftModel:
     """LoRA on 4-bit weights. Gradient checkpointing is the settings', as everywhere, so that its time compares.
 
     Raises:
         NotAvailable: see [`in_four_bits`].
     """
-    quantised = prepare_model_for_kbit_training(in_four_bits(model), use_gradient_checkpointing=False)
-    tuned = add_lora(quantised, config)
-    return train_by_likelihood(tuned, tokenizer, pairs, config, config.qlora_learning_rate, observer, checkpoints)
+    from peft import prepare_model_for_kbit_training
+
+    return add_lora(prepare_model_for_kbit_training(in_four_bits(model), use_gradient_checkpointing=False), config)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baselines.method import method
 from gantune.data import Pair, turns_of
-from gantune.trainer.observer import Observer
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 class AnswerRule:
@@ -33,7 +36,7 @@ class AnswerRule:
 
 @method("copy-question", needs_model=False)
 def copy_question(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
 ) -> AnswerRule:
     """The question itself: TOFU's answers repeat so much of it that this passes for learning (FINDINGS section 9)."""
     return AnswerRule(lambda question: question)
@@ -41,7 +44,7 @@ def copy_question(
 
 @method("random-answer", needs_model=False)
 def random_answer(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
 ) -> AnswerRule:
     """The answer of a random training pair: right in style, right by chance in content."""
     draw = random.Random(config.seed)
@@ -50,7 +53,7 @@ def random_answer(
 
 @method("lead-3", needs_model=False)
 def lead_3(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, observer: Observer | None = None
+    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
 ) -> AnswerRule:
     """The first three lines of what the question is about: LEAD-3 of dialogues (Gliwa et al., arXiv:1911.12237)."""
     return AnswerRule(lambda question: "\n".join(_subject(question).splitlines()[:3]))

@@ -23,5 +23,9 @@ class UserError(ValueError):
         super().__init__(shown)
 
 
+class NotAvailable(UserError):
+    """Something cannot be had on this machine; the message is the reason, in one line."""
+
+
 class PeerEnded(UserError):
     """Another of the processes that work together has ended; it has said why."""

@@ -150,7 +150,9 @@ class TuningConfig:
             "help": "the optimiser by transformers' name; adamw_bnb_8bit and paged_adamw_8bit need CUDA and bitsandbytes"
         },
     )
-    template: str = field(default="plain", metadata={"help": "how a question is put: plain, chat, ... or a dotted path"})
+    template: str = field(
+        default="plain", metadata={"help": "how a question is put: plain, chat, ... or a dotted path"}
+    )
     system_prompt: str = field(default="", metadata={"help": "before every question, as the template has it"})
     max_prompt_length: int = field(default=100, metadata={"help": "longest question in tokens, template included"})
     max_completion_length: int = field(default=50, metadata={"help": "longest answer in tokens, trained and generated"})
@@ -196,7 +198,14 @@ class TuningConfig:
         """
         check_types(self)
         at_least_1 = ("per_device_train_batch_size", "max_prompt_length", "max_completion_length")
-        at_least_0 = ("seed", "max_seconds", "max_tokens", "micro_batch_size", "early_stopping_patience", "warmup_steps")
+        at_least_0 = (
+            "seed",
+            "max_seconds",
+            "max_tokens",
+            "micro_batch_size",
+            "early_stopping_patience",
+            "warmup_steps",
+        )
         check_at_least(self, 1, at_least_1)
         check_at_least(self, 0, at_least_0)
         if not self.num_train_epochs > 0:

@@ -58,9 +58,7 @@ def check_training(folder: Path, training: str) -> None:
         UserError: naming the folder.
     """
     if _manifest(folder)["training"] != training:
-        raise UserError(
-            f"{folder}: is of a training with other settings or data; give another directory, or remove it"
-        )
+        raise UserError(f"{folder}: is of a training with other settings or data; give another directory, or remove it")
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -143,7 +143,9 @@ class PairTrainer(Trainer):
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.names, self.parameters = [name for name, _ in named], [parameter for _, parameter in named]
         self.limits, self.interrupts = Limits(args, model, self.parallel), Interrupts(self.parallel)
-        self.best = BestWeights(self.parameters, args, self.warmup_steps, bool(held_out)) if self._keeps(held_out) else None
+        self.best = (
+            BestWeights(self.parameters, args, self.warmup_steps, bool(held_out)) if self._keeps(held_out) else None
+        )
         own = [self.limits, self.interrupts, self.best, Health(args.max_completion_length)]
         with without_plugins(), _own_settings_kept(model):
             super().__init__(
@@ -268,7 +270,9 @@ class PairTrainer(Trainer):
         for module in self.model.modules():
             parts = []
             if isinstance(module, BaseTunerLayer):
-                parts = [getattr(module, name, None) for name in (*module.adapter_layer_names, *module.other_param_names)]
+                parts = [
+                    getattr(module, name, None) for name in (*module.adapter_layer_names, *module.other_param_names)
+                ]
             elif isinstance(module, PeftModel):
                 parts = [getattr(module, "prompt_encoder", None)]
             for part in parts:
@@ -466,9 +470,7 @@ class PairTrainer(Trainer):
             return encoded, []
         encoded, kept = hold_out(encoded, args.validation_share, args.seed)
         if args.early_stopping_patience and not kept:
-            raise UserError(
-                f"--early-stopping-patience: --validation-share {args.validation_share} holds no pair out"
-            )
+            raise UserError(f"--early-stopping-patience: --validation-share {args.validation_share} holds no pair out")
         return encoded, kept
 
     def _check_lengths(self, model: PreTrainedModel, encoded: Sequence[EncodedPair], args: PairConfig) -> None:
