@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gantune.data.batch import Batch
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
+from gantune.discriminators.base import Discriminator
 
 
 @contextlib.contextmanager
@@ -29,7 +29,6 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-@DISCRIMINATORS.register("frozen-lm")
 class FrozenLMHead(Discriminator):
     """Reads question and answer by the frozen model, its adapters switched off, and judges each prefix by a small head.
 

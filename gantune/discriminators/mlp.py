@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from gantune.data.batch import Batch
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
+from gantune.discriminators import DISCRIMINATORS
+from gantune.discriminators.base import Discriminator
 
 
 class NarrowingMLP(Discriminator):
@@ -88,7 +89,6 @@ class NarrowingMLP(Discriminator):
         return self.layers(torch.cat(self._read(batch), dim=1)).squeeze(1)
 
 
-@DISCRIMINATORS.register("mlp")
 class TokenIdMLP(NarrowingMLP):
     """[`NarrowingMLP`] on token *ids*, scaled to (0, 1], as the source study has it.
 
@@ -99,7 +99,6 @@ class TokenIdMLP(NarrowingMLP):
         return (ids + 1) / self.vocab_size
 
 
-@DISCRIMINATORS.register("source")
 class TokenValueMLP(NarrowingMLP):
     """[`NarrowingMLP`] on one learned number a token id, the least correction of the source study's (SOURCE_STUDY 6.5).
 

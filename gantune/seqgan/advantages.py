@@ -7,10 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gantune.registry import Registry
-
-ADVANTAGES = Registry("advantage")
-
 
 class Advantage(Protocol):
     """Takes a baseline from returns; `min_samples` answers to a question are needed."""
@@ -59,7 +55,6 @@ def _by_question(returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tens
     return carried.view(-1, samples_per_prompt, returns.shape[1])
 
 
-@ADVANTAGES.register("none")
 class NoBaseline:
     """The return itself: REINFORCE (Williams 1992), as in SOURCE_STUDY eq. 2.4. `samples_per_prompt` may be 1."""
 
@@ -70,7 +65,6 @@ class NoBaseline:
         return returns * mask
 
 
-@ADVANTAGES.register("moving-average")
 class MovingAverage:
     """The return less an exponential average of *earlier* steps' mean returns, so that the baseline is unbiased.
 
@@ -100,7 +94,6 @@ class MovingAverage:
         self.average = state["average"]
 
 
-@ADVANTAGES.register("leave-one-out")
 class LeaveOneOut:
     """The return less the mean return of the other samples of the same question (RLOO, arXiv:2402.14740).
 
@@ -117,7 +110,6 @@ class LeaveOneOut:
         return (grouped - others).view_as(returns) * mask
 
 
-@ADVANTAGES.register("group-norm")
 class GroupNorm:
     """Returns standardised within the samples of a question (GRPO, arXiv:2402.03300). Biased.
 

@@ -14,10 +14,7 @@ from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
-from gantune.registry import Registry
-
-REWARDS = Registry("reward")
-TRANSFORMS = Registry("reward transform")
+from gantune.seqgan import REWARDS, TRANSFORMS
 
 
 class Judge(Protocol):
@@ -54,25 +51,21 @@ class Reward(Protocol):
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
 
 
-@TRANSFORMS.register("prob")
 def probability(logits: Tensor) -> Tensor:
     """D, the probability of being real, in (0, 1): SeqGAN's reward (Yu et al. 2017, eq. 4)."""
     return logits.sigmoid()
 
 
-@TRANSFORMS.register("centred")
 def centred(logits: Tensor) -> Tensor:
     """2 D - 1, in (-1, 1), zero where D is undecided (ScratchGAN, arXiv:1905.09922)."""
     return 2 * logits.sigmoid() - 1
 
 
-@TRANSFORMS.register("log")
 def log_probability(logits: Tensor) -> Tensor:
     """log D, never above zero."""
     return F.logsigmoid(logits)
 
 
-@TRANSFORMS.register("logit")
 def logit(logits: Tensor) -> Tensor:
     """log D - log(1 - D), unbounded."""
     return logits
@@ -93,7 +86,6 @@ class JudgedReward:
         self.transform = TRANSFORMS.resolve(transform)
 
 
-@REWARDS.register("sequence")
 class SequenceReward(JudgedReward):
     """R_i = r(D(q, Y)): one number an answer, from the whole answer (SOURCE_STUDY eq. 2.2)."""
 
@@ -105,7 +97,6 @@ class SequenceReward(JudgedReward):
         return self.transform(self.discriminator.sequence_logits(rollout))
 
 
-@REWARDS.register("token")
 class TokenReward(JudgedReward):
     """R_it = r(D(q, Y_<=t)): one number a token, from all prefixes in one pass (ScratchGAN, arXiv:1905.09922)."""
 
@@ -155,7 +146,6 @@ def search_values(
     return values * mask
 
 
-@REWARDS.register("monte-carlo")
 class MonteCarloReward(JudgedReward):
     """Q_it, the mean of r(D) over completions of each prefix: SeqGAN's reward (Yu et al. 2017, eq. 4).
 
@@ -190,7 +180,6 @@ class MonteCarloReward(JudgedReward):
         return search_values(score, self.search, rollout, score_completions if logits else None)
 
 
-@REWARDS.register("constant")
 class ConstantReward:
     """One for every answer, whatever it says: the control that shows what the discriminator adds.
 
@@ -223,7 +212,6 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
     return [agreement / max(1, len(answers) - 1) for agreement in total]
 
 
-@REWARDS.register("consensus")
 class ConsensusReward:
     """How much an answer agrees with the other samples of its question; see [`self_consistency`]. No discriminator."""
 
