@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from gantune.distributed import is_divided
 from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.policy.decoding import CHECK_EVERY, Beginning, Decoded, decode
 from gantune.policy.fixed_step import FixedStep
 
@@ -140,7 +140,7 @@ class CapturedDecoding:
         try:
             step, sampled = self._begun(beginning, most)
         except Exception as error:  # whatever it is, the usual way is there
-            self._give_up(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            self._give_up(f"{type(error).__name__}: {first_line(error)}")
         if self.usual:
             cache.shorten(cached)
             return usual(beginning)
