@@ -15,12 +15,7 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model
 from transformers import PreTrainedModel
 
-from gantune.embedding_generator.virtual_tokens import (
-    VIRTUAL_TOKEN_METHODS,
-    add_virtual_tokens,
-    has_virtual_tokens,
-    load_virtual_tokens,
-)
+from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, load_virtual_tokens
 from gantune.errors import UserError
 from gantune.hub.adapter_settings import check_adapter
 
@@ -82,12 +77,11 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
         )
     if len(configs) > 1 and any(config.is_prompt_learning for config in configs):
         raise UserError("a prompt learning method passes embeddings of its own to the model: it cannot be stacked")
-    for config in configs:
-        check_prompt_learning(config)
-        if has_virtual_tokens(config):
-            with expected_warnings_silenced():
-                return add_virtual_tokens(model, config, adapter_name(config))
     with expected_warnings_silenced():
+        for config in configs:
+            check_prompt_learning(config)
+            if config.peft_type in VIRTUAL_TOKEN_METHODS:
+                return add_virtual_tokens(model, config, adapter_name(config))
         for name in stacking_order(by_name):
             stacked = get_peft_model(model, by_name[name], adapter_name=name)
             model = stacked.get_base_model()

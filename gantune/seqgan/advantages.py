@@ -61,15 +61,14 @@ class NoBaseline:
     min_samples = 1
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         return returns * mask
 
 
 class MovingAverage:
     """The return less an exponential average of *earlier* steps' mean returns, so that the baseline is unbiased.
 
-    Args:
-        decay: share of the old average that a step keeps.
+    `decay` is the share of the old average that a step keeps.
     """
 
     min_samples = 1
@@ -79,7 +78,7 @@ class MovingAverage:
         self.average: float | None = None
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`; the first step has no baseline. Updates the average."""
+        """See [`Advantage`]; the first step has no baseline. Updates the average."""
         advantages = (returns - (self.average or 0.0)) * mask
         mean = ((returns * mask).sum() / mask.sum().clamp(min=1)).item()
         self.average = mean if self.average is None else self.decay * self.average + (1 - self.decay) * mean
@@ -104,7 +103,7 @@ class LeaveOneOut:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         others = (grouped.sum(dim=1, keepdim=True) - grouped) / (samples_per_prompt - 1)
         return (grouped - others).view_as(returns) * mask
@@ -119,7 +118,7 @@ class GroupNorm:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         centred = grouped - grouped.mean(dim=1, keepdim=True)
         return (centred / (grouped.std(dim=1, keepdim=True) + 1e-6)).view_as(returns) * mask

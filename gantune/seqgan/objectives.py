@@ -27,10 +27,6 @@ class PolicyGradient:
     """Advantages, over all samples: REINFORCE (Yu et al. 2017, eq. 8; SOURCE_STUDY eq. 2.4).
 
     The weights are divided by `max_new_tokens`, a constant, so that the loss is of the order of a token's.
-
-    Args:
-        advantage: from returns to advantages.
-        max_new_tokens: longest answer.
     """
 
     def __init__(self, advantage: Advantage, max_new_tokens: int) -> None:

@@ -149,12 +149,7 @@ def search_values(
 class MonteCarloReward(JudgedReward):
     """Q_it, the mean of r(D) over completions of each prefix: SeqGAN's reward (Yu et al. 2017, eq. 4).
 
-    Already the return of each token. The discriminator learns on whole answers.
-
-    Args:
-        discriminator: see [`JudgedReward`].
-        transform: see [`JudgedReward`].
-        search: completes the prefixes.
+    Already the return of each token. The discriminator learns on whole answers. `search` completes the prefixes.
     """
 
     per_token, is_return, searches = False, True, True
@@ -180,16 +175,20 @@ class MonteCarloReward(JudgedReward):
         return search_values(score, self.search, rollout, score_completions if logits else None)
 
 
-class ConstantReward:
-    """One for every answer, whatever it says: the control that shows what the discriminator adds.
-
-    Without a baseline it still changes the policy (a constant reward sharpens it); with one it does nothing.
-    """
+class UnjudgedReward:
+    """A reward of whole answers that asks no discriminator."""
 
     per_token, unjudged = False, True
 
     def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
         """Takes a discriminator and a transform as the others do, and asks neither."""
+
+
+class ConstantReward(UnjudgedReward):
+    """One for every answer, whatever it says: the control that shows what the discriminator adds.
+
+    Without a baseline it still changes the policy (a constant reward sharpens it); with one it does nothing.
+    """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """Ones, `[B]`."""
@@ -212,13 +211,8 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
     return [agreement / max(1, len(answers) - 1) for agreement in total]
 
 
-class ConsensusReward:
+class ConsensusReward(UnjudgedReward):
     """How much an answer agrees with the other samples of its question; see [`self_consistency`]. No discriminator."""
-
-    per_token, unjudged = False, True
-
-    def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
-        """Takes a discriminator and a transform as the others do, and asks neither."""
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """Between 0 and 1, `[B]`; rows of one question are adjacent."""
@@ -230,8 +224,7 @@ class ConsensusReward:
 class ProductReward:
     """The product of several rewards: an answer is worth much if it is to each of them.
 
-    Args:
-        rewards: two or more, of which none is a return already; those of whole answers count for each of their tokens.
+    None of them is a return already. Those of whole answers count for each of their tokens.
     """
 
     def __init__(self, rewards: Sequence[Reward]) -> None:
@@ -248,11 +241,7 @@ class ProductReward:
 
 
 class ShuffledReward:
-    """Another reward's numbers, each answer given those of another: the control that keeps their distribution.
-
-    Args:
-        reward: whose numbers.
-    """
+    """Another reward's numbers, each answer given those of another: the control that keeps their distribution."""
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
