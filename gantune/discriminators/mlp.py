@@ -89,7 +89,7 @@ class TokenIdMLP(NarrowingMLP):
 
 
 class TokenValueMLP(NarrowingMLP):
-    """[`NarrowingMLP`] on one learned number a token id: the least correction of the source study (SOURCE_STUDY 6.5)."""
+    """[`NarrowingMLP`] on one learned number a token id, the least correction of the source's (SOURCE_STUDY 6.5)."""
 
     def __init__(self, vocab_size: int, max_prompt_tokens: int, max_answer_tokens: int) -> None:
         super().__init__(vocab_size, max_prompt_tokens, max_answer_tokens)

@@ -22,12 +22,7 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     """An embedding module whose output passes through the generator networks of the active adapters, in order.
 
     `noise` is `[n]`, the same for every sequence, or `[B, n]`, one vector a sequence, or None for the zero vector. Set
-    it with [`hold_noise`].
-
-    Args:
-        base_layer: the embedding module; it is not changed.
-        adapter_name: name of the first adapter.
-        config: its configuration.
+    it with [`hold_noise`]. The embedding module is not changed.
     """
 
     adapter_layer_names = ("embedding_generator_network",)
@@ -214,12 +209,7 @@ def noise_dim(model: nn.Module) -> int | None:
 
 
 def draw_noise(model: nn.Module, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-    """Standard normal noise for `batch_size` sequences.
-
-    Args:
-        model: the model whose embedding generators will use it.
-        batch_size: number of sequences B.
-        generator: source of randomness; torch's global one if None.
+    """Standard normal noise for `batch_size` sequences, from torch's global generator if none is given.
 
     Returns:
         `[B, n]` float32 on the model's device, or None if the model has no embedding generator.

@@ -59,11 +59,9 @@ def check_prompt_learning(config: PeftConfig) -> None:
 
 
 def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
-    """Add an adapter for each configuration; all are trainable and active.
+    """Add an adapter for each configuration to the base model, in place; all are trainable and active.
 
-    Args:
-        model: the base model, changed in place.
-        configs: one or more configurations, each of another method; their order does not matter.
+    The order of the configurations, each of another method, does not matter.
 
     Raises:
         UserError: if there is none, a method occurs twice, prompt learning is to be combined with another method, or
@@ -94,12 +92,7 @@ def save_stack(model: PeftModel, directory: str | Path) -> None:
 
 
 def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool = False) -> PeftModel:
-    """Add to `model` the adapters that [`save_stack`] wrote.
-
-    Args:
-        model: the base model, changed in place.
-        directory: where the stack was saved.
-        is_trainable: whether the adapters' weights get gradients.
+    """Add to the base model, in place, the adapters that [`save_stack`] wrote.
 
     Raises:
         UserError: if there is no adapter in `directory`, it cannot be trained on, or its settings would import code or

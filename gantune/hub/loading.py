@@ -102,12 +102,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -
     """Refuse a tokenizer that can give ids which the model's embedding does not have.
 
     Added special tokens that text never becomes may lie beyond it, as Gemma 3's image token does; those that begin, end
-    and pad a text may not.
-
-    Args:
-        tokenizer: of the model.
-        rows: of the model's input embedding.
-        name: how the user named it, for the message.
+    and pad a text may not. `rows` are those of the embedding, `name` is what the user called the model.
 
     Raises:
         UserError: naming the first token that has no row.
@@ -143,14 +138,9 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model of a built-in name, a local folder or a Hub id: frozen, in `eval()` mode.
 
-    Weights that are stored quantised stay so, which needs the package that they were made with.
-
-    Args:
-        name: of the model.
-        dtype: of its weights.
-        device: where it goes, if it is not divided.
-        trust_remote_code: run code that comes with it.
-        sharding: how its weights are divided over the processes that were launched together.
+    Weights that are stored quantised stay so, which needs the package that they were made with. With `sharding` they
+    are divided over the processes that were launched together; else the model goes to `device`. `trust_remote_code`
+    runs code that comes with it.
 
     Raises:
         UserError: if it cannot be loaded, is no causal language model, or some weights are missing from its files

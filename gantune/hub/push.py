@@ -33,14 +33,8 @@ class PushToHub:
     ) -> str:
         """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `PeftModel.push_to_hub`.
 
-        Args:
-            repo_id: `owner/name`, or `name` for one's own; it is made if it is not there.
-            commit_message: of the upload.
-            commit_description: of the upload.
-            private: whether a new repository is private.
-            token: True for the one that `hf auth login` has stored, which is also the default.
-            revision: branch.
-            create_pr: open a pull request instead of writing to the branch.
+        `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. The default token is the one
+        that `hf auth login` has stored.
 
         Returns:
             Address of the commit.

@@ -34,10 +34,7 @@ def why_not(model: nn.Module) -> str | None:
     """Why a model cannot be decoded over fixed tensors, in a few words; None if nothing is known against it.
 
     Its layers have to attend to every position, and to take their mask as it comes, in 4D. Sliding windows and chunks
-    count columns, of which there are unused ones here.
-
-    Args:
-        model: a causal language model, however wrapped by peft.
+    count columns, of which there are unused ones here. The model may be wrapped by peft.
     """
     base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     config = model.config.get_text_config(decoder=True)
