@@ -15,8 +15,8 @@ from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, 
 from baselines.prompt_learning import check_positions
 from baselines.self_play import SelfPlayConfig
 from baselines.self_training import SelfTrainingConfig
-from gantune.embedding_generator.generators import GENERATORS
 from gantune.errors import UserError
+from gantune.registry import GENERATORS
 from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def check_generator(name: str, objective: Objective, config: GameConfig) -> list
     """
     from peft import PeftType
 
-    from gantune.embedding_generator import build_generator, check_prompt_learning
+    from gantune.embedding_generator import check_prompt_learning
+    from gantune.embedding_generator.generators import build_generator
 
     configs = build_generator(config.generator)
     for part in configs:
@@ -213,8 +214,8 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
     changes = dict(objective.changes)
     if generator is not None:
         for part in generator.split("+"):
-            if "." not in part:
-                GENERATORS.check(part)
+            if "." not in part and part not in GENERATORS:
+                GENERATORS.get(part)  # says which there are
         changes["generator"] = generator
 
     def fixed(config: GameConfig) -> GameConfig:

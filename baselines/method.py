@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from baselines.matching import Size
-from gantune.embedding_generator.generators import GENERATORS
 from gantune.errors import NotAvailable
-from gantune.registry import Registry
+from gantune.registry import GENERATORS, Registry
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:

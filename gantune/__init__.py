@@ -10,7 +10,7 @@ from gantune.version import __version__
 
 if TYPE_CHECKING:
     from gantune.data import Pair, load_pairs, split_pairs
-    from gantune.discriminators import Discriminator
+    from gantune.discriminators.base import Discriminator
     from gantune.embedding_generator import EmbeddingGenerator, EmbeddingGeneratorConfig
     from gantune.errors import UserError
     from gantune.hub.loading import load_model, load_tokenizer

@@ -27,5 +27,10 @@ class NotAvailable(UserError):
     """Something cannot be had on this machine; the message is the reason, in one line."""
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says first, to be told within one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(": \t")
+
+
 class PeerEnded(UserError):
     """Another of the processes that work together has ended; it has said why."""

@@ -1,9 +1,9 @@
-"""Turn a registry name or a dotted path into the class or function it names."""
+"""Turn a registry name or a dotted path into the class or function it names, imported when it is first asked for."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gantune.errors import UserError
@@ -17,10 +17,12 @@ class Registry:
 
     Args:
         kind: what the components are, in the singular, for error messages ("discriminator").
+        built_in: dotted paths by name; their modules are imported by [`get`], so that names are known without torch.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, built_in: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self._built_in = dict(built_in or {})
         self._components: dict[str, Any] = {}
         self._imported: dict[str, Any] = {}  # by dotted path, as the user typed it
 
@@ -35,11 +37,11 @@ class Registry:
 
     def names(self) -> list[str]:
         """Registered names, sorted."""
-        return sorted(self._components)
+        return sorted({*self._built_in, *self._components})
 
     def __contains__(self, name: str) -> bool:
         """Whether [`get`] knows the name."""
-        return name in self._imported or name in self._components
+        return name in self._imported or name in self._components or name in self._built_in
 
     def get(self, name: str) -> Any:
         """The component registered as `name`, or that a dotted path has brought in before.
@@ -47,21 +49,23 @@ class Registry:
         Raises:
             UserError: if there is none; the message lists the known names.
         """
-        known = self._imported | self._components
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str) or name not in self:
             raise UserError(
                 f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
                 "or a dotted path such as my_package.MyClass"
             )
-        return known[name]
+        if name in self._built_in and name not in self._components:
+            self._components[name] = _imported(self._built_in[name])
+        return self._components[name] if name in self._components else self._imported[name]
 
     def name_of(self, component: Any) -> str:
         """The name that finds `component` again: its registered name, else the dotted path of it or of its class."""
-        for name, registered in self._components.items():
-            if component is registered or type(component) is registered:
-                return name
         named = component if hasattr(component, "__qualname__") else type(component)
-        return f"{named.__module__}.{named.__qualname__}"
+        path = f"{named.__module__}.{named.__qualname__}"
+        for name, registered in {**self._built_in, **self._components}.items():
+            if registered is component or registered is type(component) or registered == path:
+                return name
+        return path
 
     def resolve(self, spec: str | Any) -> Any:
         """The component that `spec` names: a registered name, a dotted path, or the component itself.
@@ -73,14 +77,49 @@ class Registry:
         """
         if not isinstance(spec, str):
             return spec
-        if spec in self._components or "." not in spec:
+        if "." not in spec or spec in self._components or spec in self._built_in:
             return self.get(spec)
-        module_name, _, attribute = spec.rpartition(".")
         try:
-            component = getattr(importlib.import_module(module_name), attribute)
+            component = _imported(spec)
         except (ImportError, AttributeError, OSError, TypeError, ValueError) as error:
             raise UserError(
                 f"cannot import {self.kind} {spec!r}: {error} (registered names: {', '.join(self.names())})"
             ) from error
         self._imported[spec] = component
         return component
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def lazy(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], list[str]]:
+    """A package's `__getattr__` and `__all__`: its names, each imported when it is first asked for.
+
+    Args:
+        package: its `__name__`.
+        modules: of the package, and the names that it takes from each.
+    """
+    paths = {name: f"{package}.{module}.{name}" for module, names in modules.items() for name in names}
+
+    def attribute(name: str) -> Any:
+        if name not in paths:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return _imported(paths[name])
+
+    return attribute, sorted(paths)
+
+
+GENERATORS = Registry(
+    "generator",
+    {
+        "embedding": "gantune.embedding_generator.generators.embedding",
+        "lora": "gantune.embedding_generator.generators.lora",
+        "ia3": "gantune.embedding_generator.generators.ia3",
+        "prefix": "gantune.embedding_generator.generators.prefix",
+        "prompt": "gantune.embedding_generator.generators.prompt",
+        "p-tuning": "gantune.embedding_generator.generators.p_tuning",
+    },
+)
+"""Here and not beside what it names, because `gantune.embedding_generator` registers its method with peft."""

@@ -146,12 +146,10 @@ class TuningConfig:
     )
     optim: str = field(
         default="adamw_torch_fused",
-        metadata={
-            "help": "the optimiser by transformers' name; adamw_bnb_8bit and paged_adamw_8bit need CUDA and bitsandbytes"
-        },
+        metadata={"help": "the optimiser by transformers' name; those of 8 bits need CUDA and bitsandbytes"},
     )
     template: str = field(
-        default="plain", metadata={"help": "how a question is put: plain, chat, ... or a dotted path"}
+        default="plain", metadata={"help": "how a question is put: plain, chat, chatml, ... or a dotted path"}
     )
     system_prompt: str = field(default="", metadata={"help": "before every question, as the template has it"})
     max_prompt_length: int = field(default=100, metadata={"help": "longest question in tokens, template included"})

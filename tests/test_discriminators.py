@@ -123,6 +123,16 @@ def test_the_head_on_the_frozen_model_reads_it_without_its_adapter_and_trains_no
     assert not any("language_model" in name for name in discriminator.state_dict())
 
 
+def test_the_head_on_the_frozen_model_reads_it_without_the_modules_saved_with_an_adapter():
+    model, batch = TINY_MODELS["gpt2"](), random_batch()
+    discriminator = FrozenLMHead(model, width=8).eval()
+    before = discriminator.prefix_logits(batch)
+    tuned = stack_adapters(model, [EmbeddingGeneratorConfig(modules_to_save=["ln_f"])])
+    torch.nn.init.ones_(tuned.base_model.model.transformer.ln_f.modules_to_save["embedding_generator"].bias)
+    assert not torch.allclose(tuned(batch.answer_ids).logits, _without_adapter(tuned, batch.answer_ids), atol=1e-3)
+    assert torch.allclose(discriminator.prefix_logits(batch), before, atol=1e-6)
+
+
 def _without_adapter(tuned, ids):
     with tuned.disable_adapter():
         return tuned(ids).logits

@@ -392,6 +392,44 @@ with hold_noise(model, draw(NOISE)):
     assert done.returncode == 0, done.stderr
 
 
+def test_modules_to_save_are_trained_saved_loaded_and_disabled_with_the_adapter(family, tmp_path):
+    modules = TINY_MODELS[family]().named_modules()
+    name = [name for name, module in modules if "Norm" in type(module).__name__][-1]  # the last norm
+    model, noise = adapted(family, modules_to_save=[name]), draw(2, NOISE)
+    copied = {key: p for key, p in model.named_parameters() if ".modules_to_save.default." in key}
+    assert copied and all(p.requires_grad and f"{name}." in key for key, p in copied.items())
+    model(input_ids=IDS, labels=IDS, noise=noise).loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in copied.values())
+
+    reference = logits(model, noise=noise)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(TINY_MODELS[family](), tmp_path)
+    assert torch.equal(logits(loaded, noise=noise), reference)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    assert sum(f"{name}." in key for key in saved) == len(copied)
+    with loaded.disable_adapter():
+        assert torch.equal(logits(loaded), logits(TINY_MODELS[family]()))
+    before = logits(model)
+    torch.testing.assert_close(logits(model.merge_and_unload()), before, rtol=1e-4, atol=1e-4)
+
+
+def test_modules_to_save_of_a_stack(family, tmp_path):
+    model = perturb(stack_adapters(TINY_MODELS[family](), [config(modules_to_save=["lm_head"]), lora_config(family)]))
+    save_stack(model, tmp_path)
+    saved = {method: load_file(tmp_path / method / "adapter_model.safetensors") for method in model.peft_config}
+    head = saved["embedding_generator"]["base_model.model.lm_head.weight"]
+    assert not torch.equal(head, TINY_MODELS[family]().lm_head.weight)
+    assert not any("lm_head" in key for key in saved["lora"])
+    assert torch.equal(logits(load_stack(TINY_MODELS[family](), tmp_path)), logits(model))
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(TINY_MODELS[family]()))
+
+
+def test_modules_to_save_that_would_take_parts_of_the_generator_are_refused():
+    with pytest.raises(UserError, match=r"modules_to_save: 'norm' of the generator network .* such as model.norm"):
+        get_peft_model(TINY_MODELS["llama"](), config(modules_to_save=["norm"]))
+
+
 @pytest.mark.parametrize("network", ["trap.Network", "os.system", ["mlp"]])
 def test_a_checkpoint_cannot_name_code_to_import(network, tmp_path, monkeypatch):
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
@@ -462,6 +500,26 @@ def test_merge_is_refused_under_noise_per_sequence(family):
     with hold_noise(model, draw(2, NOISE)), pytest.raises(ValueError, match="per-sequence noise"):
         model.merge_and_unload()
     assert torch.equal(logits(model), before)
+
+
+def test_the_layer_has_the_features_of_the_embedding(family):
+    layer = adapted(family).get_input_embeddings()
+    assert (layer.in_features, layer.out_features) == (VOCAB_SIZE, HIDDEN_SIZE) == layer.weight.shape
+
+
+def test_safe_merge_refuses_a_broken_adapter_in_the_words_of_peft():
+    model = adapted("gpt2")
+    model.add_adapter("broken", config())
+    model.base_model.set_adapter(["default", "broken"])
+    table, before = model.get_input_embeddings().weight, model.get_input_embeddings().weight.clone()
+    with torch.no_grad():
+        model.get_input_embeddings().embedding_generator_network["broken"].output_layer.weight[0] = float("nan")
+    message = "NaNs detected in the merged weights. The adapter broken seems to be broken"
+    with pytest.raises(ValueError, match=message):
+        model.merge_and_unload(safe_merge=True)
+    assert model.get_input_embeddings().weight is table and torch.equal(table, before)
+    model.merge_adapter()  # as peft does without the check
+    assert model.get_input_embeddings().weight.isnan().any()
 
 
 def test_safe_merge_refuses_values_that_are_not_finite():

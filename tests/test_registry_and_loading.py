@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import collections
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.hub.loading import load_model, load_tokenizer
-from gantune.registry import Registry
+from gantune.registry import GENERATORS, Registry
+from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from tests.shared import SHARED, needs_shared
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -32,6 +36,44 @@ def test_names_dotted_paths_and_components(registry):
     assert registry.names() == ["round"]  # and the list of what is built in does not grow
     assert registry.name_of(int) == registry.name_of(5) == "round"
     assert registry.name_of(collections.OrderedDict) == "collections.OrderedDict"
+
+
+def test_what_is_built_in_is_imported_when_it_is_asked_for(monkeypatch):
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    registry = Registry("widget", {"zen": "this.s", "number": "numbers.Number"})
+    assert registry.names() == ["number", "zen"] and "zen" in registry and "this.s" not in registry
+    assert "this" not in sys.modules
+    assert registry.name_of(5) == "builtins.int"
+    with pytest.raises(UserError, match=r"unknown widget 'this.s': expected one of number, zen"):
+        registry.get("this.s")
+    assert "this" not in sys.modules
+    assert registry.get("zen") == registry.resolve("zen") == sys.modules["this"].s
+    registry.register("number")(int)  # a user's own in place of it
+    assert registry.get("number") is int and registry.name_of(5) == "number"
+
+
+@pytest.mark.parametrize("registry", [DISCRIMINATORS, GENERATORS, REWARDS, TRANSFORMS, ADVANTAGES, OBJECTIVES])
+def test_every_built_in_name_finds_its_component(registry):
+    assert len(registry.names()) > 2
+    for name in registry.names():
+        assert (
+            callable(registry.get(name)) and registry.get(name).__doc__ and registry.name_of(registry.get(name)) == name
+        )
+
+
+def test_names_are_known_without_torch():
+    code = """
+import sys
+from gantune.diagnostics import write_json
+from gantune.discriminators import DISCRIMINATORS
+from gantune.hub.adapter_settings import check_adapter
+from gantune.registry import GENERATORS
+from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
+assert "cnn" in DISCRIMINATORS and "lora" in GENERATORS and "token" in REWARDS and "nothing" not in OBJECTIVES
+assert not {"torch", "transformers", "peft", "numpy"} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("spec", ["square", "no.such.module", "collections.NoSuchThing", ".", "a..b", ""])

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.data import TEMPLATES
 from gantune.embedding_generator import draw_noise, load_stack, noise_dim
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.hub.adapter_settings import base_model_name
 from gantune.hub.loading import load_model, load_tokenizer
 from gantune.hub.push import local_folder
@@ -75,8 +75,7 @@ def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
     except UserError:
         raise
     except Exception as error:  # many kinds, all of them about the files
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(": \t")
-        raise UserError(f"{folder}: the adapter cannot be put on the base model: {first}") from error
+        raise UserError(f"{folder}: the adapter cannot be put on the base model: {first_line(error)}") from error
 
 
 def _read_config(folder: Path) -> LanguageGANConfig:

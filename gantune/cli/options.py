@@ -17,10 +17,9 @@ from gantune.command import OneLineParser
 from gantune.data import FORMATS, TEMPLATES
 from gantune.diagnostics.files import write_atomically
 from gantune.discriminators import DISCRIMINATORS
-from gantune.embedding_generator.generators import GENERATORS
 from gantune.errors import UserError
 from gantune.field_types import EXPECTED
-from gantune.registry import Registry
+from gantune.registry import GENERATORS, Registry
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 
 COMPONENTS: dict[str, Registry] = {

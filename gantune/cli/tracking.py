@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 
 def installed_trackers() -> list[str]:
@@ -56,8 +56,7 @@ class Tracker:
         try:
             self._accelerator.init_trackers("gantune", config=plain)
         except Exception as error:  # whatever the tracker's package raises
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(f"--track {name}: cannot be started: {reason}") from error
+            raise UserError(f"--track {name}: cannot be started: {first_line(error)}") from error
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Send the numbers of one row, all but its step, which says when."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,13 +93,6 @@ def kl_estimate(log_probs: Tensor, base_log_probs: Tensor, mask: Tensor) -> floa
     return (torch.expm1(-d) + d).mean().clamp(min=0).item()
 
 
-class Finding(NamedTuple):
-    """Whether a row shows one kind of failure, and the warning if it does."""
-
-    bad: bool
-    warning: str
-
-
 class HealthMonitor:
     """Warns of adversarial training that goes wrong, once a run of each kind.
 
@@ -114,14 +107,7 @@ class HealthMonitor:
     def __init__(self, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
         self._first_entropy: float | None = None
-        self._checks = {
-            "no reward spread": self._reward_spread,
-            "entropy collapse": self._entropy,
-            "discriminator saturated": self._discriminator,
-            "answers run to the limit": self._lengths,
-            "one answer": self._one_answer,
-        }
-        self._running = dict.fromkeys(self._checks, 0)
+        self._running: dict[str, int] = {}  # of each kind, the rows in which it held without a break
         self._told: dict[str, str] = {}
 
     @property
@@ -150,72 +136,65 @@ class HealthMonitor:
         if row.get("phase") != "adversarial":
             return []
         new = []
-        for kind, check in self._checks.items():
-            finding = check(row)
-            if finding is None or kind in self._told:
+        for kind, bad, warning in self._findings(row):
+            if kind in self._told:
                 continue
-            self._running[kind] = self._running[kind] + 1 if finding.bad else 0
+            self._running[kind] = self._running.get(kind, 0) + 1 if bad else 0
             if self._running[kind] == ROWS_RUNNING:
-                self._told[kind] = f"step {row['step']}: {finding.warning}"
+                self._told[kind] = f"step {row['step']}: {warning}"
                 new.append(self._told[kind])
         return new
 
-    def _reward_spread(self, row: Mapping[str, Any]) -> Finding | None:
+    def _findings(self, row: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
+        """Of each kind of failure that the row has figures of: its name, whether it is there, and the warning then."""
         share, std = row.get("no_spread_share"), row.get("reward_std")
         if share is not None:
-            return Finding(
+            yield (
+                "no reward spread",
                 share >= MAX_NO_SPREAD_SHARE,
                 f"all samples of a question got one reward in {share:.0%} of the questions, so that a baseline within "
                 "the question leaves nothing to learn; raise --num-generations or --temperature, or take "
                 "--advantage moving-average",
             )
-        if std is None:
-            return None
-        return Finding(
-            std <= SAME_REWARD,
-            f"the answers to all questions got one reward (standard deviation {std:.1g}), so that there is nothing to "
-            "learn from it; raise --num-generations or --temperature, or take another --reward-transform",
-        )
-
-    def _entropy(self, row: Mapping[str, Any]) -> Finding | None:
+        elif std is not None:
+            yield (
+                "no reward spread",
+                std <= SAME_REWARD,
+                f"the answers to all questions got one reward (standard deviation {std:.1g}), so that there is nothing "
+                "to learn from it; raise --num-generations or --temperature, or take another --reward-transform",
+            )
         entropy = row.get("entropy")
-        if entropy is None:
-            return None
-        if self._first_entropy is None:
-            self._first_entropy = entropy
-        return Finding(
-            entropy < MIN_ENTROPY_SHARE * self._first_entropy,
-            f"the policy's entropy fell to {entropy:.3g} nats a token from {self._first_entropy:.3g} at the first "
-            "adversarial step; raise --likelihood-weight or --temperature, or lower --adversarial-weight",
-        )
-
-    def _discriminator(self, row: Mapping[str, Any]) -> Finding | None:
+        if entropy is not None:
+            if self._first_entropy is None:
+                self._first_entropy = entropy
+            yield (
+                "entropy collapse",
+                entropy < MIN_ENTROPY_SHARE * self._first_entropy,
+                f"the policy's entropy fell to {entropy:.3g} nats a token from {self._first_entropy:.3g} at the first "
+                "adversarial step; raise --likelihood-weight or --temperature, or lower --adversarial-weight",
+            )
         accuracy = row.get("discriminator_accuracy")
-        if accuracy is None:
-            return None
-        return Finding(
-            accuracy >= MAX_DISCRIMINATOR_ACCURACY,
-            f"the discriminator is right on {accuracy:.1%} of what it reads, so that its reward hardly ranks the "
-            "samples; lower --discriminator-learning-rate, --max-discriminator-accuracy or --real-label",
-        )
-
-    def _lengths(self, row: Mapping[str, Any]) -> Finding | None:
+        if accuracy is not None:
+            yield (
+                "discriminator saturated",
+                accuracy >= MAX_DISCRIMINATOR_ACCURACY,
+                f"the discriminator is right on {accuracy:.1%} of what it reads, so that its reward hardly ranks the "
+                "samples; lower --discriminator-learning-rate, --max-discriminator-accuracy or --real-label",
+            )
         length, ended = row.get("answer_length"), row.get("ended")
-        if length is None or ended is None:
-            return None
-        return Finding(
-            length >= MAX_LENGTH_SHARE * self.max_new_tokens and ended <= MIN_ENDED,
-            f"answers run to the limit, {length:.1f} of {self.max_new_tokens} tokens long with {ended:.0%} ended; "
-            "raise --likelihood-weight, lower --adversarial-weight, or raise --max-completion-length if the true answers are "
-            "as long",
-        )
-
-    def _one_answer(self, row: Mapping[str, Any]) -> Finding | None:
-        share = row.get("most_common_answer")
-        if share is None:
-            return None
-        return Finding(
-            share == 1,
-            f"one answer makes up {share:.0%} of the samples to several questions; raise --likelihood-weight or "
-            "--temperature, or lower --adversarial-weight",
-        )
+        if length is not None and ended is not None:
+            yield (
+                "answers run to the limit",
+                length >= MAX_LENGTH_SHARE * self.max_new_tokens and ended <= MIN_ENDED,
+                f"answers run to the limit, {length:.1f} of {self.max_new_tokens} tokens long with {ended:.0%} ended; "
+                "raise --likelihood-weight, lower --adversarial-weight, or raise --max-completion-length if the true "
+                "answers are as long",
+            )
+        most_common = row.get("most_common_answer")
+        if most_common is not None:
+            yield (
+                "one answer",
+                most_common == 1,
+                f"one answer makes up {most_common:.0%} of the samples to several questions; raise "
+                "--likelihood-weight or --temperature, or lower --adversarial-weight",
+            )

@@ -11,8 +11,8 @@ import ctypes
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,8 +49,7 @@ class MemoryReport:
 class MemoryMonitor:
     """Filled by [`measure_memory`] when its block ends, with or without an error."""
 
-    def __init__(self) -> None:
-        self._report: MemoryReport | None = None
+    _report: MemoryReport | None = None
 
     @property
     def report(self) -> MemoryReport:
@@ -109,18 +108,14 @@ def _measure_cuda(device: torch.device, monitor: MemoryMonitor) -> Iterator[None
 def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[None]:
     gc.collect()
     trimmed = _trim_heap()
-    if _reset_high_water_mark():
-        method, sampler = "kernel's high-water mark of resident memory (VmHWM) above the state at entry", None
+    sampler = None if _reset_high_water_mark() else _Sampler(FALLBACK_SAMPLES_PER_SECOND)
+    if sampler is None:
+        method, baseline = "kernel's high-water mark of resident memory (VmHWM)", _high_water_mark()
     else:
-        method = f"resident memory above the state at entry, sampled {FALLBACK_SAMPLES_PER_SECOND} times a second"
-        sampler = _Sampler(_resident_bytes, FALLBACK_SAMPLES_PER_SECOND)
-    baseline = _high_water_mark() if sampler is None else _resident_bytes()
+        method, baseline = f"resident memory, sampled {FALLBACK_SAMPLES_PER_SECOND} times a second", _resident_bytes()
     try:
-        if sampler is None:
+        with sampler or nullcontext():
             yield
-        else:
-            with sampler:
-                yield
     finally:
         peak = _high_water_mark() if sampler is None else max(used for _, used in sampler.samples)
         monitor._report = MemoryReport(
@@ -128,7 +123,8 @@ def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[N
             peak_bytes=max(peak - baseline, 0),
             peak_reserved_bytes=None,
             baseline_bytes=baseline,
-            method=method if trimmed else f"{method}; the heap could not be trimmed at entry",
+            method=f"{method}, above the state at entry"
+            + ("" if trimmed else "; the heap could not be trimmed at entry"),
         )
 
 
@@ -174,27 +170,21 @@ def record_memory_snapshot(path: str | Path, device: torch.device | str) -> Iter
                 torch.cuda.memory._record_memory_history(enabled=None, device=device)
         return
     path = path.with_name("memory_timeline.json")
-    sampler = _Sampler(_resident_bytes, SAMPLES_PER_SECOND)
+    sampler = _Sampler(SAMPLES_PER_SECOND)
     try:
         with sampler:
             yield MemoryRecord("process-timeline", path)
     finally:
-        write_json(
-            path,
-            {
-                "kind": "process-timeline",
-                "columns": ["seconds", "resident_bytes"],
-                "samples": [[round(seconds, 4), used] for seconds, used in sampler.samples],
-            },
-        )
+        samples = [[round(seconds, 4), used] for seconds, used in sampler.samples]
+        columns = ["seconds", "resident_bytes"]
+        write_json(path, {"kind": "process-timeline", "columns": columns, "samples": samples})
 
 
 class _Sampler:
-    """Calls `read` in a thread, and once each at entry and exit; `samples` holds (seconds since entry, value)."""
+    """Resident memory, read by a thread and at entry and exit; `samples` holds (seconds since entry, bytes)."""
 
-    def __init__(self, read: Callable[[], int], samples_per_second: int) -> None:
+    def __init__(self, samples_per_second: int) -> None:
         self.samples: list[tuple[float, int]] = []
-        self._read = read
         self._interval = 1 / samples_per_second
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
@@ -215,7 +205,7 @@ class _Sampler:
             self._sample()
 
     def _sample(self) -> None:
-        self.samples.append((time.perf_counter() - self._start, self._read()))
+        self.samples.append((time.perf_counter() - self._start, _resident_bytes()))
 
 
 def _resident_bytes() -> int:
@@ -233,10 +223,9 @@ def _reset_high_water_mark() -> bool:
     """Set VmHWM to the resident memory of now; False where the kernel or a container forbids it."""
     try:
         CLEAR_REFS.write_text("5")
-        _high_water_mark()
+        return _high_water_mark() > 0
     except (OSError, RuntimeError):
         return False
-    return True
 
 
 def _trim_heap() -> bool:

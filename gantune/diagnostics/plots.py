@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -85,13 +86,9 @@ def plot_weight_trajectories(trajectory: Trajectory, path: str | Path) -> None:
         _curves(left, trajectory.epochs, norms[:, frozen], **base)
         _curves(right, trajectory.epochs, entries[:, frozen], **base)
         left.set(title="Norms", xlabel="epoch", ylabel="change of L2 norm (% of its largest)")
-        right.set(
-            title=f"Sampled entries (up to {entries.shape[2]} a parameter)",
-            xlabel="epoch",
-            ylabel="change of the entry",
-        )
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=4)
+        title = f"Sampled entries (up to {entries.shape[2]} a parameter)"
+        right.set(title=title, xlabel="epoch", ylabel="change of the entry")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
 
 
 def _trained_styles(trajectory: Trajectory) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -119,9 +116,7 @@ def _curves(axes: Axes, x: np.ndarray, values: np.ndarray, **style: Any) -> None
 def _without_shared_parts(names: Sequence[str]) -> list[str]:
     """The names without the dotted parts that all of them begin with; the last part always stays."""
     parts = [str(name).split(".") for name in names]
-    shared = 0
-    while len({tuple(name[: shared + 1]) for name in parts}) == 1 and all(len(name) > shared + 1 for name in parts):
-        shared += 1
+    shared = len(os.path.commonprefix([name[:-1] for name in parts]))  # noqa: RUF071 (of lists, part by part)
     return [".".join(name[shared:]) for name in parts]
 
 
@@ -246,14 +241,8 @@ def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
         axes.fill_between(seconds, used[0], used, where=used >= used[0], color=COLOURS[0], alpha=0.15, linewidth=0)
         axes.plot(seconds, used, color=COLOURS[0])
         axes.axhline(used[0], color=GREY, linestyle="--", linewidth=1, label=f"at the start: {used[0]:,.0f} MB")
-        axes.plot(
-            seconds[peak],
-            used[peak],
-            "o",
-            color=COLOURS[1],
-            markersize=5,
-            label=f"peak: {used[peak]:,.0f} MB ({used[peak] - used[0]:+,.0f})",
-        )
+        label = f"peak: {used[peak]:,.0f} MB ({used[peak] - used[0]:+,.0f})"
+        axes.plot(seconds[peak], used[peak], "o", color=COLOURS[1], markersize=5, label=label)
         axes.set(title="Process memory", xlabel="time (s)", ylabel="resident memory (MB)")
         axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 1e-3))
         figure.legend(loc="outside lower right", ncols=2)
@@ -302,7 +291,7 @@ def _quality_bars(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> N
 
 
 def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     trained = [row for row in rows if row.get("train_seconds")]
     largest = max((row.get("peak_memory_bytes") or 0 for row in trained), default=0)
@@ -344,8 +333,8 @@ def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, st
         axes.set_xscale("log")
         axes.set_xlim(min(seconds) / 2, max(seconds) * 4)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     else:
         axes.set_xticks([])
     axes.margins(y=0.2)

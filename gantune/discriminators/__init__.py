@@ -1,18 +1,25 @@
-"""Discriminators: tokens and mask in, logits out. `DISCRIMINATORS` lists them by name."""
+"""Discriminators: tokens and mask in, logits out. `DISCRIMINATORS` lists them by name, without importing torch."""
 
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
-from gantune.discriminators.blind import Blind
-from gantune.discriminators.cnn import CausalCNN
-from gantune.discriminators.frozen_lm import FrozenLMHead
-from gantune.discriminators.mlp import NarrowingMLP, TokenIdMLP, TokenValueMLP
+from gantune.registry import Registry, lazy
 
-__all__ = [
-    "DISCRIMINATORS",
-    "Blind",
-    "CausalCNN",
-    "Discriminator",
-    "FrozenLMHead",
-    "NarrowingMLP",
-    "TokenIdMLP",
-    "TokenValueMLP",
-]
+DISCRIMINATORS = Registry(
+    "discriminator",
+    {
+        "cnn": "gantune.discriminators.cnn.CausalCNN",
+        "frozen-lm": "gantune.discriminators.frozen_lm.FrozenLMHead",
+        "mlp": "gantune.discriminators.mlp.TokenIdMLP",
+        "source": "gantune.discriminators.mlp.TokenValueMLP",
+    },
+)
+
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "base": ["Discriminator"],
+        "blind": ["Blind"],
+        "cnn": ["CausalCNN"],
+        "frozen_lm": ["FrozenLMHead"],
+        "mlp": ["NarrowingMLP", "TokenIdMLP", "TokenValueMLP"],
+    },
+)
+__all__ += ["DISCRIMINATORS"]

@@ -8,9 +8,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gantune.data.batch import Batch
-from gantune.registry import Registry
-
-DISCRIMINATORS = Registry("discriminator")
 
 
 class Discriminator(nn.Module, ABC):

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
+from gantune.discriminators.base import Discriminator
 
 
-@DISCRIMINATORS.register("cnn")
 class CausalCNN(Discriminator):
     """SeqGAN's convolutions of several widths, max over time and highway layer (Yu et al. 2017), causal.
 

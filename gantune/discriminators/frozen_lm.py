@@ -7,17 +7,19 @@ from collections.abc import Iterator
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gantune.data.batch import Batch
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
+from gantune.discriminators.base import Discriminator
 
 
 @contextlib.contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
     """The model as if no adapter were in it, for the block; what is trainable stays so."""
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
+    adapters = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # the latter holds the copies of `modules_to_save`
+    layers = [module for module in model.modules() if isinstance(module, adapters) and not module.disable_adapters]
     try:
         for layer in layers:
             layer._disable_adapters = True
@@ -27,7 +29,6 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-@DISCRIMINATORS.register("frozen-lm")
 class FrozenLMHead(Discriminator):
     """Reads question and answer by the frozen model, its adapters switched off, and judges each prefix by a small head.
 

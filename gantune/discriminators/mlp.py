@@ -11,15 +11,17 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from gantune.data.batch import Batch
-from gantune.discriminators.base import DISCRIMINATORS, Discriminator
+from gantune.discriminators import DISCRIMINATORS
+from gantune.discriminators.base import Discriminator
 
 
 class NarrowingMLP(Discriminator):
     """Four layers that narrow a sequence of numbers, one a token, to one logit (SOURCE_STUDY section 2).
 
     LeakyReLU(0.01) follows the first three; the study's sigmoid is left to the loss and to the reward. Each place of
-    question and answer has its own weights. Padding and what comes after the end are blank. A prefix is the same input
-    with the later tokens blank, which costs one pass of the network a prefix; a whole answer costs one.
+    question and answer has its own weights; a longer one is a ValueError. Padding and what comes after the end are
+    blank. A prefix is the same input with the later tokens blank, which costs one pass of the network a prefix; a whole
+    answer costs one.
 
     A subclass says which number stands for a token: [`_values`].
 
@@ -49,11 +51,7 @@ class NarrowingMLP(Discriminator):
         """The number that stands for each token, of the shape of `ids`."""
 
     def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Question `[B, max_prompt_tokens]` and answer `[B, max_answer_tokens]` as numbers, 0 where there is no token.
-
-        Raises:
-            ValueError: if a question or an answer is longer than the network is wide.
-        """
+        """Question `[B, max_prompt_tokens]` and answer `[B, max_answer_tokens]` as numbers, 0 without a token."""
         prompt_length, answer_length = batch.prompt_ids.shape[1], batch.answer_ids.shape[1]
         if prompt_length > self.max_prompt_tokens or answer_length > self.max_answer_tokens:
             raise ValueError(
@@ -68,11 +66,7 @@ class NarrowingMLP(Discriminator):
         )
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`].
-
-        Raises:
-            ValueError: if a question or an answer is longer than the network is wide.
-        """
+        """See [`Discriminator.prefix_logits`]."""
         question, answer = self._read(batch)
         length = batch.answer_ids.shape[1]
         seen = torch.ones(length, self.max_answer_tokens, device=answer.device).tril()
@@ -80,15 +74,10 @@ class NarrowingMLP(Discriminator):
         return self.layers(torch.cat([question, answer[:, None, :] * seen], dim=2)).squeeze(2)
 
     def sequence_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.sequence_logits`]; one pass, not one a prefix.
-
-        Raises:
-            ValueError: if a question or an answer is longer than the network is wide.
-        """
+        """See [`Discriminator.sequence_logits`]; one pass, not one a prefix."""
         return self.layers(torch.cat(self._read(batch), dim=1)).squeeze(1)
 
 
-@DISCRIMINATORS.register("mlp")
 class TokenIdMLP(NarrowingMLP):
     """[`NarrowingMLP`] on token *ids*, scaled to (0, 1], as the source study has it.
 
@@ -99,15 +88,8 @@ class TokenIdMLP(NarrowingMLP):
         return (ids + 1) / self.vocab_size
 
 
-@DISCRIMINATORS.register("source")
 class TokenValueMLP(NarrowingMLP):
-    """[`NarrowingMLP`] on one learned number a token id, the least correction of the source study's (SOURCE_STUDY 6.5).
-
-    Args:
-        vocab_size: see [`NarrowingMLP`].
-        max_prompt_tokens: see [`NarrowingMLP`].
-        max_answer_tokens: see [`NarrowingMLP`].
-    """
+    """[`NarrowingMLP`] on one learned number a token id, the least correction of the source's (SOURCE_STUDY 6.5)."""
 
     def __init__(self, vocab_size: int, max_prompt_tokens: int, max_answer_tokens: int) -> None:
         super().__init__(vocab_size, max_prompt_tokens, max_answer_tokens)

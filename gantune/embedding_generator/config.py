@@ -26,6 +26,7 @@ class EmbeddingGeneratorConfig(PeftConfig):
         noise_dim: width of the noise vector.
         network_options: keyword arguments of the network besides the embedding and noise widths.
         target_modules: the embedding to adapt; the model's input embedding if None.
+        modules_to_save: names of other modules that are trained and saved with the adapter, such as `lm_head`.
 
     Raises:
         UserError: if the network is not known, does not take the options, or `noise_dim` is below 1.
@@ -46,6 +47,9 @@ class EmbeddingGeneratorConfig(PeftConfig):
     target_modules: list[str] | str | None = field(
         default=None,
         metadata={"help": "Full name of the embedding module to adapt; the model's input embedding if not given."},
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules apart from the generator to be trained and saved with it."}
     )
 
     def __post_init__(self) -> None:

@@ -17,32 +17,26 @@ from torch import nn
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.registry import Registry
-
-GENERATORS = Registry("generator")
+from gantune.registry import GENERATORS
 
 GeneratorSpec = str | PeftConfig | type | Callable[[], PeftConfig] | Sequence["GeneratorSpec"]
 
 
-@GENERATORS.register("embedding")
 def embedding() -> PeftConfig:
     """The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
     return EmbeddingGeneratorConfig()
 
 
-@GENERATORS.register("lora")
 def lora() -> PeftConfig:
     """LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
     return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16)
 
 
-@GENERATORS.register("ia3")
 def ia3() -> PeftConfig:
     """(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
     return IA3Config(task_type="CAUSAL_LM")
 
 
-@GENERATORS.register("prefix")
 def prefix() -> PeftConfig:
     """A prefix of 20 keys and values in every layer, trained as it is (arXiv:2101.00190).
 
@@ -51,7 +45,6 @@ def prefix() -> PeftConfig:
     return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
 
 
-@GENERATORS.register("prompt")
 def prompt() -> PeftConfig:
     """20 virtual tokens before the question, drawn from the vocabulary's embeddings (arXiv:2104.08691)."""
     return PromptTuningConfig(
@@ -59,7 +52,6 @@ def prompt() -> PeftConfig:
     )
 
 
-@GENERATORS.register("p-tuning")
 def p_tuning() -> PeftConfig:
     """20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
     return PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)

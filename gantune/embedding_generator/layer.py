@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gantune.embedding_generator.config import EmbeddingGeneratorConfig
 from gantune.embedding_generator.network import NETWORKS
+from gantune.errors import UserError
 
 MERGE_ROWS = 8192  # rows of the embedding table adapted at a time, which bounds the memory of a merge
 
@@ -21,12 +22,7 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     """An embedding module whose output passes through the generator networks of the active adapters, in order.
 
     `noise` is `[n]`, the same for every sequence, or `[B, n]`, one vector a sequence, or None for the zero vector. Set
-    it with [`hold_noise`].
-
-    Args:
-        base_layer: the embedding module; it is not changed.
-        adapter_name: name of the first adapter.
-        config: its configuration.
+    it with [`hold_noise`]. The embedding module is not changed.
     """
 
     adapter_layer_names = ("embedding_generator_network",)
@@ -35,6 +31,7 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Embedding, adapter_name: str, config: EmbeddingGeneratorConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = self.num_embeddings, self.embedding_dim  # as peft calls them
         self.embedding_generator_network = nn.ModuleDict()
         self.noise_dims: dict[str, int] = {}
         self.noise: Tensor | None = None
@@ -59,11 +56,20 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
         return [name for name in self.active_adapters if name in self.embedding_generator_network]
 
     def update_layer(self, adapter_name: str, config: EmbeddingGeneratorConfig) -> None:
-        """Add a fresh network under `adapter_name`."""
+        """Add a fresh network under `adapter_name`.
+
+        Raises:
+            UserError: if `modules_to_save` would reach into it: peft goes by how a module's full name ends.
+        """
         network_class = NETWORKS.get(config.network)
-        self.embedding_generator_network[adapter_name] = network_class(
-            embedding_dim=self.embedding_dim, noise_dim=config.noise_dim, **config.network_options
-        )
+        network = network_class(embedding_dim=self.embedding_dim, noise_dim=config.noise_dim, **config.network_options)
+        for name, _ in network.named_modules():
+            if f".{adapter_name}.{name}".endswith(tuple(config.modules_to_save or ())):
+                raise UserError(
+                    f"modules_to_save: {name!r} of the generator network is named so too, expected more of "
+                    "the module's name, such as model.norm"
+                )
+        self.embedding_generator_network[adapter_name] = network
         self.noise_dims[adapter_name] = config.noise_dim
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
@@ -111,7 +117,7 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
         parameter back.
 
         Args:
-            safe_merge: refuse a table with values that are not finite.
+            safe_merge: refuse a table with values that are not finite, in peft's words.
             adapter_names: what to merge; the active adapters if None.
 
         Raises:
@@ -134,15 +140,15 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
             embeddings = rows * scale
             for name in adapter_names:
                 embeddings = self._adapt(name, embeddings)
+                if safe_merge and not embeddings.isfinite().all():
+                    raise ValueError(
+                        f"NaNs detected in the merged weights. The adapter {name} seems to be broken: "
+                        "it gives values that are not finite"
+                    )
             chunks.append(embeddings / scale)
-        merged = torch.cat(chunks)
-        if safe_merge and not torch.isfinite(merged).all():
-            raise ValueError(
-                f"cannot merge {', '.join(adapter_names)}: the merged table has values that are not finite"
-            )
         if not self.merged:
             self._unmerged_weight = [base_layer.weight]
-        base_layer.weight = nn.Parameter(merged, requires_grad=base_layer.weight.requires_grad)
+        base_layer.weight = nn.Parameter(torch.cat(chunks), requires_grad=base_layer.weight.requires_grad)
         self.merged_adapters.extend(adapter_names)
 
     def unmerge(self) -> None:
@@ -203,12 +209,7 @@ def noise_dim(model: nn.Module) -> int | None:
 
 
 def draw_noise(model: nn.Module, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-    """Standard normal noise for `batch_size` sequences.
-
-    Args:
-        model: the model whose embedding generators will use it.
-        batch_size: number of sequences B.
-        generator: source of randomness; torch's global one if None.
+    """Standard normal noise for `batch_size` sequences, from torch's global generator if none is given.
 
     Returns:
         `[B, n]` float32 on the model's device, or None if the model has no embedding generator.

@@ -15,12 +15,7 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model
 from transformers import PreTrainedModel
 
-from gantune.embedding_generator.virtual_tokens import (
-    VIRTUAL_TOKEN_METHODS,
-    add_virtual_tokens,
-    has_virtual_tokens,
-    load_virtual_tokens,
-)
+from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, load_virtual_tokens
 from gantune.errors import UserError
 from gantune.hub.adapter_settings import check_adapter
 
@@ -64,11 +59,9 @@ def check_prompt_learning(config: PeftConfig) -> None:
 
 
 def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
-    """Add an adapter for each configuration; all are trainable and active.
+    """Add an adapter for each configuration to the base model, in place; all are trainable and active.
 
-    Args:
-        model: the base model, changed in place.
-        configs: one or more configurations, each of another method; their order does not matter.
+    The order of the configurations, each of another method, does not matter.
 
     Raises:
         UserError: if there is none, a method occurs twice, prompt learning is to be combined with another method, or
@@ -82,12 +75,11 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
         )
     if len(configs) > 1 and any(config.is_prompt_learning for config in configs):
         raise UserError("a prompt learning method passes embeddings of its own to the model: it cannot be stacked")
-    for config in configs:
-        check_prompt_learning(config)
-        if has_virtual_tokens(config):
-            with expected_warnings_silenced():
-                return add_virtual_tokens(model, config, adapter_name(config))
     with expected_warnings_silenced():
+        for config in configs:
+            check_prompt_learning(config)
+            if config.peft_type in VIRTUAL_TOKEN_METHODS:
+                return add_virtual_tokens(model, config, adapter_name(config))
         for name in stacking_order(by_name):
             stacked = get_peft_model(model, by_name[name], adapter_name=name)
             model = stacked.get_base_model()
@@ -100,12 +92,7 @@ def save_stack(model: PeftModel, directory: str | Path) -> None:
 
 
 def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool = False) -> PeftModel:
-    """Add to `model` the adapters that [`save_stack`] wrote.
-
-    Args:
-        model: the base model, changed in place.
-        directory: where the stack was saved.
-        is_trainable: whether the adapters' weights get gradients.
+    """Add to the base model, in place, the adapters that [`save_stack`] wrote.
 
     Raises:
         UserError: if there is no adapter in `directory`, it cannot be trained on, or its settings would import code or

@@ -118,11 +118,6 @@ def num_virtual_tokens(model: nn.Module) -> int:
     return model.num_virtual_tokens if isinstance(model, VirtualTokensModel) else 0
 
 
-def has_virtual_tokens(config: PeftConfig) -> bool:
-    """Whether the method puts virtual tokens among the embeddings in the way that [`VirtualTokensModel`] knows."""
-    return config.peft_type in VIRTUAL_TOKEN_METHODS
-
-
 def add_virtual_tokens(model: PreTrainedModel, config: PeftConfig, adapter_name: str = "default") -> VirtualTokensModel:
     """What `get_peft_model` is for other methods; `model` is frozen in place."""
     config.base_model_name_or_path = model.name_or_path or None
@@ -134,12 +129,7 @@ def load_virtual_tokens(
 ) -> VirtualTokensModel:
     """What `PeftModel.from_pretrained` is for other methods.
 
-    Args:
-        model: the base model, frozen in place.
-        folder: where `save_pretrained` wrote the adapter.
-        adapter_name: what it is called in the model.
-        is_trainable: whether the virtual tokens get gradients; not for P-tuning, which saves them and not the network
-            that wrote them.
+    P-tuning cannot be trained on: it saves the virtual tokens and not the network that wrote them.
     """
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = not is_trainable

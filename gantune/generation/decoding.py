@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.errors import UserError
 from gantune.generation.generate import DecodingReport, generate_answers
-from gantune.generation.reasoning import reasoned_answers
 from gantune.seqgan import self_consistency
 from gantune.tuning import TuningConfig
 
@@ -119,25 +118,15 @@ def decode_answers(
     """Answer questions; the global random state is left as it is.
 
     Args:
-        model: a causal language model, tuned or not.
-        tokenizer: its tokenizer.
-        questions: texts.
-        config: template and limits.
-        decoding: see [`Decoding`].
-        noise: as [`generate_answers`]; all samples of a question share it.
-        report: what it took is added here.
-
-    Returns:
-        One text a question.
+        model, tokenizer, questions, config, report: as of [`generate_answers`].
+        decoding: greedy, or samples and how to choose among them.
+        noise: as of [`generate_answers`]; all samples of a question share it.
 
     Raises:
-        UserError: as [`reasoned_answers`].
+        UserError: as [`generate_answers`].
     """
-    answer = partial(generate_answers, model, tokenizer, questions, config, noise=noise, report=report)
-    if decoding.reasoning_tokens:
-        answer = partial(
-            reasoned_answers, model, tokenizer, questions, config, decoding.reasoning_tokens, noise=noise, report=report
-        )
+    options = {"reasoning_tokens": decoding.reasoning_tokens, "noise": noise, "report": report}
+    answer = partial(generate_answers, model, tokenizer, questions, config, **options)
     if not decoding.samples:
         return answer()
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from gantune.data import collate_prompts, end_token_id, pad_token_id
 from gantune.embedding_generator import hold_noise
+from gantune.generation.reasoning import around_reasoning, check_room
 from gantune.policy.positions import check_positions
 from gantune.tuning import TuningConfig
 
@@ -40,10 +42,8 @@ def generate_answers(
     questions: Sequence[str],
     config: TuningConfig,
     *,
-    batch_size: int = BATCH_SIZE,
-    temperature: float = 0.0,
-    noise: Tensor | None = None,
-    report: DecodingReport | None = None,
+    reasoning_tokens: int = 0,
+    **options: Any,
 ) -> list[str]:
     """Answer questions; nothing that the model's own generation settings say changes the decoding.
 
@@ -52,25 +52,26 @@ def generate_answers(
         tokenizer: its tokenizer.
         questions: texts; a longer one than `config.max_prompt_length` keeps its end.
         config: template and limits.
-        batch_size: questions decoded together.
-        temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
-        noise: one vector for all, `[noise_dim]`, or one a question, `[len(questions), noise_dim]`; zero if None.
-        report: what it took is added here.
+        reasoning_tokens: longest reasoning, which is sampled like the answer and left out of what is returned; 0 for
+            none, see [`gantune.generation.reasoning`].
+        options: of [`continue_prompts`].
 
     Returns:
-        One text a question, without special tokens and surrounding blanks.
+        One text a question, without special tokens and surrounding blanks; after reasoning, what follows the marker.
+
+    Raises:
+        UserError: if prompt, reasoning and answer may be more than the model's positions.
     """
-    answers = continue_prompts(
-        model,
-        tokenizer,
-        encode_questions(questions, tokenizer, config),
-        end_token_id(config.prompt_template(), tokenizer),
-        config.max_completion_length,
-        batch_size=batch_size,
-        temperature=temperature,
-        noise=noise,
-        report=report,
-    )
+    template = config.prompt_template()
+    prompts, end_id = encode_questions(questions, tokenizer, config), end_token_id(template, tokenizer)
+    if reasoning_tokens:
+        lead, marker = around_reasoning(template, tokenizer)
+        fixed = max(map(len, prompts), default=0) + len(lead) + len(marker)
+        check_room(model, fixed, reasoning_tokens, config.max_completion_length)
+        prompts = [prompt + lead for prompt in prompts]
+        thoughts = continue_prompts(model, tokenizer, prompts, end_id, reasoning_tokens, **options)
+        prompts = [prompt + thought + marker for prompt, thought in zip(prompts, thoughts, strict=True)]
+    answers = continue_prompts(model, tokenizer, prompts, end_id, config.max_completion_length, **options)
     return [answer.strip() for answer in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
@@ -95,7 +96,7 @@ def continue_prompts(
     noise: Tensor | None = None,
     report: DecodingReport | None = None,
 ) -> list[list[int]]:
-    """What the model writes after each prompt, as token ids without the end; see [`generate_answers`].
+    """What the model writes after each prompt, as token ids without the end.
 
     Args:
         model: a causal language model.
@@ -104,8 +105,8 @@ def continue_prompts(
         end_id: the token that ends a text.
         max_new_tokens: longest text.
         batch_size: prompts continued together.
-        temperature: 0 is greedy.
-        noise: `[noise_dim]` or `[len(prompts), noise_dim]`; zero if None.
+        temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
+        noise: one vector for all, `[noise_dim]`, or one a prompt, `[len(prompts), noise_dim]`; zero if None.
         report: what it took is added here.
     """
     pad = pad_token_id(tokenizer)

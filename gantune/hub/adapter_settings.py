@@ -24,9 +24,6 @@ the values with which it does not."""
 def check_adapter(folder: str | Path) -> None:
     """Refuse an adapter whose settings would import code or read files outside of its folder.
 
-    Args:
-        folder: with the `adapter_config.json`.
-
     Raises:
         UserError: naming the setting; also if the file is no JSON object.
     """

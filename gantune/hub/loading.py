@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from gantune.data import check_tokenizer
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.hub.sharding import Sharding, check_sharding, divide_blocks
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({_first_line(error)})") from error
+        raise UserError(f"{file}: not valid JSON ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: is a JSON {type(content).__name__}, expected an object")
     return content
@@ -75,10 +75,6 @@ def _check_shards(index: Path) -> None:
     for shard in set(map(str, shards.values())):
         if Path(shard).name != shard or not (index.parent / shard).is_file():
             raise UserError(f"{index}: names the file {shard!r:.80}, which is not in the folder")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(": ")
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -95,7 +91,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # many kinds, all of them about the files
-        raise UserError(f"{name}: cannot load the tokenizer: {_first_line(error)}") from error
+        raise UserError(f"{name}: cannot load the tokenizer: {first_line(error)}") from error
     check_tokenizer(tokenizer, name)
     if (rows := getattr(config.get_text_config(decoder=True), "vocab_size", None)) is not None:
         check_vocabulary(tokenizer, rows, name)
@@ -106,12 +102,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -
     """Refuse a tokenizer that can give ids which the model's embedding does not have.
 
     Added special tokens that text never becomes may lie beyond it, as Gemma 3's image token does; those that begin, end
-    and pad a text may not.
-
-    Args:
-        tokenizer: of the model.
-        rows: of the model's input embedding.
-        name: how the user named it, for the message.
+    and pad a text may not. `rows` are those of the embedding, `name` is what the user called the model.
 
     Raises:
         UserError: naming the first token that has no row.
@@ -147,14 +138,9 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model of a built-in name, a local folder or a Hub id: frozen, in `eval()` mode.
 
-    Weights that are stored quantised stay so, which needs the package that they were made with.
-
-    Args:
-        name: of the model.
-        dtype: of its weights.
-        device: where it goes, if it is not divided.
-        trust_remote_code: run code that comes with it.
-        sharding: how its weights are divided over the processes that were launched together.
+    Weights that are stored quantised stay so, which needs the package that they were made with. With `sharding` they
+    are divided over the processes that were launched together; else the model goes to `device`. `trust_remote_code`
+    runs code that comes with it.
 
     Raises:
         UserError: if it cannot be loaded, is no causal language model, or some weights are missing from its files
@@ -181,7 +167,7 @@ def load_model(
     except pickle.UnpicklingError as error:  # without the advice to load it all the same
         raise UserError(f"{name}: its weights are not plain tensors: not loaded, they may run code") from error
     except Exception as error:  # many kinds, all of them about the files
-        raise UserError(f"{name}: cannot load a causal language model: {_first_line(error)}") from error
+        raise UserError(f"{name}: cannot load a causal language model: {first_line(error)}") from error
     if report["mismatched_keys"]:
         key, stored, wanted = min(report["mismatched_keys"])
         raise UserError(f"{name}: {key} has shape {tuple(stored)} in the files, and {tuple(wanted)} by config.json")

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 FILES = ("*.json", "*.safetensors", "*.md")
 """What `save_pretrained` writes; nothing else is fetched, so nothing else can be loaded."""
@@ -33,14 +33,8 @@ class PushToHub:
     ) -> str:
         """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `PeftModel.push_to_hub`.
 
-        Args:
-            repo_id: `owner/name`, or `name` for one's own; it is made if it is not there.
-            commit_message: of the upload.
-            commit_description: of the upload.
-            private: whether a new repository is private.
-            token: True for the one that `hf auth login` has stored, which is also the default.
-            revision: branch.
-            create_pr: open a pull request instead of writing to the branch.
+        `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. The default token is the one
+        that `hf auth login` has stored.
 
         Returns:
             Address of the commit.
@@ -62,7 +56,7 @@ class PushToHub:
                     create_pr=create_pr,
                 )
             except Exception as error:  # many kinds, all of them about the Hub
-                raise UserError(f"{repo_id}: cannot be pushed to the Hub: {_first_line(error)}") from error
+                raise UserError(f"{repo_id}: cannot be pushed to the Hub: {first_line(error)}") from error
         return str(commit)
 
 
@@ -82,8 +76,4 @@ def local_folder(name: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(name), allow_patterns=[*FILES]))
     except Exception as error:  # many kinds, all of them about the Hub
-        raise UserError(f"{name}: no such folder, and not to be had from the Hub: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{name}: no such folder, and not to be had from the Hub: {first_line(error)}") from error

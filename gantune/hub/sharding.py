@@ -53,17 +53,12 @@ def divide_blocks(model: PreTrainedModel, sharding: Sharding, device: str) -> Pr
         raise UserError(f"--sharding {sharding}: {type(model).__name__} does not name its blocks (_no_split_modules)")
     processes = join_processes(device).processes
     if sharding == "fsdp":
-        _by_fsdp(blocks, torch.device(device), processes)
+        mesh = dist.init_device_mesh(torch.device(device).type, (processes,))
+        for block in blocks:
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)  # which is not a root's default
     else:
         _by_deepspeed(blocks, torch.device(device), model.dtype)
     return model.to(device)
-
-
-def _by_fsdp(blocks: Sequence[nn.Module], device: torch.device, processes: int) -> None:
-    """torch's FSDP2."""
-    mesh = dist.init_device_mesh(device.type, (processes,))
-    for block in blocks:
-        fully_shard(block, mesh=mesh, reshard_after_forward=True)  # which is not a root's default
 
 
 def _by_deepspeed(blocks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> None:

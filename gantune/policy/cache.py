@@ -145,10 +145,7 @@ class GrowingCache(Cache):
     def repeated(cls, states: Sequence[tuple[Tensor, Tensor]], times: int, capacity: int) -> GrowingCache:
         """A cache that starts with each row of the keys and values of each layer, `times` times side by side.
 
-        Args:
-            states: a layer's keys and values, `[B, heads, length, head_dim]`; they are copied.
-            times: copies of a row.
-            capacity: positions that there is room for.
+        They are `[B, heads, length, head_dim]`, and copied; there is room for `capacity` positions.
         """
         rows, length = states[0][0].shape[0], states[0][0].shape[2]
         copies = [(row, length, times) for row in range(rows)]

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from gantune.distributed import is_divided
 from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.policy.decoding import CHECK_EVERY, Beginning, Decoded, decode
 from gantune.policy.fixed_step import FixedStep
 
@@ -34,10 +34,7 @@ def why_not(model: nn.Module) -> str | None:
     """Why a model cannot be decoded over fixed tensors, in a few words; None if nothing is known against it.
 
     Its layers have to attend to every position, and to take their mask as it comes, in 4D. Sliding windows and chunks
-    count columns, of which there are unused ones here.
-
-    Args:
-        model: a causal language model, however wrapped by peft.
+    count columns, of which there are unused ones here. The model may be wrapped by peft.
     """
     base = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     config = model.config.get_text_config(decoder=True)
@@ -140,7 +137,7 @@ class CapturedDecoding:
         try:
             step, sampled = self._begun(beginning, most)
         except Exception as error:  # whatever it is, the usual way is there
-            self._give_up(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            self._give_up(f"{type(error).__name__}: {first_line(error)}")
         if self.usual:
             cache.shorten(cached)
             return usual(beginning)

@@ -53,12 +53,7 @@ class CausalLMPolicy:
         self.captured = CapturedDecoding(model, eos_token_id, pad_token_id) if captured_decoding else None
 
     def draw_noise(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise.
-
-        Args:
-            batch_size: questions B.
-            generator: source of randomness; torch's global one if None.
-        """
+        """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise."""
         return draw_noise(self.model, batch_size, generator)
 
     def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
@@ -151,10 +146,7 @@ class CausalLMPolicy:
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probs of the answers by one teacher-forced pass, at answer positions only; see [`Policy.score`].
 
-        Args:
-            batch: questions and answers; a rollout, or true pairs.
-            noise: the rollout's `[B, noise_dim]`; the zero vector if None.
-            temperature: the rollout's; 1 for true answers.
+        Of a rollout, noise and temperature are the rollout's; of true answers, zero (None) and 1.
 
         Returns:
             `[B, T]` float32, 0 where the answer mask is 0.
@@ -222,14 +214,6 @@ class CausalLMPolicy:
         """Sample on from prefixes of a prepared rollout; see [`Policy.complete`].
 
         Rows with prefixes of different lengths are one batch. Each goes on from a copy of its row's cache.
-
-        Args:
-            rollout: B answers, with the state that [`prepare`] gives.
-            rows: `[R]` row numbers.
-            lengths: `[R]` tokens kept, at least 1, and fewer than the answer has.
-
-        Returns:
-            R completed answers, as long as the longest of them.
         """
         if rollout.state is None:
             raise ValueError("the rollout has no state to go on from, expected one that prepare() returned")

@@ -55,14 +55,9 @@ class Decoded(NamedTuple):
 
 
 def next_token_logits(model: PreTrainedModel, cache: Cache, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-    """`[R, vocabulary]` after feeding `ids` `[R, L]`; their keys and values go to the cache.
+    """`[R, vocabulary]` after feeding `ids` `[R, L]`; their keys and values go to the cache of what comes before.
 
-    Args:
-        model: a causal language model.
-        cache: of what comes before `ids`.
-        ids: `[R, L]`.
-        mask: `[R, cached + L]`.
-        positions: `[R, L]`.
+    The mask is of both, `[R, cached + L]`; the positions are those of `ids`.
     """
     return model(
         input_ids=ids,

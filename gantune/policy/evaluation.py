@@ -27,8 +27,8 @@ def answer_losses(
 ) -> list[tuple[float, int]]:
     """Negative log-likelihood of each true answer, end-of-sequence included, and its number of tokens.
 
-    The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to `config.max_completion_length` as in
-    training, so that every method is judged on the same tokens.
+    The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to
+    `config.max_completion_length` as in training, so that every method is judged on the same tokens.
 
     Args:
         model: a causal language model, tuned or not.

@@ -26,15 +26,10 @@ def positions_of(model: PreTrainedModel) -> int | None:
 
 
 def check_positions(model: PreTrainedModel, prompt_tokens: int, answer_tokens: int) -> None:
-    """Refuse a sequence that is longer than what the model can read.
-
-    Args:
-        model: that is to read it.
-        prompt_tokens: of the longest prompt.
-        answer_tokens: of the longest answer.
+    """Refuse a longest prompt and a longest answer that are together more than the model can read.
 
     Raises:
-        UserError: if both together are more than its positions.
+        UserError: naming both lengths and the limit.
     """
     positions = positions_of(model)
     if positions is not None and prompt_tokens + answer_tokens > positions:

@@ -1,35 +1,56 @@
-"""SeqGAN's algorithm: rewards, advantages and losses over tensors; knows no model and no tokenizer."""
+"""SeqGAN's algorithm: rewards, advantages and losses over tensors; knows no model and no tokenizer.
 
-from gantune.seqgan.advantages import ADVANTAGES, returns
-from gantune.seqgan.losses import discriminator_loss, likelihood_loss, policy_gradient_loss, weighted_loss
-from gantune.seqgan.objectives import OBJECTIVES
-from gantune.seqgan.rewards import (
-    REWARDS,
-    TRANSFORMS,
-    MonteCarloReward,
-    Reward,
-    Search,
-    ShuffledReward,
-    build_reward,
-    search_values,
-    self_consistency,
+The four registries list components by name, without importing torch.
+"""
+
+from gantune.registry import Registry, lazy
+
+REWARDS = Registry(
+    "reward",
+    {
+        "sequence": "gantune.seqgan.rewards.SequenceReward",
+        "token": "gantune.seqgan.rewards.TokenReward",
+        "monte-carlo": "gantune.seqgan.rewards.MonteCarloReward",
+        "constant": "gantune.seqgan.rewards.ConstantReward",
+        "consensus": "gantune.seqgan.rewards.ConsensusReward",
+    },
+)
+TRANSFORMS = Registry(
+    "reward transform",
+    {
+        "prob": "gantune.seqgan.rewards.probability",
+        "centred": "gantune.seqgan.rewards.centred",
+        "log": "gantune.seqgan.rewards.log_probability",
+        "logit": "gantune.seqgan.rewards.logit",
+    },
+)
+ADVANTAGES = Registry(
+    "advantage",
+    {
+        "none": "gantune.seqgan.advantages.NoBaseline",
+        "moving-average": "gantune.seqgan.advantages.MovingAverage",
+        "leave-one-out": "gantune.seqgan.advantages.LeaveOneOut",
+        "group-norm": "gantune.seqgan.advantages.GroupNorm",
+    },
+)
+OBJECTIVES = Registry(
+    "objective",
+    {
+        "policy-gradient": "gantune.seqgan.objectives.PolicyGradient",
+        "best-of-k": "gantune.seqgan.objectives.BestOfK",
+        "weighted": "gantune.seqgan.objectives.Weighted",
+    },
 )
 
-__all__ = [
-    "ADVANTAGES",
-    "OBJECTIVES",
-    "REWARDS",
-    "TRANSFORMS",
-    "MonteCarloReward",
-    "Reward",
-    "Search",
-    "ShuffledReward",
-    "build_reward",
-    "discriminator_loss",
-    "likelihood_loss",
-    "policy_gradient_loss",
-    "returns",
-    "search_values",
-    "self_consistency",
-    "weighted_loss",
-]
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "advantages": ["returns"],
+        "losses": ["discriminator_loss", "likelihood_loss", "policy_gradient_loss", "weighted_loss"],
+        "rewards": [
+            *("MonteCarloReward", "Reward", "Search", "ShuffledReward"),
+            *("build_reward", "search_values", "self_consistency"),
+        ],
+    },
+)
+__all__ += ["ADVANTAGES", "OBJECTIVES", "REWARDS", "TRANSFORMS"]

@@ -7,10 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gantune.registry import Registry
-
-ADVANTAGES = Registry("advantage")
-
 
 class Advantage(Protocol):
     """Takes a baseline from returns; `min_samples` answers to a question are needed."""
@@ -59,23 +55,20 @@ def _by_question(returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tens
     return carried.view(-1, samples_per_prompt, returns.shape[1])
 
 
-@ADVANTAGES.register("none")
 class NoBaseline:
     """The return itself: REINFORCE (Williams 1992), as in SOURCE_STUDY eq. 2.4. `samples_per_prompt` may be 1."""
 
     min_samples = 1
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         return returns * mask
 
 
-@ADVANTAGES.register("moving-average")
 class MovingAverage:
     """The return less an exponential average of *earlier* steps' mean returns, so that the baseline is unbiased.
 
-    Args:
-        decay: share of the old average that a step keeps.
+    `decay` is the share of the old average that a step keeps.
     """
 
     min_samples = 1
@@ -85,7 +78,7 @@ class MovingAverage:
         self.average: float | None = None
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`; the first step has no baseline. Updates the average."""
+        """See [`Advantage`]; the first step has no baseline. Updates the average."""
         advantages = (returns - (self.average or 0.0)) * mask
         mean = ((returns * mask).sum() / mask.sum().clamp(min=1)).item()
         self.average = mean if self.average is None else self.decay * self.average + (1 - self.decay) * mean
@@ -100,7 +93,6 @@ class MovingAverage:
         self.average = state["average"]
 
 
-@ADVANTAGES.register("leave-one-out")
 class LeaveOneOut:
     """The return less the mean return of the other samples of the same question (RLOO, arXiv:2402.14740).
 
@@ -111,13 +103,12 @@ class LeaveOneOut:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         others = (grouped.sum(dim=1, keepdim=True) - grouped) / (samples_per_prompt - 1)
         return (grouped - others).view_as(returns) * mask
 
 
-@ADVANTAGES.register("group-norm")
 class GroupNorm:
     """Returns standardised within the samples of a question (GRPO, arXiv:2402.03300). Biased.
 
@@ -127,7 +118,7 @@ class GroupNorm:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]` to advantages `[B, T]`."""
+        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         centred = grouped - grouped.mean(dim=1, keepdim=True)
         return (centred / (grouped.std(dim=1, keepdim=True) + 1e-6)).view_as(returns) * mask

@@ -7,10 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gantune.registry import Registry
 from gantune.seqgan.advantages import Advantage
-
-OBJECTIVES = Registry("objective")
 
 
 class Objective(Protocol):
@@ -26,15 +23,10 @@ class Objective(Protocol):
         ...
 
 
-@OBJECTIVES.register("policy-gradient")
 class PolicyGradient:
     """Advantages, over all samples: REINFORCE (Yu et al. 2017, eq. 8; SOURCE_STUDY eq. 2.4).
 
     The weights are divided by `max_new_tokens`, a constant, so that the loss is of the order of a token's.
-
-    Args:
-        advantage: from returns to advantages.
-        max_new_tokens: longest answer.
     """
 
     def __init__(self, advantage: Advantage, max_new_tokens: int) -> None:
@@ -66,7 +58,6 @@ class _Selection:
         raise NotImplementedError
 
 
-@OBJECTIVES.register("best-of-k")
 class BestOfK(_Selection):
     """Likelihood of the best of the k samples of each question, the first of equals: expert iteration.
 
@@ -78,7 +69,6 @@ class BestOfK(_Selection):
         return torch.zeros_like(worth).scatter(1, worth.argmax(dim=1, keepdim=True), 1.0)
 
 
-@OBJECTIVES.register("weighted")
 class Weighted(_Selection):
     """Reward-weighted likelihood: exp(worth / temperature), normalised among the samples of a question.
 

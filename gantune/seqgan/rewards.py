@@ -14,10 +14,7 @@ from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
-from gantune.registry import Registry
-
-REWARDS = Registry("reward")
-TRANSFORMS = Registry("reward transform")
+from gantune.seqgan import REWARDS, TRANSFORMS
 
 
 class Judge(Protocol):
@@ -54,25 +51,21 @@ class Reward(Protocol):
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
 
 
-@TRANSFORMS.register("prob")
 def probability(logits: Tensor) -> Tensor:
     """D, the probability of being real, in (0, 1): SeqGAN's reward (Yu et al. 2017, eq. 4)."""
     return logits.sigmoid()
 
 
-@TRANSFORMS.register("centred")
 def centred(logits: Tensor) -> Tensor:
     """2 D - 1, in (-1, 1), zero where D is undecided (ScratchGAN, arXiv:1905.09922)."""
     return 2 * logits.sigmoid() - 1
 
 
-@TRANSFORMS.register("log")
 def log_probability(logits: Tensor) -> Tensor:
     """log D, never above zero."""
     return F.logsigmoid(logits)
 
 
-@TRANSFORMS.register("logit")
 def logit(logits: Tensor) -> Tensor:
     """log D - log(1 - D), unbounded."""
     return logits
@@ -93,7 +86,6 @@ class JudgedReward:
         self.transform = TRANSFORMS.resolve(transform)
 
 
-@REWARDS.register("sequence")
 class SequenceReward(JudgedReward):
     """R_i = r(D(q, Y)): one number an answer, from the whole answer (SOURCE_STUDY eq. 2.2)."""
 
@@ -105,7 +97,6 @@ class SequenceReward(JudgedReward):
         return self.transform(self.discriminator.sequence_logits(rollout))
 
 
-@REWARDS.register("token")
 class TokenReward(JudgedReward):
     """R_it = r(D(q, Y_<=t)): one number a token, from all prefixes in one pass (ScratchGAN, arXiv:1905.09922)."""
 
@@ -155,16 +146,10 @@ def search_values(
     return values * mask
 
 
-@REWARDS.register("monte-carlo")
 class MonteCarloReward(JudgedReward):
     """Q_it, the mean of r(D) over completions of each prefix: SeqGAN's reward (Yu et al. 2017, eq. 4).
 
-    Already the return of each token. The discriminator learns on whole answers.
-
-    Args:
-        discriminator: see [`JudgedReward`].
-        transform: see [`JudgedReward`].
-        search: completes the prefixes.
+    Already the return of each token. The discriminator learns on whole answers. `search` completes the prefixes.
     """
 
     per_token, is_return, searches = False, True, True
@@ -190,17 +175,20 @@ class MonteCarloReward(JudgedReward):
         return search_values(score, self.search, rollout, score_completions if logits else None)
 
 
-@REWARDS.register("constant")
-class ConstantReward:
-    """One for every answer, whatever it says: the control that shows what the discriminator adds.
-
-    Without a baseline it still changes the policy (a constant reward sharpens it); with one it does nothing.
-    """
+class UnjudgedReward:
+    """A reward of whole answers that asks no discriminator."""
 
     per_token, unjudged = False, True
 
     def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
         """Takes a discriminator and a transform as the others do, and asks neither."""
+
+
+class ConstantReward(UnjudgedReward):
+    """One for every answer, whatever it says: the control that shows what the discriminator adds.
+
+    Without a baseline it still changes the policy (a constant reward sharpens it); with one it does nothing.
+    """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """Ones, `[B]`."""
@@ -223,14 +211,8 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
     return [agreement / max(1, len(answers) - 1) for agreement in total]
 
 
-@REWARDS.register("consensus")
-class ConsensusReward:
+class ConsensusReward(UnjudgedReward):
     """How much an answer agrees with the other samples of its question; see [`self_consistency`]. No discriminator."""
-
-    per_token, unjudged = False, True
-
-    def __init__(self, discriminator: Judge | None = None, transform: str = "centred") -> None:
-        """Takes a discriminator and a transform as the others do, and asks neither."""
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """Between 0 and 1, `[B]`; rows of one question are adjacent."""
@@ -242,8 +224,7 @@ class ConsensusReward:
 class ProductReward:
     """The product of several rewards: an answer is worth much if it is to each of them.
 
-    Args:
-        rewards: two or more, of which none is a return already; those of whole answers count for each of their tokens.
+    None of them is a return already. Those of whole answers count for each of their tokens.
     """
 
     def __init__(self, rewards: Sequence[Reward]) -> None:
@@ -260,11 +241,7 @@ class ProductReward:
 
 
 class ShuffledReward:
-    """Another reward's numbers, each answer given those of another: the control that keeps their distribution.
-
-    Args:
-        reward: whose numbers.
-    """
+    """Another reward's numbers, each answer given those of another: the control that keeps their distribution."""
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward

@@ -1,23 +1,16 @@
 """The trainers: what every method shares, and the game of generator and discriminator."""
 
-from importlib import import_module
-from typing import Any
+from gantune.registry import lazy
 
-_MODULES = {
-    "GameConfig": "config",
-    "LanguageGAN": "language_gan",
-    "LanguageGANConfig": "arguments",
-    "PairConfig": "arguments",
-    "PairTrainer": "pair_trainer",
-    "PolicyTrainer": "policy_trainer",
-    "Unpaired": "unpaired",
-    "last_whole_checkpoint": "checkpoints",
-}
-__all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    """The names above, imported on first use: transformers takes seconds."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "arguments": ["LanguageGANConfig", "PairConfig"],
+        "checkpoints": ["last_whole_checkpoint"],
+        "config": ["GameConfig"],
+        "language_gan": ["LanguageGAN"],
+        "pair_trainer": ["PairTrainer"],
+        "policy_trainer": ["PolicyTrainer"],
+        "unpaired": ["Unpaired"],
+    },
+)

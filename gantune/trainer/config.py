@@ -9,7 +9,7 @@ from gantune.tuning import TuningConfig
 
 @dataclass
 class GameConfig(TuningConfig):
-    """Settings of [`LanguageGAN`], without those of transformers. The defaults are the starting point that FINDINGS section 7 arrives at.
+    """Settings of [`LanguageGAN`] without transformers' own; the defaults are where FINDINGS section 7 arrives.
 
     > Parameters that control the components
 
@@ -45,7 +45,8 @@ class GameConfig(TuningConfig):
         temperature: of sampling and scoring.
         likelihood_weight: of the likelihood anchor in an adversarial step.
         unpaired_likelihood_weight: of the likelihood of unpaired answers, to the empty question, in every step.
-        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by `max_completion_length`.
+        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by
+            `max_completion_length`.
         discount: of dense rewards.
         length_normalised: average dense rewards over the tokens to come, instead of their sum.
 

@@ -99,8 +99,8 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         self.objective = OBJECTIVES.resolve(args.objective)(self.advantage, args.max_completion_length)
         if args.num_generations < self.objective.min_samples:
             raise UserError(
-                f"--num-generations {args.num_generations}: {args.objective} with advantage {args.advantage!r} compares "
-                f"the samples of a question, expected at least {self.objective.min_samples}"
+                f"--num-generations {args.num_generations}: {args.objective} with advantage {args.advantage!r} "
+                f"compares the samples of a question, expected at least {self.objective.min_samples}"
             )
         if unpaired is not None and not args.blind_discriminator:
             raise UserError("--blind-discriminator false: unpaired answers have no questions to be shown with")

@@ -1,4 +1,4 @@
-"""What every method shares: `transformers.Trainer` on pairs, in one order, with whole checkpoints and the best weights."""
+"""What every method shares: `transformers.Trainer` on pairs, in one order, with whole checkpoints."""
 
 from __future__ import annotations
 
@@ -105,8 +105,7 @@ class PairTrainer(Trainer):
             `load_state_dict` is saved with every checkpoint.
 
     Raises:
-        UserError: as [`encode_training_pairs`]; if nothing is held out for early stopping, or the model's rows cannot be
-            packed.
+        UserError: as [`encode_training_pairs`]; if nothing is held out for early stopping; if rows cannot be packed.
     """
 
     config_class = PairConfig
@@ -341,7 +340,7 @@ class PairTrainer(Trainer):
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def stateful(self) -> dict[str, Any]:
-        """What changes in training beside weights, optimiser and random numbers, by name; None for what is not there."""
+        """What changes in training beside weights, optimiser and random numbers, by name."""
         found = {"micro_batches": self.micro_batches}
         for callback in self.callback_handler.callbacks:
             if hasattr(callback, "state_dict"):

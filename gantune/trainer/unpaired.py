@@ -70,7 +70,7 @@ class UnpairedBatches:
 
 
 def numbered_batch(encoded: Sequence[EncodedPair], number: int, config: TuningConfig, pad_token_id: int) -> Batch:
-    """`per_device_train_batch_size` rows, the next ones after those of the number before; shuffled anew each time all were taken."""
+    """A batch of rows, the next ones after those of the number before; shuffled anew each time all were taken."""
     first, size = number * config.per_device_train_batch_size, len(encoded)
     passes = range(first // size, (first + config.per_device_train_batch_size - 1) // size + 1)
     order = [row for epoch in passes for row in epoch_order(size, config.seed, epoch)]
