@@ -10,7 +10,7 @@ from gantune.trainer.config import GameConfig
 
 @dataclass
 class SelfPlayConfig(GameConfig):
-    """Settings of [`gantune.trainer.self_play.SelfPlay`]: those of LanguageGAN without discriminator, reward and advantage, and a scale.
+    """Settings of self-play: those of the game without discriminator, reward and advantage, and a scale.
 
     `adversarial_weight` is that of the preference loss, `likelihood_weight` that of the likelihood beside it.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,14 +10,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gantune.cli.devices import DTYPES, resolve_device
-from gantune.data import TEMPLATES
 from gantune.embedding_generator import draw_noise, load_stack, noise_dim
 from gantune.errors import UserError, first_line
 from gantune.hub.adapter_settings import base_model_name
 from gantune.hub.loading import load_model, load_tokenizer
 from gantune.hub.push import local_folder
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import CONFIG_FILE
+from gantune.trainer.config import GameConfig, read_game_config
 
 
 class Adapter(NamedTuple):
@@ -33,7 +29,7 @@ class Adapter(NamedTuple):
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
-    config: LanguageGANConfig
+    config: GameConfig
 
 
 def add_adapter_options(parser: ArgumentParser) -> None:
@@ -57,7 +53,7 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
         UserError: if it is not there, or its files are not what was written.
     """
     folder = str(local_folder(folder))
-    config = _read_config(Path(folder))
+    config = read_game_config(folder)
     name = model or base_model_name(folder)
     device = resolve_device(device)
     base, tokenizer = load_model(name, DTYPES[dtype], device), load_tokenizer(name)
@@ -76,21 +72,6 @@ def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
         raise
     except Exception as error:  # many kinds, all of them about the files
         raise UserError(f"{folder}: the adapter cannot be put on the base model: {first_line(error)}") from error
-
-
-def _read_config(folder: Path) -> LanguageGANConfig:
-    """The settings beside the adapter; a template in them must be known: a file never makes gantune import anything."""
-    file = folder / CONFIG_FILE
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    if not file.is_file():
-        raise UserError(f"{folder}: no {CONFIG_FILE}, expected a folder that gantune train or save_pretrained wrote")
-    try:
-        config = LanguageGANConfig(**json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
-    TEMPLATES.get(config.template)
-    return config
 
 
 def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:

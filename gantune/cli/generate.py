@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
             questions = _questions(options)
             adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
             if options.max_new_tokens is not None:
-                config = dataclasses.replace(adapter.config, max_new_tokens=options.max_new_tokens)
+                config = dataclasses.replace(adapter.config, max_completion_length=options.max_new_tokens)
                 adapter = adapter._replace(config=config)
             torch.manual_seed(options.seed)
             if options.file is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import types
 import typing
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArgumentParser
 
 from gantune.command import OneLineParser
 from gantune.data import FORMATS, TEMPLATES
@@ -21,6 +24,7 @@ from gantune.errors import UserError
 from gantune.field_types import EXPECTED
 from gantune.registry import GENERATORS, Registry
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
+from gantune.tuning import refuse_old_name
 
 COMPONENTS: dict[str, Registry] = {
     "generator": GENERATORS,
@@ -60,6 +64,7 @@ def parse(
     command: str,
     description: str,
     config: str | None = None,
+    transformers_too: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Read options.
 
@@ -69,9 +74,10 @@ def parse(
         command: such as `gantune train`.
         description: of the command, for `--help`.
         config: the YAML file if `--config` names none.
+        transformers_too: whether options of `transformers.TrainingArguments` are taken as well.
 
     Returns:
-        An object of each class, and all values by option name.
+        An object of each class, and all values by option name; those of transformers if they were given.
 
     Raises:
         UserError: if an option or a key is not known, a value is not of the right kind or out of range, or the file
@@ -82,7 +88,9 @@ def parse(
     first = OneLineParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", default=config)
     config = first.parse_known_args(arguments)[0].config
-    from_file = {} if config is None else read_config(config, option_types(classes))
+    hints, theirs = option_types(classes), TrainingOptions() if transformers_too else None
+    from_file = {} if config is None else read_config(config, hints, theirs)
+    of_theirs = {name: from_file.pop(name) for name in [*from_file] if name not in hints}
     for name, value in from_file.items():
         if not _given(name, arguments):
             _refuse_imports(config, name, value)
@@ -97,9 +105,44 @@ def parse(
         if name in from_file and not _given(name, arguments):
             raise UserError(f"{config}: {error}") from None
         raise
+    if theirs is not None:
+        given, unknown = theirs.parse(unknown)
+        of_theirs |= given
     if unknown:
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--{}")
         parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
-    return groups, {name: value for group in groups for name, value in asdict(group).items()}
+    return groups, {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
+
+
+class TrainingOptions:
+    """The options of `transformers.TrainingArguments`: names are known without importing it, which takes seconds."""
+
+    def __init__(self) -> None:
+        source = Path(find_spec("transformers").origin).with_name("training_args.py").read_text(encoding="utf-8")
+        (found,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == "TrainingArguments")
+        fields_of = (node.target for node in found.body if isinstance(node, ast.AnnAssign))
+        self.names = {target.id for target in fields_of if not target.id.startswith("_")}
+
+    def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """The values of those that are given, and what else is there.
+
+        Raises:
+            UserError: if a value is not of the right kind.
+        """
+        if not any(argument.lstrip("-").split("=")[0].replace("-", "_") in self.names for argument in arguments):
+            return {}, list(arguments)
+        from transformers import TrainingArguments
+
+        parser = OptionParser(TrainingArguments, allow_abbrev=False, add_help=False)
+        blank = Namespace(**dict.fromkeys(self.names))  # argparse leaves a default out where the namespace has the name
+        values, unknown = parser.parse_known_args(arguments, blank)
+        return {name: value for name, value in vars(values).items() if value is not None}, unknown
+
+    def types(self) -> dict[str, Any]:
+        """The type of each, by name."""
+        from transformers import TrainingArguments
+
+        return typing.get_type_hints(TrainingArguments)
 
 
 def _refuse_imports(path: str, name: str, value: Any) -> None:
@@ -129,12 +172,13 @@ def _given(name: str, arguments: Sequence[str]) -> bool:
     return any(argument.split("=")[0].lstrip("-").replace("-", "_") == name for argument in arguments)
 
 
-def read_config(path: str | Path, hints: Mapping[str, Any]) -> dict[str, Any]:
+def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOptions | None = None) -> dict[str, Any]:
     """The options in a YAML file.
 
     Args:
         path: the file: one mapping from option names, with underscores or dashes, to values.
         hints: the type of each option.
+        theirs: further options that may be there.
 
     Raises:
         UserError: naming file and key, if the file cannot be read, a key is not known, or a value is of another kind.
@@ -157,7 +201,10 @@ def read_config(path: str | Path, hints: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
+        if name not in hints and theirs is not None and name in theirs.names:
+            hints = {**theirs.types(), **hints}
         if name not in hints:
+            refuse_old_name(name, f"{path}: {{}}")
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
@@ -182,7 +229,7 @@ def _checked(value: Any, hint: Any) -> Any:
         if value not in typing.get_args(hint):
             raise ValueError(f"one of {', '.join(map(str, typing.get_args(hint)))}")
         return value
-    if type(value) is hint:
+    if type(value) is hint or hint not in EXPECTED:
         return value
     if hint is float and (type(value) is int or (isinstance(value, str) and re.fullmatch(r"[-+\d.]+e[-+]?\d+", value))):
         try:

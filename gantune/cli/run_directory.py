@@ -8,9 +8,8 @@ from pathlib import Path
 
 from gantune.diagnostics.files import LOCK, locked
 from gantune.errors import UserError
-from gantune.hub.model_card import TRAINING_FILE
 
-RUN_FILE, CHECKPOINTS = "run.yaml", "checkpoints"
+RUN_FILE, TRAINING_FILE = "run.yaml", "training.json"
 
 
 @contextmanager
@@ -49,8 +48,8 @@ def _check(directory: Path, resume: bool) -> None:
     if not _contents(directory) - {LOCK}:
         return
     if not (directory / RUN_FILE).is_file():
-        raise UserError(f"{directory}: holds other files, expected a new directory as --output")
+        raise UserError(f"{directory}: holds other files, expected a new directory as --output-dir")
     if not resume:
         if ended(directory):
-            raise UserError(f"{directory}: holds a run that has ended, expected a new directory as --output")
-        raise UserError(f"{directory}: holds a run that has not ended: --resume goes on with it")
+            raise UserError(f"{directory}: holds a run that has ended, expected a new directory as --output-dir")
+        raise UserError(f"{directory}: holds a run that has not ended: --resume-from-checkpoint goes on with it")

@@ -1,32 +1,26 @@
 """`gantune train`: pairs in, a tuned adapter with its history, plots, settings and model card out."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gantune.cli.devices import DTYPES, resolve_device
-from gantune.cli.messages import messages_on_stderr
-from gantune.cli.options import option_types, parse, read_config, write_config
-from gantune.cli.plot import draw
-from gantune.cli.progress import Progress
-from gantune.cli.run_directory import CHECKPOINTS, RUN_FILE, claimed, ended
-from gantune.cli.tracking import Tracker, choose_tracker
+from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
+from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser, exit_status
-from gantune.data import Pair, load_pairs
-from gantune.distributed import join_processes, launched_for, own_device
 from gantune.errors import UserError
-from gantune.hub.loading import load_model, load_tokenizer
-from gantune.hub.model_card import Training, write_model_card
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.config import GameConfig
+
+if TYPE_CHECKING:
+    from gantune.data import Pair
+    from gantune.trainer import LanguageGAN
 
 COMMAND = "gantune train"
-MAY_CHANGE = {"output", "resume", "device", "track", "checkpoint_every"}
+MAY_CHANGE = {"output_dir", "resume_from_checkpoint", "device", "report_to", "save_steps"}
 """Options that a run which is gone on with need not share with its beginning."""
 
 
@@ -36,15 +30,21 @@ class RunOptions:
 
     _argument_group_name = "run"
 
-    output: str | None = field(default=None, metadata={"help": "a new directory for everything that the run leaves"})
-    resume: bool = field(
-        default=False, metadata={"help": "go on with the run in --output, which needs no other option; or begin it"}
+    output_dir: str | None = field(
+        default=None, metadata={"help": "a new directory for everything that the run leaves"}
     )
-    checkpoint_every: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
-    track: str = field(
-        default="auto",
-        metadata={"help": "experiment tracker: auto (TensorBoard where it is installed), none, or accelerate's name"},
+    resume_from_checkpoint: bool = field(
+        default=False,
+        metadata={"help": "go on with the run in --output-dir, which needs no other option; or begin it"},
     )
+    save_steps: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
+    report_to: str = field(
+        default="none", metadata={"help": "experiment tracker by transformers' name, such as tensorboard or wandb"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.save_steps < 1:
+            raise UserError(f"--save-steps {self.save_steps}: expected at least 1")
 
 
 @dataclass
@@ -85,12 +85,14 @@ class DataOptions:
     answers: Literal["last", "every"] = field(default="last", metadata={"help": "of a conversation, to learn"})
     split: str = field(default="train", metadata={"help": "of a Hub data set"})
 
-    def load(self) -> list[Pair]:
+    def load(self) -> "list[Pair]":
         """The pairs.
 
         Raises:
             UserError: if none is named, or they cannot be read.
         """
+        from gantune.data import load_pairs
+
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
         columns = self.question_column, self.answer_column
@@ -108,17 +110,12 @@ class ValidationOptions:
     )
 
 
-CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, LanguageGANConfig)
+CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train; returns the exit status."""
-
-    def command() -> int:
-        with messages_on_stderr():
-            return run(arguments)
-
-    return exit_status(command, "the same command with --resume goes on from here")
+    return exit_status(lambda: run(arguments), "the same command with --resume-from-checkpoint goes on from here")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -127,54 +124,74 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         UserError: if the options, the data, the model or the output directory are not as they should be.
     """
-    (options, model, data, validation, config), values = parse(
+    groups, values = parse(
         CLASSES,
         arguments,
         COMMAND,
-        "Tune an adapter on a frozen language model, adversarially. Everything is written to --output.",
+        "Tune an adapter on a frozen language model, adversarially. Everything is written to --output-dir. Beside the "
+        "options below, those of transformers.TrainingArguments are taken.",
         config=_file_to_resume(arguments),
+        transformers_too=True,
     )
-    if options.output is None:
-        raise UserError("--output: expected a new directory")
-    output, tracker_name, device = Path(options.output), choose_tracker(options.track), resolve_device(model.device)
+    if groups[0].output_dir is None:
+        raise UserError("--output-dir: expected a new directory")
+    from gantune.cli.messages import messages_on_stderr  # imports transformers, and what follows torch
+
+    with messages_on_stderr():
+        return _run(groups, values)
+
+
+def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
+    from gantune.cli.devices import DTYPES, resolve_device
+    from gantune.cli.plot import HISTORY, WEIGHTS, draw
+    from gantune.distributed import join_processes, launched_for, own_device
+    from gantune.hub.loading import load_model, load_tokenizer
+    from gantune.trainer.arguments import training_arguments
+    from gantune.trainer.callbacks import Bar, History, Weights
+    from gantune.trainer.checkpoints import folders_of
+    from gantune.trainer.language_gan import LanguageGAN
+
+    options, model, data, validation, config = groups
+    output, device = Path(options.output_dir), resolve_device(model.device)
+    theirs = {name: value for name, value in values.items() if name not in option_types(CLASSES)}
     parallel = join_processes(device)
-    checkpoints = Checkpoints(output / CHECKPOINTS, options.checkpoint_every)
     with ExitStack() as held:
         with parallel.main_first():
             if parallel.main:
-                held.enter_context(claimed(output, options.resume))
+                held.enter_context(claimed(output, options.resume_from_checkpoint))
             if ended(output):
                 if parallel.main:
                     print(f"{output}: this run has ended")
                 return 0
-            if options.resume and (output / RUN_FILE).is_file():
+            if options.resume_from_checkpoint and (output / RUN_FILE).is_file():
                 _refuse_changes(output / RUN_FILE, values)
             pairs = data.load()
             config = _with_validation_size(config, validation.validation_size, len(pairs))
+        quiet = {"use_cpu": device == "cpu", "logging_steps": 1, "disable_tqdm": True}
+        places = {"output_dir": str(output), "save_steps": options.save_steps, "report_to": options.report_to}
+        args = training_arguments(config, **quiet | places | theirs)
         sharding = launched_for() or "none" if model.sharding == "none" else model.sharding
+        bar, weights = Bar("training"), Weights(output / WEIGHTS)
         with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
             base = load_model(model.model, DTYPES[model.dtype], own_device(device), sharding=sharding)
-            gan = LanguageGAN(base, load_tokenizer(model.model), config)
-            _, held_out = gan._encode(pairs)  # says what is wrong with them before anything is written
-        progress = None
+            watching = [History(output / HISTORY), weights, bar] if parallel.main else []
+            gan = LanguageGAN(base, args, pairs, processing_class=load_tokenizer(model.model), callbacks=watching)
         if parallel.main:
-            write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume"})
-            tracker = None if tracker_name is None else Tracker(tracker_name, output, values)
-            progress = Progress(output, gan.history, tracker)
-        stopped = _train(gan, pairs, progress, checkpoints)
-        validation_loss = gan._validation_loss(held_out) if held_out else None
+            write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume_from_checkpoint"})
+        stopped = _train(gan, bar, options.resume_from_checkpoint)
         if parallel.main:
-            gan.save_pretrained(output)
-            training = Training.of(
-                gan,
+            weights.save()
+            held_out = len(gan.eval_dataset or ())
+            gan.save_pretrained(
+                output,
                 dataset=data.dataset,
                 pairs=len(pairs),
-                validation_pairs=len(held_out),
-                validation_loss=validation_loss,
+                validation_pairs=held_out,
+                validation_loss=gan.best.loss if held_out else None,
                 stopped=stopped,
             )
-            write_model_card(output, training)
-            checkpoints.clear()
+            for folder in folders_of(output):
+                shutil.rmtree(folder)
             draw(output)
     if parallel.main and stopped is not None:
         print(f"error: {stopped}; they are saved in {output}", file=sys.stderr)
@@ -183,27 +200,29 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if stopped is None else 1
 
 
-def _train(gan: LanguageGAN, pairs: Sequence[Pair], progress: Progress | None, checkpoints: Checkpoints) -> str | None:
+def _train(gan: "LanguageGAN", bar: Any, resume: bool) -> str | None:
     """Train; if it met a number that is not finite, what happened: the weights are then the last good ones."""
+    from transformers.trainer_callback import PrinterCallback
+
+    gan.remove_callback(PrinterCallback)
     try:
-        gan.train(pairs, progress, checkpoints)
+        gan.train(resume_from_checkpoint=resume)
     except FloatingPointError as error:
         return " ".join(str(error).split())
     finally:
-        if progress is not None:
-            progress.close()
+        bar.close()
     return None
 
 
 def _file_to_resume(arguments: Sequence[str]) -> str | None:
-    """The options of the run in `--output`, if it is to be gone on with."""
+    """The options of the run in `--output-dir`, if it is to be gone on with."""
     first = OneLineParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--output")
-    first.add_argument("--resume", nargs="?", const="true")
+    first.add_argument("--output-dir", "--output_dir")
+    first.add_argument("--resume-from-checkpoint", "--resume_from_checkpoint", nargs="?", const="true")
     known = first.parse_known_args(arguments)[0]
-    if known.output is None or known.resume is None:
+    if known.output_dir is None or known.resume_from_checkpoint is None:
         return None
-    file = Path(known.output) / RUN_FILE
+    file = Path(known.output_dir) / RUN_FILE
     return str(file) if file.is_file() else None
 
 
@@ -213,14 +232,15 @@ def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
     Raises:
         UserError: naming one that is another now.
     """
-    for name, before in read_config(file, option_types(CLASSES)).items():
-        if name not in MAY_CHANGE and values[name] != before:
+    for name, before in read_config(file, option_types(CLASSES), TrainingOptions()).items():
+        if name not in MAY_CHANGE and values.get(name) != before:
             raise UserError(
-                f"{file}: {name} is {before!r} and now {values[name]!r}, a run goes on with the options it began with"
+                f"{file}: {name} is {before!r} and now {values.get(name)!r}, a run goes on with the options it began "
+                "with"
             )
 
 
-def _with_validation_size(config: LanguageGANConfig, size: int | None, pairs: int) -> LanguageGANConfig:
+def _with_validation_size(config: GameConfig, size: int | None, pairs: int) -> GameConfig:
     """The settings with the share of the pairs that `size` is, if it is given.
 
     Raises:

@@ -28,7 +28,7 @@ class PairConfig(TuningConfig, TrainingArguments):
 
     logging_steps: float = field(default=10, metadata={"help": "steps from one row of the log to the next"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "has no effect: such numbers stop training"})
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "experiment trackers"})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "experiment trackers"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "has no effect: pairs have no others"})
     save_steps: float = field(default=100, metadata={"help": "steps from one checkpoint to the next"})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept, at least 2"})

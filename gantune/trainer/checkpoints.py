@@ -36,7 +36,7 @@ def mark_whole(folder: str | Path, training: str) -> None:
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest checkpoint that is whole, None if there is none; what is damaged is named in a warning and passed over.
+    """The newest checkpoint that is whole, None if there is none; what is damaged is named in a warning and left.
 
     Unlike `transformers.trainer_utils.get_last_checkpoint` it never gives one that a killed run has left half written.
     """

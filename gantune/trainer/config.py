@@ -1,10 +1,15 @@
 """Settings of the game; each field is an option of the command line. Importing it is quick."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
+
+CONFIG_FILE = "language_gan.json"
+"""Beside a saved adapter: how it was tuned."""
 
 
 @dataclass
@@ -181,3 +186,24 @@ class GameConfig(TuningConfig):
             for name in names:
                 if not holds(getattr(self, name)):
                     raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+
+
+def read_game_config(folder: str | Path) -> GameConfig:
+    """The settings beside an adapter; a template in them must be known: a file never makes gantune import anything.
+
+    Raises:
+        UserError: if there are none, or they are not what was written.
+    """
+    from gantune.data import TEMPLATES
+
+    file = Path(folder) / CONFIG_FILE
+    if not file.parent.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if not file.is_file():
+        raise UserError(f"{folder}: no {CONFIG_FILE}, expected a folder that gantune train or save_pretrained wrote")
+    try:
+        config = GameConfig(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
+    TEMPLATES.get(config.template)
+    return config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from gantune.data import TEMPLATES, Batch, collate
+from gantune.data import Batch, collate
 from gantune.diagnostics.files import write_json
 from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
@@ -40,11 +39,12 @@ from gantune.seqgan import (
 )
 from gantune.trainer.arguments import LanguageGANConfig, own_settings
 from gantune.trainer.callbacks import rows_of
+from gantune.trainer.config import CONFIG_FILE, read_game_config
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 
-CONFIG_FILE, DISCRIMINATOR_FILE = "language_gan.json", "discriminator.safetensors"
+DISCRIMINATOR_FILE = "discriminator.safetensors"
 
 
 class LanguageGAN(PushToHub, PolicyTrainer):
@@ -405,7 +405,13 @@ class LanguageGAN(PushToHub, PolicyTrainer):
             UserError: if a file is missing or not what was written, or names a component that is not registered.
         """
         directory = local_folder(directory)
-        args = _read_settings(directory)
+        args = vars(read_game_config(directory))
+        for name, registry in {
+            "advantage": ADVANTAGES,
+            "objective": OBJECTIVES,
+            "reward_transform": TRANSFORMS,
+        }.items():
+            registry.get(args[name])
         if model is None or isinstance(model, str):
             name = model or base_model_name(directory)
             model, processing_class = load_model(name), processing_class or load_tokenizer(name)
@@ -447,28 +453,3 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
         parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
         return super().stateful() | parts | {"adversary": self.adversary}
-
-
-def _read_settings(directory: Path) -> dict[str, Any]:
-    """The settings in a folder, whose components are all registered.
-
-    Raises:
-        UserError: if there are none, they are not what was written, or name something else.
-    """
-    file = directory / CONFIG_FILE
-    if not file.is_file():
-        raise UserError(f"{directory}: no {CONFIG_FILE}, expected a folder that LanguageGAN.save_pretrained wrote")
-    try:
-        args = json.loads(file.read_text(encoding="utf-8"))
-        LanguageGANConfig(**args)
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
-    registries = {
-        "advantage": ADVANTAGES,
-        "objective": OBJECTIVES,
-        "reward_transform": TRANSFORMS,
-        "template": TEMPLATES,
-    }
-    for name, registry in registries.items():
-        registry.get(args[name])
-    return args

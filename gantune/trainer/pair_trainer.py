@@ -170,11 +170,9 @@ class PairTrainer(Trainer):
         trained = sum(parameter.numel() for parameter in self.parameters)
         share = trained / sum(parameter.numel() for parameter in self.model.parameters())
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
-        return (
-            f"{type(self).__name__}({self.model.config._name_or_path or type(self.model).__name__}: {trained:,} trainable "
-            f"parameters, {share:.2%}; {self.state.global_step} steps done"
-            f"{f', last loss {losses[-1]:.3f}' if losses else ''})"
-        )
+        base = self.model.config._name_or_path or type(self.model).__name__
+        done = f"{self.state.global_step} steps done{f', last loss {losses[-1]:.3f}' if losses else ''}"
+        return f"{type(self).__name__}({base}: {trained:,} trainable parameters, {share:.2%}; {done})"
 
     def print_trainable_parameters(self) -> None:
         """What is trained, all there is, and per cent, as peft prints it."""
