@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.compare.files import read_rows
 from benchmarks.compare.run import METRICS
 from benchmarks.report import write_report
 from benchmarks.report.curves import history, memory, weights
 from benchmarks.report.forgetting_table import MEASURES, SETS, UTILITIES
 from benchmarks.report.page import content, embedded_json, render
 from benchmarks.report.questions import of_seed, questions
-from benchmarks.report.read import read_comparison, read_rows
+from benchmarks.report.read import read_comparison
 from benchmarks.report.table import best_method, pareto_front
 from benchmarks.report.terminal_table import summarise
 from gantune.errors import UserError

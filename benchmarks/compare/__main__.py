@@ -248,11 +248,11 @@ def run_all(
 def rebuild(settings: Settings) -> None:
     """Everything that a person sees, once more from stored runs; several comparisons become one."""
     directories = [Path(directory).absolute() for directory in settings.comparison.from_directories]
-    if len(directories) == 1 and settings.comparison.output is None:
+    if len(directories) == 1 and settings.comparison.output is None and not settings.comparison.compact:
         output, stored = directories[0], read(directories[0])
     else:
         output = results_directory(settings)
-        stored = join(directories, output)
+        stored = join(directories, output, settings.comparison.compact)
         join_records(directories, output)
     if settings.judging.judge:
         with locked(output):

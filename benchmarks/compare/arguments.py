@@ -62,6 +62,10 @@ class ComparisonArguments:
             "aliases": ["--from"],
         },
     )
+    compact: bool = field(
+        default=False,
+        metadata={"help": "with --from: keep one answers.parquet in --output in place of the folders of the runs"},
+    )
     checkpoint_every: int = field(
         default=100,
         metadata={"help": "steps between checkpoints, from which a run that was killed goes on (0: none)"},
@@ -109,7 +113,10 @@ class FairnessArguments:
     )
     winners: str | None = field(
         default=None,
-        metadata={"help": "tuning.json of an earlier --tune, whose winners are used instead of those stored here"},
+        metadata={
+            "help": "tuning.json of an earlier --tune, or comparison.json with its winners: used instead of those "
+            "stored here"
+        },
     )
     match: str | None = field(
         default=None,
@@ -271,6 +278,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
     comparison, fairness, judging, model, data, *tuning = parsed
+    if comparison.compact and not comparison.from_directories:
+        raise UserError("--compact: expected --from DIR, a comparison that has ended")
     comparison.methods = expanded(comparison.methods, data.unpaired)
     if comparison.bleurt == "none":
         comparison.bleurt = None

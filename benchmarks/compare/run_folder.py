@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def run_folder(directory: Path, name: Any) -> Path:
     if not inside:
         raise UserError(f"{directory}: the run {name!r:.80} is not inside the comparison's directory")
     return folder
+
+
+def folder_of(directory: Path, row: Mapping[str, Any]) -> Path:
+    """[`run_folder`] of a row of `comparison.json`, whose `directory` is optional."""
+    return run_folder(directory, row.get("directory", f"runs/{row['method']}-seed{row['seed']}"))
 
 
 def copy_run(source: Path, destination: Path) -> None:

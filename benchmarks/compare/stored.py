@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.run_folder import copy_run, run_folder
+from benchmarks.compare.answers import Answers, stored_answers, write_answers
+from benchmarks.compare.files import read_json
+from benchmarks.compare.run_folder import copy_run, folder_of
 from gantune.diagnostics.files import LOCK
 from gantune.errors import UserError
 
@@ -24,11 +26,13 @@ class Stored:
         settings: what was asked for.
         rows: one a run; its `directory` is relative.
         warnings: what was said before the first run.
+        winners: of `--tune`, by method, as `tuning.json` has them.
     """
 
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
     warnings: list[str]
+    winners: dict[str, Any] = field(default_factory=dict)
 
 
 def claim(directory: Path, described: dict[str, Any]) -> Stored | None:
@@ -67,15 +71,21 @@ def read(directory: Path) -> Stored:
         rows = [_as_run(directory, row) for row in content["rows"]]
         for row in rows:
             row["method"], row["seed"] + 0, row["status"], row["metrics"]["rougeL"], row["not_run"]
-        return Stored(settings, rows, [str(line) for line in content.get("warnings", [])])
+        winners = dict(content.get("winners") or read_json(directory / "tuning.json") or {})
+        return Stored(settings, rows, [str(line) for line in content.get("warnings", [])], winners)
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
 
 
-def join(directories: Sequence[Path], output: Path) -> Stored:
+def join(directories: Sequence[Path], output: Path, compact: bool = False) -> Stored:
     """One comparison of the runs of several, copied into `output`.
+
+    Args:
+        directories: of the comparisons.
+        output: of what they become.
+        compact: in place of the runs' folders keep one `answers.parquet`, and the environments in the rows.
 
     Raises:
         UserError: if they differ in more than methods and seeds, hold the same run twice, or `output` is not empty.
@@ -95,11 +105,22 @@ def join(directories: Sequence[Path], output: Path) -> Stored:
                     f"{directories[0]} and {directory} cannot be joined: both hold {run[0]}, seed {run[1]}, with other "
                     "results; give them different methods or seeds"
                 )
-            rows.setdefault(run, row | {"from": str(directory)})
+            rows.setdefault(run, row | {"from": directory})
+    kept: dict[Path, list[dict[str, Any]]] = {}
     for row in rows.values():
-        source = Path(row.pop("from")) / row["directory"]
-        if source.is_dir():
-            copy_run(source, output / row["directory"])
+        directory = row.pop("from")
+        folder = folder_of(directory, row)
+        if folder.is_dir() and not compact:
+            copy_run(folder, output / row["directory"])
+            continue
+        kept.setdefault(directory, []).append(row)
+        if environment := read_json(folder / "environment.json"):
+            row["environment"] = environment
+    answers: dict[tuple[str, int], Answers] = {}
+    for directory, of_directory in kept.items():
+        answers |= stored_answers(directory, of_directory)
+    if answers:
+        write_answers(output, answers)
     settings = first.settings | {
         "methods": list(dict.fromkeys(method for part in parts for method in part.settings["methods"])),
         "seeds": sorted({seed for part in parts for seed in part.settings["seeds"]}),
@@ -107,11 +128,13 @@ def join(directories: Sequence[Path], output: Path) -> Stored:
     }
     warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
     order = {method: place for place, method in enumerate(settings["methods"])}
-    return Stored(settings, sorted(rows.values(), key=lambda row: (row["seed"], order[row["method"]])), warnings)
+    winners = {method: winner for part in parts for method, winner in part.winners.items()}
+    ordered = sorted(rows.values(), key=lambda row: (row["seed"], order[row["method"]]))
+    return Stored(settings, ordered, warnings, winners)
 
 
 def _as_run(directory: Path, row: dict[str, Any]) -> dict[str, Any]:
-    file = run_folder(directory, row["directory"]) / "metrics.json"
+    file = folder_of(directory, row) / "metrics.json"
     return json.loads(file.read_text(encoding="utf-8")) | {"directory": row["directory"]} if file.is_file() else row
 
 

@@ -121,14 +121,14 @@ def write_winners(file: Path, winners: Mapping[str, Winner]) -> None:
 
 
 def read_winners(file: Path) -> dict[str, Winner]:
-    """What [`write_winners`] wrote, such as an earlier `--tune`'s `tuning.json`.
+    """What [`write_winners`] wrote, such as an earlier `--tune`'s `tuning.json`, or what a `comparison.json` has of it.
 
     Raises:
         UserError: if there is no such file, or it is something else.
     """
     try:
         content: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-        return {method: _winner(**of_method) for method, of_method in content.items()}
+        return {method: _winner(**of_method) for method, of_method in content.get("winners", content).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: expected the tuning.json of an earlier --tune") from error
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.compare.answers import Answers, stored_answers
 from benchmarks.judge.base import Duel
-from benchmarks.report.read import number, read_rows
+from benchmarks.report.read import number
 from gantune.errors import UserError
 
 
@@ -63,29 +64,27 @@ def answer_pairs(directory: Path, rows: Sequence[Mapping[str, Any]], rival: str,
 
     Args:
         directory: of the comparison.
-        rows: its runs; those that did not end well or have no `samples.jsonl` are passed over.
+        rows: its runs; those that did not end well or have no answers stored are passed over.
         rival: a method.
         questions: how many of each seed, or as many as there are.
 
     Raises:
         UserError: if the rival or all others have no samples, or two runs of a seed answer different questions.
     """
-    files = {
-        (row["method"], row["seed"]): file
-        for row in rows
-        if row["status"] == "success" and (file := directory / row["directory"] / "samples.jsonl").is_file()
-    }
-    of_rival = {seed: (file, _samples(file)) for (method, seed), file in files.items() if method == rival}
+    stored = stored_answers(directory, [row for row in rows if row["status"] == "success"])
+    for answers in stored.values():
+        _check(answers)
+    of_rival = {seed: answers for (method, seed), answers in stored.items() if method == rival}
     if not of_rival:
-        there = ", ".join(dict.fromkeys(method for method, _ in files)) or "none"
+        there = ", ".join(dict.fromkeys(method for method, _ in stored)) or "none"
         raise UserError(f"--judge-rival {rival}: expected a method with stored answers in {directory} ({there})")
     pairs = []
-    for (method, seed), file in files.items():
+    for (method, seed), (where, own) in stored.items():
         if method == rival or seed not in of_rival:
             continue
-        own, (rival_file, other) = _samples(file), of_rival[seed]
+        other = of_rival[seed].samples
         if [sample["question"] for sample in own] != [sample["question"] for sample in other]:
-            raise UserError(f"{file}: other questions than in {rival_file}, expected the same in the same order")
+            raise UserError(f"{where}: other questions than in {of_rival[seed].where}, expected the same in that order")
         order = list(range(len(own)))
         random.Random(f"judge {seed}").shuffle(order)
         pairs += [_pair(method, seed, place, own[place], other[place]) for place in sorted(order[:questions])]
@@ -100,10 +99,10 @@ def _pair(method: str, seed: int, place: int, own: Mapping[str, Any], other: Map
     return AnswerPair(method, seed, place, own["question"], own["reference"], own["answer"], other["answer"], gap)
 
 
-def _samples(file: Path) -> list[dict[str, Any]]:
-    samples = read_rows(file)
-    for line, sample in enumerate(samples, start=1):
+def _check(answers: Answers) -> None:
+    for line, sample in enumerate(answers.samples, start=1):
         texts = [sample.get(name) for name in ("question", "reference", "answer")]
         if not all(isinstance(text, str) for text in texts) or not isinstance(sample.get("scores"), dict):
-            raise UserError(f"{file}, line {line}: expected question, reference and answer as text, and scores")
-    return samples
+            raise UserError(
+                f"{answers.where}, line {line}: expected question, reference and answer as text, and scores"
+            )

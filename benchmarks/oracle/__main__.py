@@ -111,7 +111,8 @@ def run(method: str, world: World, environment_: dict[str, Any]) -> None:
 def finished(directory: Path) -> list[dict[str, Any]]:
     """The rows of everything that is finished in a directory, whoever ran it, by method and then by seed."""
     files = [file for method in TABLE for file in sorted(directory.glob(f"seed*/{method}.json"))]
-    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    rows = [row | {"environment": of_run["environment"]} for of_run in found for row in of_run["rows"]]
     order = list(dict.fromkeys(row["method"] for row in rows))
     return sorted(rows, key=lambda row: (order.index(row["method"]), row["seed"]))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.read import Comparison, number, read_json, read_rows
+from benchmarks.compare.files import read_json, read_rows
+from benchmarks.report.read import Comparison, number
 from gantune.diagnostics import load_trajectory
 from gantune.errors import UserError
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from baselines.method import known_method
+from benchmarks.compare.answers import Answers, stored_answers
 from benchmarks.statistics import compare_methods, smallest_detectable, stored_scores
 from gantune.errors import UserError
 
@@ -23,18 +24,19 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
 
     Returns:
         Rows of [`compare_methods`] with `metric` and `detectable`, the smallest true difference that would be found
-        with 80 % probability. Nothing for runs whose `samples.jsonl` is not there.
+        with 80 % probability. Nothing for runs whose answers are not stored.
     """
     found = []
     ended = [row for row in rows if row["status"] == "success"]
+    answers = stored_answers(directory, ended)
     for metric in METRICS_COMPARED:
-        files: dict[str, dict[int, Path]] = {}
+        runs: dict[str, dict[int, Answers]] = {}
         for row in ended:
-            file = directory / row["directory"] / "samples.jsonl"
-            if file.is_file() and row["metrics"][metric] is not None:
-                files.setdefault(row["method"], {})[row["seed"]] = file
-        rivals = {method: _rivals(method, files) for method in files if method not in WITHOUT_TUNING}
-        scores = stored_scores(files, metric)
+            method, seed = row["method"], row["seed"]
+            if (method, seed) in answers and row["metrics"][metric] is not None:
+                runs.setdefault(method, {})[seed] = answers[method, seed]
+        rivals = {method: _rivals(method, runs) for method in runs if method not in WITHOUT_TUNING}
+        scores = stored_scores(runs, metric)
         for row in compare_methods(scores, rivals):
             own, other = scores[row["method"]], scores[row["rival"]]
             gaps = [np.subtract(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]

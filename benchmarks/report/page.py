@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compare.files import read_json
 from benchmarks.judge.table import judged
 from benchmarks.report.curves import runs
 from benchmarks.report.questions import questions
-from benchmarks.report.read import Comparison, read_comparison, read_json
+from benchmarks.report.read import Comparison, read_comparison
 from benchmarks.report.table import forgetting, paired_differences, quality_and_cost, table
 from benchmarks.report.task_tables import table_of_task
 from benchmarks.report.terminal_table import notes
@@ -75,7 +76,10 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """What the figures hold for, as names and values; what is not stored says so."""
     settings = comparison.settings
     data = settings.get("data") or {}
-    stored = [read_json(comparison.run_directory(row) / "environment.json") or {} for row in comparison.rows]
+    stored = [
+        row.get("environment") or read_json(comparison.run_directory(row) / "environment.json") or {}
+        for row in comparison.rows
+    ]
     commits = [_commit(environment.get("git") or {}) for environment in stored]
     versions = [
         ", ".join(f"{name} {version}" for name, version in (environment.get("versions") or {}).items() if version)

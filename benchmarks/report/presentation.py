@@ -30,7 +30,7 @@ def store(directory: Path, stored: Stored, summary: Mapping[str, Any], found: Se
         "summary": summary,
         "differences": found,
     }
-    write_json(directory / FILE, content)
+    write_json(directory / FILE, content | ({"winners": stored.winners} if stored.winners else {}))
 
 
 def present(directory: Path, stored: Stored) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report.read import Comparison, number, read_rows
+from benchmarks.report.read import Comparison, number
 
 MAX_BYTES = 2_000_000
 MAX_TEXT = 2_000
@@ -18,7 +18,7 @@ def questions(comparison: Comparison) -> dict[str, dict[str, Any]]:
     Texts beyond 2000 characters are cut.
 
     Raises:
-        UserError: if a file of samples holds something else.
+        UserError: if a file of answers holds something else.
     """
     budget = MAX_BYTES // max(len(comparison.seeds), 1)
     return {str(seed): found for seed in comparison.seeds if (found := of_seed(comparison, seed, budget))["total"]}
@@ -32,7 +32,8 @@ def of_seed(comparison: Comparison, seed: int, budget: int) -> dict[str, Any]:
     for row in comparison.rows:
         if row["seed"] != seed:
             continue
-        for sample in read_rows(comparison.run_directory(row) / "samples.jsonl"):
+        stored = comparison.answers.get((row["method"], seed))
+        for sample in stored.samples if stored else ():
             place = places.setdefault((_text(sample.get("question")), _text(sample.get("reference"))), len(places))
             scores = sample.get("scores")
             score = scores.get("rougeL") if isinstance(scores, dict) else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.run_folder import run_folder
+from benchmarks.compare.answers import Answers, stored_answers
+from benchmarks.compare.files import read_json
+from benchmarks.compare.run_folder import folder_of
 from benchmarks.report.forgetting_table import forgetting_tables, how_to_read_forgetting
 from gantune.errors import UserError
 
@@ -21,7 +23,8 @@ class Comparison:
     Args:
         directory: of the comparison.
         settings: what was asked for.
-        rows: one a run, with `method`, `seed`, `status`, `metrics`, `not_run`; the optional `directory` is relative.
+        rows: one a run, with `method`, `seed`, `status`, `metrics`, `not_run`; the optional `directory` is relative,
+            and the optional `environment` what its folder said where there is none any more.
         summary: by method and figure, `mean`, `half_width` and `ratio_to_lora` over the seeds.
         warnings: what was said before the first run.
         differences: between methods, as [`benchmarks.report.write_report`] takes them.
@@ -50,7 +53,12 @@ class Comparison:
         Raises:
             UserError: if that is not inside the comparison's directory.
         """
-        return run_folder(self.directory, row.get("directory", f"runs/{row['method']}-seed{row['seed']}"))
+        return folder_of(self.directory, row)
+
+    @cached_property
+    def answers(self) -> dict[tuple[str, int], Answers]:
+        """By method and seed; see [`stored_answers`]."""
+        return stored_answers(self.directory, self.rows)
 
 
 def read_comparison(directory: Path) -> Comparison:
@@ -76,6 +84,8 @@ def read_comparison(directory: Path) -> Comparison:
             kinds = {"method": str, "status": str, "seed": int, "metrics": dict, "not_run": dict}
             if not all(isinstance(row[key], kind) for key, kind in kinds.items()):
                 raise TypeError("a row of another kind")
+            if not isinstance(row.get("environment", {}), dict):
+                raise TypeError("an environment of another kind")
         forgetting_tables(comparison.rows), how_to_read_forgetting(comparison.rows)  # can be made
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
@@ -84,52 +94,6 @@ def read_comparison(directory: Path) -> Comparison:
 
 def _of_method(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: figure for name, figure in figures.items() if isinstance(figure, dict)}
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None if there is no such file.
-
-    Raises:
-        UserError: if the file cannot be read or holds no JSON object.
-    """
-    text = _read_text(path)
-    try:
-        content = None if text is None else json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error})") from error
-    if text is not None and not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, without the torn last line that a killed run may leave; [] if there is no file.
-
-    Raises:
-        UserError: naming the line that is no JSON object.
-    """
-    rows = []
-    # not splitlines: JSON may hold U+2028 and its like, which that takes for ends of lines
-    for number, line in enumerate((_read_text(path) or "").split("\n")[:-1], start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}: line {number}: expected a JSON object")
-        rows.append(row)
-    return rows
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no UTF-8 text (byte {error.start})") from error
 
 
 def number(value: Any, digits: int = 5) -> float | None:
