@@ -48,19 +48,20 @@ RENAMED = {
 """Options by their names before version 0.2, and their names in transformers and TRL."""
 
 
-def refuse_old_name(name: str, shown: str = "{}") -> None:
+def refuse_old_name(name: str, before: str = "") -> None:
     """Say what an option of an earlier version is called now.
 
     Args:
         name: with underscores.
-        shown: how a name is written where it was given, such as `--{}`.
+        before: what stands before it where it was given: dashes, or a file's name.
 
     Raises:
         UserError: if it is one.
     """
     if new := RENAMED.get(name):
-        old, new = (shown.format(each.replace("_", "-") if "--" in shown else each) for each in (name, new))
-        raise UserError(f"{old} is called {new} now, as in transformers and TRL")
+        old, new = (each.replace("_", "-") if before == "--" else each for each in (name, new))
+        dashes = before if before == "--" else ""
+        raise UserError(f"{before}{old} is called {dashes}{new} now, as in transformers and TRL")
 
 
 @dataclass
