@@ -146,6 +146,6 @@ def test_bad_configurations_are_user_errors(arguments, named):
 
 def test_every_field_has_a_help_text():
     own = inspect.get_annotations(EmbeddingGeneratorConfig)
-    assert set(own) == {"task_type", "network", "noise_dim", "network_options", "target_modules"}
+    assert set(own) == {"task_type", "network", "noise_dim", "network_options", "target_modules", "modules_to_save"}
     for name in own:
         assert EmbeddingGeneratorConfig.__dataclass_fields__[name].metadata["help"]

@@ -57,12 +57,11 @@ class WeightTrajectory:
         parameters = self._parameters()
         self._trainable = {name: parameter.requires_grad for name, parameter in parameters.items()}
         generator = random.Random(seed)
-        self._entries = {
-            name: torch.tensor(
-                generator.sample(range(parameter.numel()), min(sample_size, parameter.numel())), dtype=torch.int64
-            )
-            for name, parameter in parameters.items()
-        }
+        self._entries = {}
+        for name, parameter in parameters.items():
+            size = parameter.numel()
+            drawn = generator.sample(range(size), min(sample_size, size))
+            self._entries[name] = torch.tensor(drawn, dtype=torch.int64)
         self._epochs: list[float] = []
         self._norms: list[list[float]] = []
         self._samples: list[np.ndarray] = []
@@ -132,9 +131,8 @@ class WeightTrajectory:
 
     def save(self, path: str | Path) -> None:
         """Write `weights.npz`: plain arrays under the names of [`Trajectory`]'s fields, no pickles."""
-        trajectory = self.trajectory()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{field.name: getattr(trajectory, field.name) for field in fields(trajectory)})
+        np.savez_compressed(buffer, **vars(self.trajectory()))
         write_atomically(path, buffer.getvalue())
 
 

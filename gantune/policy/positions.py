@@ -16,23 +16,19 @@ def model_positions(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
-def positions_of(model: PreTrainedModel) -> int | None:
-    """The rows of the model's table of positions; None if it has no table, such as one with rotary positions."""
-    positions = model_positions(model)
-    if positions is None:
-        return None
-    tables = (module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding))
-    return positions if any(positions <= rows <= positions + OFFSET for rows in tables) else None
-
-
 def check_positions(model: PreTrainedModel, prompt_tokens: int, answer_tokens: int) -> None:
-    """Refuse a longest prompt and a longest answer that are together more than the model can read.
+    """Refuse a longest prompt and a longest answer that are together more than the model's table of positions.
+
+    A model without such a table, as one with rotary positions, goes on beyond what it was trained with.
 
     Raises:
         UserError: naming both lengths and the limit.
     """
-    positions = positions_of(model)
-    if positions is not None and prompt_tokens + answer_tokens > positions:
+    positions = model_positions(model)
+    if positions is None or prompt_tokens + answer_tokens <= positions:
+        return
+    tables = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    if any(positions <= rows <= positions + OFFSET for rows in tables):
         raise UserError(
             f"a prompt of {prompt_tokens} tokens and an answer of up to {answer_tokens}: the model has {positions} "
             "positions, expected a lower --max-prompt-length or --max-completion-length"
