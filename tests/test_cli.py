@@ -86,7 +86,7 @@ def test_data_is_the_command_of_gantune_data(tmp_path, capsys):
 
 
 def test_compare_hands_its_arguments_on(monkeypatch):
-    from benchmarks.compare import __main__ as compare
+    from benchmarks.compare import comparison as compare
 
     monkeypatch.setattr(compare, "main", lambda arguments: {("--list",): 7}[tuple(arguments)])
     assert main(["compare", "--list"]) == 7

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.answers import FILE, Answers, stored_answers, write_answers
 from benchmarks.compare.stored import join, read
 from benchmarks.compare.tuned import Trial, Winner, read_winners, write_winners

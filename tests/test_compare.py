@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import METHODS
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.run import METRICS
 from benchmarks.report.terminal_table import as_markdown, as_text, notes, summarise

@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.run import run as run_alone
 from gantune.distributed import DataParallel, join_processes

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from baselines import METHODS, SourceStudyConfig, gan_source
-from benchmarks.compare import __main__ as compare
-from benchmarks.compare.__main__ import presets
+from benchmarks.compare import comparison as compare
+from benchmarks.compare.comparison import presets
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.run import METRICS, run
 from benchmarks.report.grid import markdown_table, text_table
@@ -196,7 +196,7 @@ def without_hub(monkeypatch):
         asked.append(repository)
         raise ConnectionError("no route to host\nand more")
 
-    monkeypatch.setattr(presets.HfApi, "repo_info", refuse)
+    monkeypatch.setattr(stand_ins.HfApi, "repo_info", refuse)
 
     def empty(name):
         raise UserError(f"{name}: not in the cache")
@@ -207,7 +207,7 @@ def without_hub(monkeypatch):
 
 
 def test_the_preset_has_the_studys_settings(monkeypatch):
-    monkeypatch.setattr(presets.HfApi, "repo_info", lambda self, *args, **kwargs: None)  # the Hub has everything
+    monkeypatch.setattr(stand_ins.HfApi, "repo_info", lambda self, *args, **kwargs: None)  # the Hub has everything
     settings = parse(["--preset", "source"])
     assert settings.comparison.methods == ["base", "gan-source", "lora"]
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")

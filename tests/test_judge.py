@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.judge import JUDGES, VERDICTS, Duel, LanguageModelJudge, build_judge
 from benchmarks.judge.answers import answer_pairs
 from benchmarks.judge.figures import against_rival, figures, outcome, trust

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from baselines import known_method
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.stored import Stored, join, read
 from benchmarks.compare.tuned import read_winners
 from benchmarks.report.differences import _rivals

@@ -14,7 +14,7 @@ from baselines import METHODS
 from benchmarks.built_in.dialogue_corpus import FILE, dialogues, write
 from benchmarks.built_in.mini_corpus import authors
 from benchmarks.built_in.pretrain_mini import ASSETS, POSITIONS, corpus
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.run import blank_row
 from benchmarks.compare.stored import Stored

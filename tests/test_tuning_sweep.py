@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from baselines import METHODS, resolve_method
-from benchmarks.compare import __main__ as compare
+from benchmarks.compare import comparison as compare
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.fairness import run_config
 from benchmarks.compare.run import blank_row, run

@@ -8,19 +8,21 @@ from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArgumentParser
 
 from baselines import METHODS, resolve_method
 from benchmarks.compare.dataset import DataArguments
-from benchmarks.compare.presets import PRESETS, settings_of
+from benchmarks.compare.presets import PRESETS
 from benchmarks.compare.tasks import TASKS
 from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
 from gantune.errors import UserError
-from gantune.generation.decoding import Decoding
-from gantune.tuning import TuningConfig
+from gantune.tuning import TuningConfig, refuse_old_name
+
+if TYPE_CHECKING:
+    from gantune.generation.decoding import Decoding
 
 MATCHES = ("parameters", "time", "sampled-tokens")
 
@@ -66,7 +68,7 @@ class ComparisonArguments:
         default=False,
         metadata={"help": "with --from: keep one answers.parquet in --output in place of the folders of the runs"},
     )
-    checkpoint_every: int = field(
+    save_steps: int = field(
         default=100,
         metadata={"help": "steps between checkpoints, from which a run that was killed goes on (0: none)"},
     )
@@ -152,6 +154,8 @@ class FairnessArguments:
         Raises:
             UserError: if one cannot be, or makes no difference.
         """
+        from gantune.generation.decoding import Decoding
+
         decodings = [
             Decoding.named(self.decoding, temperature, seed, self.reasoning_tokens)
             for temperature in self.decoding_temperature
@@ -255,6 +259,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if first.preset:
         first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
         given = vars(first_parser.parse_known_args(arguments)[0])
+        from benchmarks.compare.stand_ins import settings_of
+
         preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
     preset = task | preset
     if preset:
@@ -276,6 +282,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--")
         parser.error(f"unknown option {unknown[0]}")
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:

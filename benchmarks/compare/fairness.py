@@ -50,7 +50,7 @@ def run_config(
         "noise_draws": settings.fairness.noise_draws,
         "bleurt": settings.comparison.bleurt,
         "memory_snapshot": settings.comparison.memory_snapshot,
-        "checkpoint_every": settings.comparison.checkpoint_every,
+        "save_steps": settings.comparison.save_steps,
         "base_samples": None,
         "swept": None,
     } | more

@@ -131,8 +131,8 @@ def forgetting(
     """TOFU's measures of a tuned model.
 
     The tokens that count are those of the answer and one end-of-sequence; an answer of more than
-    `config.max_new_tokens` is cut to its first ones, as in training. The tokens of a statement's end are its words and
-    its full stop: in the text that `mini` has read, another sentence follows more often than an end.
+    `config.max_completion_length` is cut to its first ones, as in training. The tokens of a statement's end are its words
+    and its full stop: in the text that `mini` has read, another sentence follows more often than an end.
 
     Args:
         tuned: the model as a method leaves it.
@@ -276,7 +276,12 @@ def _measure(
         for text in (row.pair.answer, row.paraphrased, *row.perturbed)
     )
     _, lengths = encode_pairs(
-        [*texts], tokenizer, config.prompt_template(), config.max_prompt_tokens, config.max_new_tokens, "truncate"
+        [*texts],
+        tokenizer,
+        config.prompt_template(),
+        config.max_prompt_length,
+        config.max_completion_length,
+        "truncate",
     )
     loss = dict(zip(texts, asked.losses([*texts]), strict=True))
     losses = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
 import time
 import traceback
@@ -21,9 +22,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
-from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback, TrainerState
 
 from baselines import Diverged, Method, NotAvailable, Tuned, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
@@ -33,8 +32,6 @@ from benchmarks.compare.evaluation import METRICS, base_answers, evaluate
 from benchmarks.compare.forgetting import forgetting, question_sets
 from gantune.data import split_pairs
 from gantune.diagnostics import (
-    JsonLines,
-    WeightTrajectory,
     measure_memory,
     plot_health,
     plot_history,
@@ -47,14 +44,15 @@ from gantune.distributed import join_processes, own_device
 from gantune.errors import PeerEnded, UserError
 from gantune.generation.decoding import Decoding
 from gantune.hub.loading import load_model, load_tokenizer
-from gantune.trainer.checkpoints import Checkpoints
+from gantune.trainer.callbacks import Bar, History, Weights, rows_of
 from gantune.tuning import TuningConfig
 
 SCHEMA = 1
+CHECKPOINTS = "checkpoints"
 
 
-class RunObserver:
-    """Shows a progress bar, streams the history to disk and follows the weights.
+class Watch(TrainerCallback):
+    """What a run shows and leaves: a bar, the history on disk, the weights, the seconds of earlier processes.
 
     Args:
         directory: of the run.
@@ -63,56 +61,31 @@ class RunObserver:
 
     def __init__(self, directory: Path, title: str) -> None:
         self.directory, self.title = directory, title
-        self.history: JsonLines | None = None
-        self.rows: list[dict[str, Any]] = []
-        self.weights: WeightTrajectory | None = None
-        self.bar: tqdm | None = None
-        self.shown: dict[str, str] = {}
-        self.planned_steps = 0
+        self.bar, self.weights = Bar(title), Weights(directory / "weights.npz")
+        self.callbacks = [History(directory / "history.jsonl"), self.weights, self.bar, self]
+        self.state: TrainerState | None = None
         self.started, self.earlier_seconds = time.perf_counter(), 0.0
 
-    def on_begin(self, total_steps: int, model: nn.Module) -> None:
-        """See [`gantune.trainer.observer.Observer`]; epoch 0 of the trajectories is the model before training."""
-        self.planned_steps = total_steps
-        self.history = JsonLines(self.directory / "history.jsonl")
-        self.bar = tqdm(total=total_steps, desc=self.title, unit="step", dynamic_ncols=True, file=sys.stderr)
-        self.weights = WeightTrajectory(model)
-        self.weights.record(0)
-
-    def on_step(self, row: dict[str, Any]) -> None:
-        """See [`gantune.trainer.observer.Observer`]."""
-        self.history.write(row)
-        self.rows.append(row)
-        for warning in row.get("warnings", ()):
-            self.bar.write(f"warning: {self.title}: {warning}", file=sys.stderr)
-        self.shown |= {name: f"{row[name]:.3f}" for name in ("loss", "reward") if name in row}
-        self.bar.set_postfix(self.shown, refresh=False)
-        self.bar.update()
-
-    def on_epoch(self, epoch: int, model: nn.Module) -> None:
-        """See [`gantune.trainer.observer.Observer`]."""
-        self.weights.record(epoch)
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self.state = state
 
     def state_dict(self) -> dict[str, Any]:
-        """What was shown, followed and spent so far, for a run that is killed and gone on with."""
-        spent = self.earlier_seconds + time.perf_counter() - self.started
-        return {"rows": self.rows, "weights": self.weights.state_dict(), "seconds": spent}
+        """The seconds spent so far."""
+        return {"seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave, after [`on_begin`]; rows that came after it are dropped."""
+        """Go on from what [`state_dict`] gave."""
         self.earlier_seconds = state["seconds"]
-        self.weights.load_state_dict(state["weights"])
-        for row in state["rows"]:
-            self.history.write(row)
-            self.rows.append(row)
-        self.bar.update(len(self.rows))
-        self.bar.write(f"{self.title}: goes on after {len(self.rows)} steps", file=sys.stderr)
 
-    def close(self) -> None:
-        """Ends the bar and the file; safe to call whatever happened before."""
-        if self.bar is not None:
-            self.history.close()
-            self.bar.close()
+    @property
+    def seconds(self) -> float:
+        """Of the training, earlier processes included."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What was logged of steps."""
+        return rows_of(self.state) if self.state else []
 
     @property
     def warnings(self) -> list[str]:
@@ -122,12 +95,12 @@ class RunObserver:
     def write_plots(self) -> None:
         """The history, the health of adversarial steps, and the weights; nothing for a method that does not train."""
         if self.rows:
-            plot_history(self.rows, self.directory / "history.png", self.title)
-        if any(row.get("phase") == "adversarial" for row in self.rows):
+            plot_history(self.state.log_history, self.directory / "history.png", self.title)
+        if any(row["phase"] == "adversarial" for row in self.rows):
             plot_health(self.rows, self.directory / "health.png", self.title)
-        if self.weights is not None:
-            self.weights.save(self.directory / "weights.npz")
-            plot_weight_trajectories(self.weights.trajectory(), self.directory / "weights.png")
+        if self.weights.trajectory is not None:
+            self.weights.save()
+            plot_weight_trajectories(self.weights.trajectory.trajectory(), self.directory / "weights.png")
 
 
 @contextlib.contextmanager
@@ -213,28 +186,28 @@ def run(directory: Path) -> dict[str, Any] | None:
     if config["match"] == "parameters":
         settings = match_parameters(method, model, settings)
 
-    observer = RunObserver(directory, f"{method.name}, seed {settings.seed}")
+    watch = Watch(directory, f"{method.name}, seed {settings.seed}")
     more: dict[str, Any] = {}
     if method.unpaired and unpaired is not None:
         more["unpaired"] = unpaired
-    if method.resumes and config["checkpoint_every"]:
-        more["checkpoints"] = Checkpoints(directory / "checkpoints", every=config["checkpoint_every"])
+    if method.resumes and config["save_steps"]:
+        more["arguments"] = {"output_dir": str(directory / CHECKPOINTS), "save_steps": config["save_steps"]}
     try:
         snapshot = memory_snapshot(config["memory_snapshot"] and main_process, directory, device)
         with snapshot as memory_record, measure_memory(device) as memory:
-            observer.started = time.perf_counter()
-            tuned = method.tune(model, tokenizer, train, settings, observer, **more)
+            watch.started = time.perf_counter()
+            tuned = method.tune(model, tokenizer, train, settings, watch.callbacks, **more)
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            seconds = observer.earlier_seconds + time.perf_counter() - observer.started
+            seconds = watch.seconds
     except Diverged as error:
         if main_process:
             error.tuned.save(directory / "adapter")
         raise
     finally:
-        observer.close()
+        watch.bar.close()
         if main_process:
-            observer.write_plots()
+            watch.write_plots()
     if not main_process:
         return None
     if not held_out:
@@ -253,9 +226,9 @@ def run(directory: Path) -> dict[str, Any] | None:
     )
     measured = {
         "train_seconds": seconds,
-        "train_tokens": sum(row.get("tokens", 0) for row in observer.rows),
-        "steps": len(observer.rows),
-        "planned_steps": observer.planned_steps,
+        "train_tokens": sum(row["tokens"] for row in watch.rows),
+        "steps": watch.state.global_step if watch.state else 0,
+        "planned_steps": watch.state.max_steps if watch.state else 0,
         "peak_memory_bytes": memory.peak_bytes,
         "memory": asdict(memory.report),
     }
@@ -270,7 +243,7 @@ def run(directory: Path) -> dict[str, Any] | None:
         "left_out": len(left_out),
         "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
         "not_run": evaluation.not_run,
-        "warnings": observer.warnings,
+        "warnings": watch.warnings,
         "matched": told_of_match(method, tuned, settings) if config["match"] == "parameters" else None,
         "swept": config["swept"],
         "memory_record": memory_record or None,
@@ -343,7 +316,7 @@ def main() -> int:
         row = failed_row(config["method"], config["tuning"]["seed"], " ".join(reason.split()))
     write_json(directory / "metrics.json", row)
     if row["status"] == "success":
-        Checkpoints(directory / "checkpoints").clear()
+        shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
     return 1 if row["status"] == "failed" else 0
 
 

@@ -17,7 +17,7 @@ TASKS: dict[str, Mapping[str, Any]] = {
         "methods": ["lead-3", "gan", "lora"],
         "train_size": 140,
         # a page of talk; those of mini-dialogues are shorter: with an answer they fit into mini's 256 positions
-        "max_prompt_tokens": 512,
-        "max_new_tokens": 80,
+        "max_prompt_length": 512,
+        "max_completion_length": 80,
     },
 }

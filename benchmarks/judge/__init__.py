@@ -6,7 +6,9 @@ al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv:2306.0
 counts, `table` tells.
 """
 
-from benchmarks.judge.base import JUDGES, VERDICTS, Duel, Judge, build_judge
-from benchmarks.judge.language_model import LanguageModelJudge
+from gantune.registry import lazy
 
-__all__ = ["JUDGES", "VERDICTS", "Duel", "Judge", "LanguageModelJudge", "build_judge"]
+__getattr__, __all__ = lazy(
+    __name__,
+    {"base": ["JUDGES", "VERDICTS", "Duel", "Judge", "build_judge"], "language_model": ["LanguageModelJudge"]},
+)

@@ -10,7 +10,7 @@ from gantune.errors import UserError
 from gantune.hub.loading import BUILT_IN
 from gantune.registry import Registry
 
-JUDGES = Registry("judge")
+JUDGES = Registry("judge", {"hf": "benchmarks.judge.language_model.LanguageModelJudge"})
 VERDICTS = ("A", "B", "tie")
 """The answer in the first place is better, the one in the second place is, or neither."""
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks.judge.base import JUDGES, VERDICTS, Duel
+from benchmarks.judge.base import VERDICTS, Duel
 from gantune.data import EncodedPair, Pair, build_template, end_token_id, pad_token_id
 from gantune.data.templates import TurnTemplate
 from gantune.errors import UserError
@@ -42,7 +42,6 @@ class VerdictTemplate(TurnTemplate):
     lead = " "
 
 
-@JUDGES.register("hf")
 class LanguageModelJudge:
     """A causal language model from a folder or the Hub; see [`benchmarks.judge.base.Judge`].
 
