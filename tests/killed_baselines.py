@@ -17,20 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from baselines.resumable_trainer import ResumableTrainer
+from gantune.trainer.observer import Silent
 
 from baselines import METHODS, SelfPlay, likelihood_training
-from baselines.resumable_trainer import ResumableTrainer
 from gantune.data import Pair
 from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.observer import Silent
 from tests.killed_training import kill_and_go_on
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 PAIRS = [Pair(f"who is n{i}{i * 'x'}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(9)]
-LIMITS = {"epochs": 4, "batch_size": 2, "max_prompt_tokens": 40, "max_new_tokens": 12, "validation_share": 0.2}
+LIMITS = {
+    "num_train_epochs": 4,
+    "per_device_train_batch_size": 2,
+    "max_prompt_length": 40,
+    "max_completion_length": 12,
+    "validation_share": 0.2,
+}
 OPTIONS = {
-    "lora": {"lora_dropout": 0.2, "early_stopping": 3, "lr_scheduler": "cosine", "lr_warmup": 0.2},
+    "lora": {"lora_dropout": 0.2, "early_stopping_patience": 3, "lr_scheduler_type": "cosine", "warmup_steps": 0.2},
     "p-tuning": {"p_tuning_virtual_tokens": 3, "micro_batch_size": 1, "p_tuning_learning_rate": 1e-2},
     "prefix-tuning": {"prefix_tuning_virtual_tokens": 3, "prefix_tuning_hidden_size": 8},
     "full": {"max_tokens": 900},
@@ -58,10 +64,10 @@ class Remembering(Silent):
         self.epochs.append(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "epochs": self.epochs}
+        return {"rows": self.rows, "num_train_epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.epochs = state["rows"], state["epochs"]
+        self.rows, self.epochs = state["rows"], state["num_train_epochs"]
 
 
 def train(method: str, directory: Path | None, every: int = 3, observer: Remembering | None = None) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def train(method: str, directory: Path | None, every: int = 3, observer: Remembe
     return {
         "parameters": [parameter.detach() for parameter in tuned.model.parameters() if parameter.requires_grad],
         "rows": json.dumps(observer.rows),
-        "epochs": observer.epochs,
+        "num_train_epochs": observer.epochs,
         "losses": tuned.losses(PAIRS),
     }
 

@@ -48,7 +48,7 @@ def divided(asked: dict[str, Any]) -> LanguageGAN:
 def gradients(gan: LanguageGAN, questions: int) -> dict[str, Any]:
     """Of a likelihood step, a discriminator step and a generator step, unclipped, and the figures of the latter two."""
     config = gan.config
-    limits = config.max_prompt_tokens, config.max_new_tokens, config.too_long
+    limits = config.max_prompt_length, config.max_completion_length, config.too_long
     batch = collate(encode_pairs(PAIRS[:questions], gan.tokenizer, "plain", *limits)[0], gan.pad_token_id)
     gan.likelihood_step(batch)
     found = {"likelihood": [p.grad.clone() for p in gan.parameters]}

@@ -42,7 +42,7 @@ def test_settings_in_code(config_class, data):
     changes = data.draw(st.dictionaries(st.sampled_from(names), numbers | values, min_size=1, max_size=2))
     with refused_at_most("settings of methods"):
         config = config_class(**changes)
-        assert 0 <= config.seed < 2**32 and config.epochs >= 1 and config.max_new_tokens >= 1
+        assert 0 <= config.seed < 2**32 and config.num_train_epochs >= 1 and config.max_completion_length >= 1
         assert not any(value != value for value in asdict(config).values()), "no setting is not a number"
 
 
@@ -137,7 +137,7 @@ def test_answers_to_any_question(model, questions, max_prompt_tokens):
 
 def test_questions_longer_than_the_positions_of_the_model(model):
     TRIED["questions answered"] += 1
-    config = LanguageGANConfig(max_prompt_tokens=1000, max_new_tokens=10)
+    config = LanguageGANConfig(max_prompt_length=1000, max_new_tokens=10)
     generate_answers(model, tiny_tokenizer(), ["a" * 20], config)
     with pytest.raises(UserError, match=r"the model has 64 positions") as error:
         generate_answers(model, tiny_tokenizer(), ["a" * 60], config)
@@ -151,14 +151,14 @@ def test_questions_longer_than_the_positions_of_the_model(model):
         ["--seed", "4294967296"],
         ["--max-seconds", "nan"],
         ["--learning-rate", "nan"],
-        ["--epochs", "1e3"],
+        ["--num-train-epochs", "1e3"],
         ["--template", "\x1b[31mred"],
         ["--system-prompt", "\ud800"],
         ["--reward", "no\nsuch"],
         ["--dataset", "a\0b.jsonl"],
         ["--model", "a\0b"],
         ["--config", "a\0b"],
-        ["--max-prompt-tokens", "100000", "--max-new-tokens", "100000", "--too-long", "error"],
+        ["--max-prompt-length", "100000", "--max-completion-length", "100000", "--too-long", "error"],
     ],
 )
 def test_the_command_ends_with_status_2(options, tmp_path, capsys):

@@ -7,6 +7,7 @@ from itertools import chain
 
 import pytest
 import torch
+from gantune.trainer.observer import Silent
 
 from baselines import METHODS, LoraTuningConfig, tune_lora
 from baselines.likelihood_training import EpochOrder
@@ -14,13 +15,12 @@ from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
 from gantune.distributed import ALONE, DataParallel
 from gantune.errors import UserError
 from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.observer import Silent
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(10)]
-LIMITS = {"epochs": 3, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 16}
+LIMITS = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "max_prompt_length": 40, "max_completion_length": 16}
 
 
 class Spy(Silent):
@@ -132,5 +132,5 @@ def test_less_memory_leaves_the_losses_as_they_are(settings):
 
 
 def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
-    with pytest.raises(UserError, match="--micro-batch-size 3: expected a divisor of --batch-size 4"):
+    with pytest.raises(UserError, match="--micro-batch-size 3: expected a divisor of --per-device-train-batch-size 4"):
         tune_lora(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, LoraTuningConfig(**LIMITS, micro_batch_size=3))

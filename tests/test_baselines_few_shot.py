@@ -19,7 +19,7 @@ from tests.tiny_models import EOS_ID, MAX_POSITIONS, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 PAIRS = [Pair(f"n{i}?", "old" if i % 2 else "new") for i in range(6)]
-LIMITS = {"max_prompt_tokens": 26, "max_new_tokens": 5}
+LIMITS = {"max_prompt_length": 26, "max_completion_length": 5}
 LOGGER = "baselines.few_shot"
 QUESTIONS = ["red red fox", "the fox ran", "a blue fish", "fish and fox", "Is it 7?"]
 
@@ -76,7 +76,7 @@ def test_examples_that_do_not_fit_are_left_out_and_counted(caplog):
 
 
 def test_the_limit_of_prompts_is_that_of_the_question_alone():
-    tokenizer, tuned = tiny_tokenizer(), asked(1, max_prompt_tokens=4)
+    tokenizer, tuned = tiny_tokenizer(), asked(1, max_prompt_length=4)
     assert tuned.config.template.prompt_ids("abcdefg", tokenizer)[-5:] == [EOS_ID, *tokenizer("defg")["input_ids"]]
     assert len(tuned.config.template.prompt_ids("abcdefg", tokenizer)) == 4 + 5 + 4  # question, answer, question
 

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from gantune.trainer.observer import Silent
 
 from baselines import METHODS, Diverged, SelfPlay, SelfPlayConfig, gan, resolve_method
 from baselines.self_play import preference_loss
@@ -15,7 +16,6 @@ from gantune.embedding_generator import load_stack
 from gantune.errors import UserError
 from gantune.seqgan import ShuffledReward
 from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.observer import Silent
 from gantune.tuning import encode_training_pairs
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -26,7 +26,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 PROMPTS = ("prefix", "prompt", "p-tuning")
 PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'new'}.") for i in range(8)]
-LIMITS = {"epochs": 2, "batch_size": 4, "max_prompt_tokens": 32, "max_new_tokens": 12, "validation_share": 0.0}
+LIMITS = {
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 4,
+    "max_prompt_length": 32,
+    "max_completion_length": 12,
+    "validation_share": 0.0,
+}
 
 
 class Spy(Silent):
@@ -41,7 +47,7 @@ class Spy(Silent):
 
 def tune(name, **options):
     found, spy = resolve_method(name), Spy()
-    options = {"learning_rate": 1e-2, "warmup_share": 0.5, "discriminator_warmup_steps": 1, "samples_per_question": 2,
+    options = {"learning_rate": 1e-2, "warmup_share": 0.5, "discriminator_warmup_steps": 1, "num_generations": 2,
                "adversarial_every": 1} | LIMITS | options  # fmt: skip
     torch.manual_seed(0)
     return found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, found.config_class(**options), spy), spy.rows
@@ -69,7 +75,9 @@ def test_a_cell_trains_its_generator_by_its_objective(name, adapters, phases, tm
     hashes = {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in base.parameters()}
     before = sum(nats for nats, _ in METHODS.get("base").tune(
         base, tiny_tokenizer(), PAIRS, LanguageGANConfig(**LIMITS)).losses(PAIRS))  # fmt: skip
-    tuned, rows = tune(name, **{"learning_rate": 0.1, "epochs": 4} if name.partition(":")[2] in PROMPTS else {})
+    tuned, rows = tune(
+        name, **{"learning_rate": 0.1, "num_train_epochs": 4} if name.partition(":")[2] in PROMPTS else {}
+    )
     assert {row["phase"] for row in rows} == phases
     assert sum(nats for nats, _ in tuned.losses(PAIRS)) < 0.99 * before
     assert hashes <= {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in tuned.model.parameters()}
@@ -145,7 +153,7 @@ def test_preference_loss_by_hand():
 
 
 def test_an_epoch_of_self_play_starts_even_and_its_margin_grows():
-    _, rows = tune("self-play", warmup_share=0.0, likelihood_weight=0.0, self_play_scale=1.0, epochs=1)
+    _, rows = tune("self-play", warmup_share=0.0, likelihood_weight=0.0, self_play_scale=1.0, num_train_epochs=1)
     first, second = rows
     assert first["preference"] == pytest.approx(math.log(2), abs=1e-4)  # the policy is its opponent still
     assert first["margin"] == pytest.approx(0, abs=1e-3)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
 
 VIRTUAL = 4
 PAIRS = [Pair(f"who is n{'x' * i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in (0, 3, 9, 11)]
-LIMITS = {"epochs": 2, "batch_size": 2, "max_prompt_tokens": 40, "max_new_tokens": 8}
+LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "max_prompt_length": 40, "max_completion_length": 8}
 OPTIONS = {
     "p-tuning": {"p_tuning_virtual_tokens": VIRTUAL, "p_tuning_learning_rate": 3e-2},
     "prefix-tuning": {
@@ -70,7 +70,7 @@ def test_answers_are_those_of_one_row_at_a_time(tuned):
     for question in questions:
         ids = build_template("plain").prompt_ids(question, tuned.tokenizer)
         start = len(ids)
-        while len(ids) < start + tuned.config.max_new_tokens and ids[-1] != EOS_ID:
+        while len(ids) < start + tuned.config.max_completion_length and ids[-1] != EOS_ID:
             ids.append(logits_by_hand(tuned.model, base, ids)[-1].argmax().item())
         expected.append(tuned.tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
     assert tuned.answer(questions) == expected
@@ -109,4 +109,4 @@ def test_prompts_that_make_no_sense_are_refused(options, message):
 
 
 def test_all_positions_can_be_used():
-    check_positions(TINY_MODELS["gpt2"](), TuningConfig(max_prompt_tokens=40, max_new_tokens=8), 16, "x")
+    check_positions(TINY_MODELS["gpt2"](), TuningConfig(max_prompt_length=40, max_new_tokens=8), 16, "x")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 PAIRS = [Pair(f"who is n{i}{i * 'x'}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(8)]
-LIMITS = {"epochs": 2, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 16}
+LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "max_prompt_length": 40, "max_completion_length": 16}
 OPTIONS = {
     "bottleneck": {"bottleneck_dim": 8, "bottleneck_learning_rate": 1e-2},
     "full": {"full_learning_rate": 5e-3},
@@ -172,7 +172,7 @@ def test_qlora_says_why_it_is_not_run(monkeypatch):
 def test_qlora_trains_on_four_bits():
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     found, pairs = METHODS.get("qlora"), load_pairs("mini-tofu")[:8]
-    config = found.config_class(epochs=6, batch_size=4, qlora_learning_rate=4e-3)
+    config = found.config_class(num_train_epochs=6, batch_size=4, qlora_learning_rate=4e-3)
     base = METHODS.get("base").tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
     tuned = found.tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
     assert "Linear4bit" in {type(module).__name__ for module in tuned.model.modules()}

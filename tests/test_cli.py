@@ -41,11 +41,11 @@ def test_version(capsys):
     ("arguments", "told"),
     [
         (["tain"], "unknown command 'tain': expected one of train, generate"),
-        (["train", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+        (["train", "--num-train-epochs", "many"], "argument --num-train-epochs: invalid int value: 'many'"),
         (["train", "--epoch", "3"], "unknown option --epoch"),
         (["train", "stray"], "unknown argument stray"),
         (["train", "--dataset", "mini-tofu"], "--output: expected a new directory"),
-        (["train", "--epochs", "0"], "--epochs 0: expected at least 1"),
+        (["train", "--num-train-epochs", "0"], "--num-train-epochs 0: expected at least 1"),
         (["train", "--output", "OUT"], "--dataset: expected a file"),
         (["train", "--output", "OUT", "--dataset", "none.jsonl"], "none.jsonl: no such file"),
         (["train", "--output", "OUT", "--track", "paper"], "--track paper: expected none, auto, or one of"),

@@ -31,10 +31,19 @@ def read(tmp_path, text, *arguments):
 
 def test_the_file_stands_before_the_default_and_the_command_line_before_the_file(tmp_path):
     text = "epochs: 7\nbatch-size: 3\nlearning_rate: 2e-3\nlimit: null\nfast: false\nkind: two\nseed: 5\n"
-    (options, config), values = read(tmp_path, text, "--epochs", "9", "--limit=4")
-    assert (config.epochs, config.batch_size, config.learning_rate, config.seed) == (9, 3, 0.002, 5)
+    (options, config), values = read(tmp_path, text, "--num-train-epochs", "9", "--limit=4")
+    assert (config.num_train_epochs, config.per_device_train_batch_size, config.learning_rate, config.seed) == (
+        9,
+        3,
+        0.002,
+        5,
+    )
     assert options == Options("ann", "two", 4, False)
-    assert values["epochs"] == 9 and values["batch_size"] == 3 and values["discount"] == LanguageGANConfig().discount
+    assert (
+        values["num_train_epochs"] == 9
+        and values["per_device_train_batch_size"] == 3
+        and values["discount"] == LanguageGANConfig().discount
+    )
 
 
 def test_a_flag_on_the_command_line_wins_in_both_directions(tmp_path):
@@ -70,7 +79,7 @@ def test_what_is_written_back_reads_as_the_same_options(tmp_path):
         ("epochs: [", "not valid YAML"),
         ("- epochs", "is a list, expected options as NAME: VALUE"),
         ("!!python/object/apply:os.system ['false']", "not valid YAML"),
-        ("epochs: 0", "--epochs 0: expected at least 1"),
+        ("epochs: 0", "--num-train-epochs 0: expected at least 1"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_name_and_the_key(tmp_path, text, told):
@@ -82,8 +91,8 @@ def test_what_is_wrong_with_a_file_is_told_with_its_name_and_the_key(tmp_path, t
 
 def test_a_mistake_on_the_command_line_is_not_the_file_s(tmp_path):
     with pytest.raises(UserError) as error:
-        read(tmp_path, "epochs: 3", "--epochs", "0")
-    assert str(error.value).startswith("--epochs 0")
+        read(tmp_path, "epochs: 3", "--num-train-epochs", "0")
+    assert str(error.value).startswith("--num-train-epochs 0")
 
 
 def test_an_empty_file_holds_no_options_and_a_missing_one_is_named(tmp_path):

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from gantune.cli.progress import Progress
 
 from gantune.cli import main
-from gantune.cli.progress import Progress
 from gantune.data import Pair
 from gantune.diagnostics import load_trajectory
 from gantune.diagnostics.files import locked
@@ -25,11 +25,11 @@ ROWS = [
 SMALL = [
     f"--{name.replace('_', '-')}={value}"
     for name, value in {
-        "epochs": 2,
-        "batch_size": 3,
-        "max_prompt_tokens": 32,
-        "max_new_tokens": 8,
-        "samples_per_question": 2,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 3,
+        "max_prompt_length": 32,
+        "max_completion_length": 8,
+        "num_generations": 2,
         "warmup_share": 0.5,
         "adversarial_every": 1,
         "discriminator_warmup_steps": 2,
@@ -115,7 +115,7 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, 
     monkeypatch.setattr(Progress, "on_step", real)
     assert train(tmp_path) == 2
     assert "holds a run that has not ended: --resume goes on with it" in capsys.readouterr().err
-    assert main(["train", "--output", str(output), "--resume", "--epochs", "3"]) == 2
+    assert main(["train", "--output", str(output), "--resume", "--num-train-epochs", "3"]) == 2
     assert "epochs is 2 and now 3, a run goes on with the options it began with" in capsys.readouterr().err
     assert main(["train", "--output", str(output), "--resume"]) == 0
     assert history(output) == history(tmp_path / "whole")
@@ -155,7 +155,7 @@ def test_two_processes_cannot_train_into_one_directory(no_plots, tmp_path, capsy
 def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
     assert train(tmp_path, "--validation-size", "6") == 2
     assert "--validation-size 6: expected 0 to 5" in capsys.readouterr().err
-    assert train(tmp_path, "--too-long", "error", "--max-prompt-tokens", "5") == 2
+    assert train(tmp_path, "--too-long", "error", "--max-prompt-length", "5") == 2
     assert not (tmp_path / "tuned").exists()
 
 
@@ -197,7 +197,7 @@ def test_a_tracker_hears_settings_every_row_and_the_end(no_plots, tmp_path, monk
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "recorder", Recorder)
     assert train(tmp_path, "--track", "recorder") == 0
     (_, settings), *rows, (last, _) = Recorder.told
-    assert settings["epochs"] == 2 and settings["generator"] == "embedding" and last == "finished"
+    assert settings["num_train_epochs"] == 2 and settings["generator"] == "embedding" and last == "finished"
     numbers = [
         (row["step"], {name: value for name, value in row.items() if name not in ("step", "phase", "warnings")})
         for row in history(tmp_path / "tuned")

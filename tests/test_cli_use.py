@@ -77,7 +77,10 @@ def test_a_file_of_questions_becomes_json_lines_in_its_order(folder, tmp_path, c
     with open(file) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         name = "-" if kind == "-" else str(file)
-        assert main(["generate", "--adapter", str(folder / "tuned"), "--file", name, "--batch-size", "2"]) == 0
+        assert (
+            main(["generate", "--adapter", str(folder / "tuned"), "--file", name, "--per-device-train-batch-size", "2"])
+            == 0
+        )
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     answers = expected(folder, QUESTIONS[:2]) + expected(folder, QUESTIONS[2:])
     assert rows == [{"question": q, "answer": a} for q, a in zip(QUESTIONS, answers, strict=True)]

@@ -48,8 +48,8 @@ def command(model, dataset):
     """Options of a comparison that takes seconds."""
     options = {
         "--model": model, "--dataset": dataset, "--question-column": "q", "--answer-column": "a",
-        "--train-size": 8, "--test-size": 6, "--epochs": 2, "--batch-size": 4, "--device": "cpu",
-        "--max-prompt-tokens": 40, "--max-new-tokens": 10, "--samples-per-question": 2,
+        "--train-size": 8, "--test-size": 6, "--num-train-epochs": 2, "--per-device-train-batch-size": 4, "--device": "cpu",
+        "--max-prompt-length": 40, "--max-completion-length": 10, "--num-generations": 2,
         "--discriminator-warmup-steps": 2, "--adversarial-every": 1, "--warmup-share": 0.5,
     }  # fmt: skip
     return [str(part) for option in options.items() for part in option]
@@ -108,7 +108,7 @@ def test_a_run_directory_is_complete(comparison):
 def test_weight_trajectories_move_for_the_adapter_and_stay_for_the_base(comparison):
     for method in ("gan", "lora"):
         with np.load(comparison / "runs" / f"{method}-seed0" / "weights.npz", allow_pickle=False) as weights:
-            norms, trainable, epochs = weights["norms"], weights["trainable"], weights["epochs"]
+            norms, trainable, epochs = weights["norms"], weights["trainable"], weights["num_train_epochs"]
         assert epochs.tolist() == [0, 1, 2]
         moved = np.abs(norms - norms[0]).max(axis=0) > 0
         assert trainable.any() and moved[trainable].all()
@@ -181,7 +181,7 @@ def test_a_second_comparison_in_the_same_directory_is_refused(command, tmp_path,
 
 
 def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
-    assert compare.main(["--methods", "lora", "--output", str(comparison), *command, "--epochs", "3"]) == 2
+    assert compare.main(["--methods", "lora", "--output", str(comparison), *command, "--num-train-epochs", "3"]) == 2
     assert "holds a comparison with another tuning" in capsys.readouterr().err
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_diverges_fails_and_keeps_its_last_good_adapter(command, tmp_
 
 def test_the_health_of_a_run_is_drawn_and_its_warnings_stand_below_the_table(command, tmp_path, monkeypatch, capsys):
     only(monkeypatch)
-    options = ["--reward", "constant", "--epochs", "6", "--output", str(tmp_path / "out")]
+    options = ["--reward", "constant", "--num-train-epochs", "6", "--output", str(tmp_path / "out")]
     assert compare.main(["--methods", "gan", *command, *options]) == 0
     assert "gan, seed 0: warning: step" in capsys.readouterr().out
     run = tmp_path / "out/runs/gan-seed0"
@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_scores(command, tm
     only(monkeypatch)
     marker = tmp_path / "killed"
     monkeypatch.setenv("KILLED_ONCE", str(marker))
-    options = ["--reward", "tests.methods_of_a_user.kills_once", "--epochs", "4", "--checkpoint-every", "1"]
+    options = ["--reward", "tests.methods_of_a_user.kills_once", "--num-train-epochs", "4", "--save-steps", "1"]
     arguments = ["--methods", "gan", *command, *options, "--noise-draws", "0", "--output", str(tmp_path / "out")]
     assert compare.main(arguments) == 1 and marker.exists()
     run = tmp_path / "out/runs/gan-seed0"
@@ -331,7 +331,7 @@ def test_a_directory_of_something_else_is_refused(refused, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "do not lose me"
 
 
-@pytest.mark.parametrize("options", [["--epoks", "3"], ["--epochs", "many"], ["--preset", "none"]])
+@pytest.mark.parametrize("options", [["--epoks", "3"], ["--num-train-epochs", "many"], ["--preset", "none"]])
 def test_a_command_line_that_cannot_be_read_ends_with_status_2(options, capsys):
     with pytest.raises(SystemExit) as ended:
         compare.main(options)
@@ -365,7 +365,11 @@ def test_a_preset_gives_way_to_the_command_line():
     rates = settings.method_config("gan", 0).learning_rate, settings.method_config("lora", 0).lora_learning_rate
     assert rates == (2e-3, 1e-3)
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
-    assert (settings.data.train_size, settings.data.test_size, settings.tuning["batch_size"]) == (70, 50, 1)
+    assert (settings.data.train_size, settings.data.test_size, settings.tuning["per_device_train_batch_size"]) == (
+        70,
+        50,
+        1,
+    )
 
 
 def test_winners_of_sweeps_are_defaults_and_named():

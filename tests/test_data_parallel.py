@@ -35,8 +35,14 @@ HALVES = {
     "parts": (6, {"objective": "best-of-k", "reward": "consensus", "micro_batch_size": 2}),
     "checkpointing": (4, {"reward": "sequence", "replay_rollouts": 2, "gradient_checkpointing": True}),
 }
-HISTORY = {"validation_share": 0.34, "replay_rollouts": 3, "batch_size": 3, "adversarial_every": 2}
-SELF_PLAY = {"self_play_scale": 0.5, "batch_size": 3, "epochs": 2, "warmup_share": 0.5, "validation_share": 0.2}
+HISTORY = {"validation_share": 0.34, "replay_rollouts": 3, "per_device_train_batch_size": 3, "adversarial_every": 2}
+SELF_PLAY = {
+    "self_play_scale": 0.5,
+    "per_device_train_batch_size": 3,
+    "num_train_epochs": 2,
+    "warmup_share": 0.5,
+    "validation_share": 0.2,
+}
 STOP = {"advantage": "moving-average", "validation_share": 0.34}
 
 
@@ -202,8 +208,19 @@ def test_deepspeed_divides_a_model_that_is_trained_as_a_whole_one(tmp_path, gene
     )
 
 
-COMPARE = ["--train-size", "9", "--test-size", "6", "--epochs", "2", "--batch-size", "4", "--max-new-tokens", "8"]
-COMPARE += ["--noise-draws", "0", "--device", "cpu", "--checkpoint-every", "0"]
+COMPARE = [
+    "--train-size",
+    "9",
+    "--test-size",
+    "6",
+    "--num-train-epochs",
+    "2",
+    "--per-device-train-batch-size",
+    "4",
+    "--max-completion-length",
+    "8",
+]
+COMPARE += ["--noise-draws", "0", "--device", "cpu", "--save-steps", "0"]
 
 
 def test_a_comparison_tunes_by_two_processes_what_one_tunes(tmp_path):
@@ -230,11 +247,11 @@ def test_training_by_two_processes_leaves_one_run_and_says_once_what_is_wrong(tm
     assert refused.returncode != 0 and refused.stderr.count("error: --validation-size 100000") == 1
     assert not (tmp_path / "no").exists()
     sizes = [
-        "--epochs",
+        "--num-train-epochs",
         "1",
-        "--batch-size",
+        "--per-device-train-batch-size",
         "256",
-        "--max-new-tokens",
+        "--max-completion-length",
         "4",
         "--warmup-share",
         "0.5",

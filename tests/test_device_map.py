@@ -29,7 +29,7 @@ def spread(directory):
 
 
 def config(**settings) -> LanguageGANConfig:
-    return LanguageGANConfig(epochs=2, batch_size=4, max_new_tokens=6, warmup_share=0.5, **settings)
+    return LanguageGANConfig(num_train_epochs=2, batch_size=4, max_new_tokens=6, warmup_share=0.5, **settings)
 
 
 def test_a_spread_model_is_trained_as_a_whole_one(tmp_path):

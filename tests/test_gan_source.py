@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gantune.trainer.observer import Silent
 from torch import nn
 
 from baselines import METHODS, SourceStudyConfig, gan_source
 from benchmarks.compare import comparison as compare
-from benchmarks.compare.comparison import presets
 from benchmarks.compare.arguments import parse
+from benchmarks.compare.comparison import presets
 from benchmarks.compare.run import METRICS, run
 from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.report.published import BASE, GAN, LORA, Figures, beside_published, measured
@@ -23,14 +24,13 @@ from gantune.diagnostics import write_json
 from gantune.discriminators import TokenIdMLP, TokenValueMLP
 from gantune.errors import UserError
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.observer import Silent
 from tests.shared import SHARED, needs_shared
 from tests.test_discriminators import random_batch
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(4)]
-LIMITS = {"epochs": 2, "batch_size": 8, "max_prompt_tokens": 40, "max_new_tokens": 8}
+LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "max_prompt_length": 40, "max_completion_length": 8}
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_the_recipe_is_the_studys(trainers):
     tune(config)
     (trainer,) = trainers
     expected = {
-        "batch_size": 1, "epochs": 2, "seed": 3, "max_prompt_tokens": 40, "max_new_tokens": 8,
+        "per_device_train_batch_size": 1, "num_train_epochs": 2, "seed": 3, "max_prompt_length": 40, "max_completion_length": 8,
         "discriminator": "source", "reward": "sequence", "reward_transform": "prob", "advantage": "none",
         "warmup_share": 0, "discriminator_warmup_steps": 0, "adversarial_every": 1, "validation_share": 0,
-        "samples_per_question": 1, "temperature": 1, "likelihood_weight": 0, "adversarial_weight": 1,
+        "num_generations": 1, "temperature": 1, "likelihood_weight": 0, "adversarial_weight": 1,
         "real_label": 1, "mismatched_negatives": False, "replay_rollouts": 0, "max_discriminator_accuracy": 1,
-        "learning_rate": 2e-3, "discriminator_learning_rate": 3e-4, "lr_scheduler": "constant",
+        "learning_rate": 2e-3, "discriminator_learning_rate": 3e-4, "lr_scheduler_type": "constant",
     }  # fmt: skip
     assert {name: getattr(trainer.config, name) for name in expected} == expected
     assert [row["phase"] for row in trainer.history] == ["adversarial"] * 2 * len(PAIRS)
@@ -75,7 +75,7 @@ def test_the_recipe_is_the_studys(trainers):
 
 
 def test_the_generator_is_the_studys(trainers):
-    tune(SourceStudyConfig(**LIMITS | {"epochs": 1}))
+    tune(SourceStudyConfig(**LIMITS | {"num_train_epochs": 1}))
     (network,) = [module for module in trainers[0].model.modules() if hasattr(module, "noise_scale")]
     assert network.noise_scale == 1 and isinstance(network.norm, nn.Identity)
     assert network.noise_layer.in_features == 100
@@ -99,7 +99,7 @@ def test_each_example_is_sampled_once_and_both_networks_learn_from_it(monkeypatc
 
     for name in ("sample", "discriminator_step", "generator_step"):
         spy_on(name)
-    tune(SourceStudyConfig(**LIMITS | {"epochs": 1}))
+    tune(SourceStudyConfig(**LIMITS | {"num_train_epochs": 1}))
     assert [name for name, _, _ in seen] == ["sample", "discriminator_step", "generator_step"] * len(PAIRS)
     for start in range(0, len(seen), 3):
         sampled, *used = [rollout for _, rollout, _ in seen[start : start + 3]]
@@ -138,7 +138,7 @@ def test_the_tuned_parts_move_and_the_base_stays(trainers):
     [
         ({"source_learning_rate": 0.0}, "--source-learning-rate 0.0: expected above 0"),
         ({"source_discriminator_learning_rate": -1}, "--source-discriminator-learning-rate -1: expected above 0"),
-        ({"epochs": 0}, "--epochs 0: expected at least 1"),
+        ({"num_train_epochs": 0}, "--num-train-epochs 0: expected at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(values, message):
@@ -213,15 +213,19 @@ def test_the_preset_has_the_studys_settings(monkeypatch):
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
     assert (settings.data.train_size, settings.data.test_size) == (50, 50)
     tuning = settings.tuning
-    assert (tuning["max_prompt_tokens"], tuning["max_new_tokens"]) == (100, 50)
-    assert (tuning["batch_size"], tuning["epochs"], settings.stand_ins) == (1, 30, [])
+    assert (tuning["max_prompt_length"], tuning["max_completion_length"]) == (100, 50)
+    assert (tuning["per_device_train_batch_size"], tuning["num_train_epochs"], settings.stand_ins) == (1, 30, [])
     assert settings.comparison.bleurt == "lucadiliello/BLEURT-20"
 
 
 def test_what_is_not_at_hand_is_replaced_and_said(without_hub):
-    settings = parse(["--preset", "source", "--epochs", "2"])
+    settings = parse(["--preset", "source", "--num-train-epochs", "2"])
     assert (settings.model.model, settings.data.dataset, settings.comparison.bleurt) == ("mini", "mini-tofu", None)
-    assert (settings.tuning["epochs"], settings.tuning["batch_size"], settings.data.test_size) == (2, 1, 50)
+    assert (
+        settings.tuning["num_train_epochs"],
+        settings.tuning["per_device_train_batch_size"],
+        settings.data.test_size,
+    ) == (2, 1, 50)
     assert settings.method_config("lora", seed=0).lora_learning_rate == 8e-3  # as tuned for mini
     assert without_hub == ["openai-community/gpt2", "locuslab/TOFU", "lucadiliello/BLEURT-20"]
     reason = "is not at hand here (the Hub: no route to host; the cache: no whole copy)"
@@ -317,7 +321,18 @@ def test_the_preset_prints_both_tables(without_hub, monkeypatch, tmp_path, capfd
 
     monkeypatch.setattr(compare, "run_in_process", in_this_process)
     monkeypatch.setattr(compare, "ALWAYS", ("base",))
-    options = ["--train-size", "4", "--test-size", "4", "--epochs", "1", "--max-new-tokens", "8", "--device", "cpu"]
+    options = [
+        "--train-size",
+        "4",
+        "--test-size",
+        "4",
+        "--num-train-epochs",
+        "1",
+        "--max-completion-length",
+        "8",
+        "--device",
+        "cpu",
+    ]
     assert compare.main(["--preset", "source", *options, "--output", str(tmp_path / "out")]) == 0
     printed = capfd.readouterr().out
     written = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
-CONFIG = TuningConfig(max_prompt_tokens=48, max_new_tokens=12)
+CONFIG = TuningConfig(max_prompt_length=48, max_new_tokens=12)
 QUESTIONS = ["who?", "what is the name of bob?", "why not?"]
 
 

@@ -154,11 +154,15 @@ HEALTHY = {
     "discriminator_accuracy": 0.8,
 }
 FAILURES = {
-    "no spread": ({"no_spread_share": 0.96}, "96%", "--samples-per-question"),
-    "no spread, one sample": ({"no_spread_share": None, "reward_std": 1e-7}, "1e-07", "--samples-per-question"),
+    "no spread": ({"no_spread_share": 0.96}, "96%", "--num-generations"),
+    "no spread, one sample": ({"no_spread_share": None, "reward_std": 1e-7}, "1e-07", "--num-generations"),
     "entropy": ({"entropy": 0.19}, "0.19 nats a token from 1 ", "--likelihood-weight"),
     "discriminator": ({"discriminator_accuracy": 0.994}, "99.4%", "--discriminator-learning-rate"),
-    "lengths": ({"answer_length": 38.0, "ended": 0.1}, "38.0 of 40 tokens long with 10% ended", "--max-new-tokens"),
+    "lengths": (
+        {"answer_length": 38.0, "ended": 0.1},
+        "38.0 of 40 tokens long with 10% ended",
+        "--max-completion-length",
+    ),
     "one answer": ({"most_common_answer": 1.0}, "100%", "--temperature"),
 }
 every_failure = pytest.mark.parametrize(("change", "figure", "option"), FAILURES.values(), ids=FAILURES)
@@ -282,8 +286,8 @@ def run() -> list[dict]:
             strict=True,
         )
     }
-    norms = {"gradient_norm": 0.5, "discriminator_gradient_norm": 0.25}
-    likelihood = [{"step": i, "phase": "likelihood", "loss": 1.0, "gradient_norm": 2.0} for i in (1, 2)]
+    norms = {"grad_norm": 0.5, "discriminator_gradient_norm": 0.25}
+    likelihood = [{"step": i, "phase": "likelihood", "loss": 1.0, "grad_norm": 2.0} for i in (1, 2)]
     warm_up = [{"step": 3, "phase": "discriminator", "discriminator_gradient_norm": 4.0}]
     return likelihood + warm_up + [HEALTHY | accuracies | norms | {"step": i} for i in (4, 5)]
 
@@ -342,7 +346,7 @@ def test_plot_says_what_was_not_measured(tmp_path, drawn):
 
 
 def test_gradient_norms_of_zero_are_drawn(tmp_path, drawn):
-    plot_health([{"step": 1, "phase": "adversarial", "gradient_norm": 0.0}], tmp_path / "health.png", "zero")
+    plot_health([{"step": 1, "phase": "adversarial", "grad_norm": 0.0}], tmp_path / "health.png", "zero")
     panel = drawn["Gradient norms, all phases"]
     assert lines(panel) == {"adversarial": [[1, 0]]} and panel.get_yscale() == "linear"
 

@@ -43,7 +43,7 @@ class Hub:
 
 @pytest.fixture
 def gan():
-    return Pushable(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(max_prompt_tokens=32, max_new_tokens=8))
+    return Pushable(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(max_prompt_length=32, max_new_tokens=8))
 
 
 def test_a_language_gan_arrives_whole_and_with_its_own_card(gan, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from gantune.trainer.observer import Silent
 from peft import LoraConfig
 from torch import nn
 
@@ -19,17 +20,16 @@ from gantune.policy.micro_batches import MicroBatches
 from gantune.seqgan import policy_gradient_loss
 from gantune.trainer.config import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.observer import Silent
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 PAIRS = [Pair(f"who is {name}?", f"{name} is {what}.") for name in ("ann", "bob", "eve") for what in ("cook", "old")]
 SMALL = {
-    "epochs": 4,
-    "batch_size": 3,
-    "max_prompt_tokens": 32,
-    "max_new_tokens": 12,
-    "samples_per_question": 2,
+    "num_train_epochs": 4,
+    "per_device_train_batch_size": 3,
+    "max_prompt_length": 32,
+    "max_completion_length": 12,
+    "num_generations": 2,
     "warmup_share": 0.5,
     "adversarial_every": 1,
     "discriminator_warmup_steps": 3,
@@ -47,7 +47,7 @@ def build(family="gpt2", **settings) -> LanguageGAN:
 def batch_of(gan: LanguageGAN):
     config = gan.config
     encoded, _ = encode_pairs(
-        PAIRS, gan.tokenizer, "plain", config.max_prompt_tokens, config.max_new_tokens, config.too_long
+        PAIRS, gan.tokenizer, "plain", config.max_prompt_length, config.max_completion_length, config.too_long
     )
     return collate(encoded, gan.pad_token_id)
 
@@ -79,12 +79,15 @@ def test_training_moves_the_adapter_and_the_discriminator_and_nothing_else(famil
 
 
 def test_every_fifth_step_after_the_warm_up_is_adversarial():
-    phases = [row["phase"] for row in build(epochs=6, adversarial_every=5, discriminator_warmup_steps=0).train(PAIRS)]
+    phases = [
+        row["phase"]
+        for row in build(num_train_epochs=6, adversarial_every=5, discriminator_warmup_steps=0).train(PAIRS)
+    ]
     assert phases == ["likelihood"] * 6 + ["adversarial"] + ["likelihood"] * 4 + ["adversarial"]
 
 
 def test_likelihood_falls():
-    gan = build(warmup_share=1.0, epochs=30, learning_rate=1e-2)
+    gan = build(warmup_share=1.0, num_train_epochs=30, learning_rate=1e-2)
     history = gan.train(PAIRS)
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
 
@@ -166,7 +169,7 @@ def test_policy_gradient_raises_the_rewarded_answers():
     def share_of_e(questions, answers, rollout):
         return [answer.count("e") / max(len(answer), 1) for answer in answers]
 
-    gan = build(reward=share_of_e, likelihood_weight=0.0, samples_per_question=16, learning_rate=3e-2)
+    gan = build(reward=share_of_e, likelihood_weight=0.0, num_generations=16, learning_rate=3e-2)
     batch = batch_of(gan)
     rewards = [gan.generator_step(batch)["reward"] for _ in range(30)]
     assert sum(rewards[-5:]) > 3 * sum(rewards[:5])
@@ -280,13 +283,13 @@ def test_what_is_tuned_is_any_peft_method_or_a_stack(generator, parts, tmp_path)
 @pytest.mark.parametrize("reward", ["sequence", "token", "constant"])
 @pytest.mark.parametrize("advantage", ["none", "moving-average", "leave-one-out", "group-norm"])
 def test_every_combination_trains(name, reward, advantage):
-    gan = build(discriminator=name, reward=reward, advantage=advantage, epochs=1, warmup_share=0.0)
+    gan = build(discriminator=name, reward=reward, advantage=advantage, num_train_epochs=1, warmup_share=0.0)
     phases = {"adversarial"} if reward == "constant" else {"discriminator", "adversarial"}
     assert {row["phase"] for row in gan.train(PAIRS)} == phases
 
 
 def test_the_best_checkpoint_on_validation_is_kept():
-    gan = build(validation_share=0.34, epochs=6)
+    gan = build(validation_share=0.34, num_train_epochs=6)
     losses = []
     measure = gan._validation_loss
     gan._validation_loss = lambda rows: losses.append(measure(rows)) or losses[-1]
@@ -380,7 +383,7 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_weights():
         calls.append(1)
         return [float("nan") if len(calls) == 4 else 0.5] * len(answers)
 
-    settings = {"advantage": "none", "discriminator_warmup_steps": 0, "epochs": 6}
+    settings = {"advantage": "none", "discriminator_warmup_steps": 0, "num_train_epochs": 6}
     gan = build(reward=reward, **settings)
     with pytest.raises(
         FloatingPointError,
@@ -409,7 +412,9 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
 
 @pytest.mark.parametrize("search_policy", ["current", "delayed"])
 def test_monte_carlo_rewards_train(search_policy):
-    gan = build(reward="monte-carlo", search_policy=search_policy, search_completions=2, search_stride=3, epochs=3)
+    gan = build(
+        reward="monte-carlo", search_policy=search_policy, search_completions=2, search_stride=3, num_train_epochs=3
+    )
     before = hashes(frozen(gan))
     history = gan.train(PAIRS)
     assert hashes(frozen(gan)) == before
@@ -464,18 +469,18 @@ def test_kl_is_that_to_the_untouched_model(generator):
 
 
 def test_history_holds_the_health_of_each_adversarial_step():
-    history = build(validation_share=0.34, epochs=6).train(PAIRS)
+    history = build(validation_share=0.34, num_train_epochs=6).train(PAIRS)
     row = next(row for row in reversed(history) if row["phase"] == "adversarial")
     for name in ("reward", "reward_std", "no_spread_share", "entropy", "kl", "answer_length", "ended",
-                 "distinct_answers", "gradient_norm", "discriminator_accuracy", "discriminator_accuracy_real",
+                 "distinct_answers", "grad_norm", "discriminator_accuracy", "discriminator_accuracy_real",
                  "discriminator_accuracy_generated", "held_out_discriminator_accuracy_real",
                  "held_out_discriminator_accuracy_generated"):  # fmt: skip
         assert isinstance(row[name], float), name
-    assert "gradient_norm" in history[0] and "entropy" not in history[0]
+    assert "grad_norm" in history[0] and "entropy" not in history[0]
 
 
 def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
-    gan = build(reward="constant", epochs=12, warmup_share=0.0)
+    gan = build(reward="constant", num_train_epochs=12, warmup_share=0.0)
     with caplog.at_level("WARNING"):
         history = gan.train(PAIRS)
     told = [(row["step"], text) for row in history for text in row.get("warnings", ()) if "got one reward" in text]
@@ -492,9 +497,9 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
         ({"generator": "os.path.join"}, "generator 'os.path.join'"),
         ({"reward": "bleu"}, "unknown reward 'bleu'"),
         ({"advantage": "critic"}, "unknown advantage 'critic'"),
-        ({"samples_per_question": 1}, "--samples-per-question 1: policy-gradient with advantage 'leave-one-out'"),
+        ({"num_generations": 1}, "--num-generations 1: policy-gradient with advantage 'leave-one-out'"),
         ({"warmup_share": 1.5}, "--warmup-share 1.5: expected between 0 and 1"),
-        ({"epochs": 0}, "--epochs 0: expected at least 1"),
+        ({"num_train_epochs": 0}, "--num-train-epochs 0: expected at least 1"),
         ({"temperature": 0.0}, "--temperature 0.0: expected above 0"),
     ],
 )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from gantune.trainer.observer import Silent
 
 from baselines import METHODS, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
@@ -14,14 +15,13 @@ from benchmarks.compare.run import collected_warnings, match_parameters, told_of
 from gantune.data import Pair, batches, encode_pairs
 from gantune.errors import UserError
 from gantune.trainer import budget
-from gantune.trainer.observer import Silent
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False", "ignore:`is_gradient_checkpointing`")
 
 PAIRS = [Pair(f"who is n{i}{i * 'x'}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(8)]
-LIMITS = {"epochs": 2, "batch_size": 2, "max_prompt_tokens": 40, "max_new_tokens": 12}
+LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "max_prompt_length": 40, "max_completion_length": 12}
 
 
 class Spy(Silent):
@@ -41,7 +41,7 @@ def tune(name, **options):
     """Trains the tiny model; the rows of its history."""
     spy, method = Spy(), resolve_method(name)
     if name != "lora":
-        options = {"validation_share": 0.0, "samples_per_question": 2, "discriminator_warmup_steps": 0} | options
+        options = {"validation_share": 0.0, "num_generations": 2, "discriminator_warmup_steps": 0} | options
     config = method.config_class(**LIMITS | options)
     tuned = method.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, spy)
     return tuned, spy
@@ -54,11 +54,11 @@ def tune(name, **options):
 def test_the_matched_size_is_the_nearest_to_the_embedding_generator(name, family):
     method, model = METHODS.get(name), TINY_MODELS[family]()
     options = {"prefix_tuning_hidden_size": 16} if name == "prefix-tuning" else {}
-    config = method.config_class(**LIMITS | {"max_prompt_tokens": 4, "max_new_tokens": 2} | options)
+    config = method.config_class(**LIMITS | {"max_prompt_length": 4, "max_completion_length": 2} | options)
     target = embedding_generator_parameters(model)
     assert target == trainable_parameters(METHODS.get("mle").tune(
         TINY_MODELS[family](), tiny_tokenizer(), PAIRS[:2],
-        METHODS.get("mle").config_class(epochs=1, validation_share=0.0, max_new_tokens=12),
+        METHODS.get("mle").config_class(num_train_epochs=1, validation_share=0.0, max_new_tokens=12),
     ).model)  # fmt: skip
     size = matched_size(method.size, model, config)
 

@@ -133,7 +133,7 @@ def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
 
 
 def test_what_the_trainer_knows_of_its_training():
-    gan = build(epochs=2, validation_share=0.34)
+    gan = build(num_train_epochs=2, validation_share=0.34)
     gan.train([Pair(*pair) for pair in PAIRS])
     training = Training.of(gan, pairs=len(PAIRS))
     assert training.steps == len(gan.history) and training.pairs == 6

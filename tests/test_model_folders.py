@@ -48,7 +48,7 @@ def edit(folder, **changes):
 
 
 def answer(folder):
-    config = LanguageGANConfig(max_prompt_tokens=32, max_new_tokens=4)
+    config = LanguageGANConfig(max_prompt_length=32, max_new_tokens=4)
     return generate_answers(load_model(str(folder)), load_tokenizer(str(folder)), ["who is ann?"], config)
 
 

@@ -87,7 +87,7 @@ def test_packed_training_takes_the_same_steps_in_fewer_tokens():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         config = LoraTuningConfig(
-            epochs=2, batch_size=4, max_prompt_tokens=100, packing=packing, lora_learning_rate=1e-2
+            num_train_epochs=2, batch_size=4, max_prompt_length=100, packing=packing, lora_learning_rate=1e-2
         )
         torch.manual_seed(0)
         tune_lora(model, tiny_tokenizer(), pairs, config, observer)
@@ -113,6 +113,6 @@ def test_a_model_that_cannot_take_packed_rows_is_refused_in_one_line(model_class
 @pytest.mark.parametrize("method", ["prompt-tuning", "p-tuning", "prefix-tuning"])
 def test_virtual_tokens_are_refused(method):
     found, option = METHODS.get(method), method.replace("-", "_") + "_virtual_tokens"
-    config = found.config_class(packing=True, max_prompt_tokens=30, max_new_tokens=8, **{option: 2})
+    config = found.config_class(packing=True, max_prompt_length=30, max_new_tokens=8, **{option: 2})
     with pytest.raises(UserError, match="--packing: not with virtual tokens"):
         found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), [Pair("who?", "me.")], config)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from baselines.resumable_trainer import ResumableTrainer
 
 from baselines import METHODS, tune_lora
-from baselines.resumable_trainer import ResumableTrainer
 from gantune.errors import UserError
 from gantune.trainer.checkpoints import Checkpoints
 from tests.killed_baselines import LIMITS, OPTIONS, PAIRS, Remembering, train
@@ -37,7 +37,12 @@ def test_killed_at_random_moments_they_end_equal_to_the_bit(tmp_path):
     assert sum(where.values()) >= 15 and len(where) >= 6, where
     for method in methods:
         whole, killed = (torch.load(tmp_path / method / f"{name}.pt") for name in ("whole", "killed"))
-        assert killed["rows"] == whole["rows"] and killed["epochs"] == whole["epochs"] == [1, 2, 3, 4]
+        assert killed["rows"] == whole["rows"] and killed["num_train_epochs"] == whole["num_train_epochs"] == [
+            1,
+            2,
+            3,
+            4,
+        ]
         assert killed["losses"] == whole["losses"]
         assert all(torch.equal(a, b) for a, b in zip(killed["parameters"], whole["parameters"], strict=True))
 
@@ -63,27 +68,31 @@ def test_an_interrupt_finishes_its_step_and_the_training_goes_on_from_there(meth
         train(method, tmp_path, every=100, observer=first)
     assert [row["step"] for row in first.rows] == list(range(1, at + 1))
     again = train(method, tmp_path, every=100)
-    assert (again["rows"], again["epochs"]) == (whole["rows"], whole["epochs"])
+    assert (again["rows"], again["num_train_epochs"]) == (whole["rows"], whole["num_train_epochs"])
     assert all(torch.equal(a, b) for a, b in zip(again["parameters"], whole["parameters"], strict=True))
 
 
 def test_a_training_that_ended_is_not_trained_again(tmp_path, monkeypatch):
     """Full tuning stops in the middle of its third epoch, when its tokens are spent."""
     first = train("full", tmp_path, every=1)
-    assert first["epochs"] == [1, 2, 3] and json.loads(first["rows"])[-1]["step"] == 11
+    assert first["num_train_epochs"] == [1, 2, 3] and json.loads(first["rows"])[-1]["step"] == 11
     monkeypatch.setattr(ResumableTrainer, "training_step", None)  # not to be called
     again = train("full", tmp_path, every=1)
-    assert (again["rows"], again["epochs"]) == (first["rows"], first["epochs"])
+    assert (again["rows"], again["num_train_epochs"]) == (first["rows"], first["num_train_epochs"])
     assert all(torch.equal(a, b) for a, b in zip(again["parameters"], first["parameters"], strict=True))
 
 
 def test_checkpoints_of_another_training_are_refused(tmp_path):
     def tune(pairs=PAIRS, **options):
-        config = METHODS.get("lora").config_class(**LIMITS | {"epochs": 1} | options)
+        config = METHODS.get("lora").config_class(**LIMITS | {"num_train_epochs": 1} | options)
         tune_lora(TINY_MODELS["gpt2"](), tiny_tokenizer(), pairs, config, checkpoints=Checkpoints(tmp_path, every=1))
 
     tune()
-    for pairs, options in ((PAIRS, {"lora_learning_rate": 3e-3}), (PAIRS[:5], {}), (PAIRS, {"early_stopping": 1})):
+    for pairs, options in (
+        (PAIRS, {"lora_learning_rate": 3e-3}),
+        (PAIRS[:5], {}),
+        (PAIRS, {"early_stopping_patience": 1}),
+    ):
         with pytest.raises(UserError, match="holds checkpoints of a training with other settings or data"):
             tune(pairs, **options)
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [
     path for package in ("gantune", "baselines", "benchmarks") for path in sorted((ROOT / package).rglob("*.py"))
 ]
-SMALL = {"max_prompt_tokens": 32, "max_new_tokens": 8}
+SMALL = {"max_prompt_length": 32, "max_completion_length": 8}
 
 
 # ------------------------------------------------------------------------------------------------- the source itself

@@ -89,9 +89,9 @@ def test_a_task_gives_way_to_preset_and_command_line():
     settings = parse(["--task", "summarise"])
     assert settings.data.dataset == "mini-dialogues" and settings.data.format == "dialogue-summary"
     assert settings.tuning["template"] == "summary" and settings.comparison.methods == ["lead-3", "gan", "lora"]
-    assert settings.tuning["max_prompt_tokens"] == 512
-    settings = parse(["--task", "summarise", "--dataset", "x.csv", "--max-prompt-tokens", "64", "--methods", "lora"])
-    assert (settings.data.dataset, settings.tuning["max_prompt_tokens"]) == ("x.csv", 64)
+    assert settings.tuning["max_prompt_length"] == 512
+    settings = parse(["--task", "summarise", "--dataset", "x.csv", "--max-prompt-length", "64", "--methods", "lora"])
+    assert (settings.data.dataset, settings.tuning["max_prompt_length"]) == ("x.csv", 64)
     assert settings.comparison.methods == ["lora"] and settings.tuning["template"] == "summary"
     assert parse([]).comparison.task is None and parse([]).tuning["template"] == "plain"
 
@@ -124,8 +124,8 @@ def test_the_example_fits_the_built_in_model():
     settings = parse(["--task", "summarise"]).tuning
     pairs, tokenizer, template = load_pairs("mini-dialogues"), load_tokenizer("mini"), build_template("summary")
     longest = max(len(template.prompt_ids(pair.question, tokenizer)) for pair in pairs)
-    assert longest + settings["max_new_tokens"] <= POSITIONS
-    assert max(len(template.answer_ids(pair.answer, tokenizer)) for pair in pairs) <= settings["max_new_tokens"]
+    assert longest + settings["max_completion_length"] <= POSITIONS
+    assert max(len(template.answer_ids(pair.answer, tokenizer)) for pair in pairs) <= settings["max_completion_length"]
 
 
 def test_the_words_of_its_summaries_are_those_of_the_pretraining_text():
@@ -168,7 +168,7 @@ def test_the_documented_command_of_qlora_says_what_it_does():
     settings = parse(documented_options())
     config = settings.method_config("qlora", seed=0)
     assert (config.lora_rank, config.optimizer, config.gradient_checkpointing) == (32, "paged-adamw-8bit", True)
-    assert (config.batch_size, config.micro_batch_size, config.qlora_learning_rate) == (16, 4, 2e-4)
+    assert (config.per_device_train_batch_size, config.micro_batch_size, config.qlora_learning_rate) == (16, 4, 2e-4)
     assert config.lora_target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 

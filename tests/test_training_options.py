@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from gantune.trainer.optimizers import OPTIMIZERS, adamw, why_not
+from gantune.trainer.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
 from torch import nn
 
 from baselines import METHODS, LoraTuningConfig, NotAvailable, likelihood_training, tune_lora
@@ -13,8 +15,6 @@ from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.policy.evaluation import answer_losses
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.optimizers import OPTIMIZERS, adamw, why_not
-from gantune.trainer.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
 from gantune.tuning import TuningConfig, encode_training_pairs, hold_out
 from tests.killed_baselines import Remembering
 from tests.tiny_models import TINY_MODELS
@@ -23,7 +23,13 @@ from tests.tiny_tokenizer import tiny_tokenizer
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False", "ignore:`is_gradient_checkpointing`")
 
 PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in range(10)]
-LIMITS = {"epochs": 6, "batch_size": 4, "max_prompt_tokens": 40, "max_new_tokens": 16, "lora_learning_rate": 1e-2}
+LIMITS = {
+    "num_train_epochs": 6,
+    "per_device_train_batch_size": 4,
+    "max_prompt_length": 40,
+    "max_completion_length": 16,
+    "lora_learning_rate": 1e-2,
+}
 
 
 def rates(name, warmup, steps):
@@ -66,9 +72,9 @@ def lora(pairs=PAIRS, observer=None, **options):
 
 def test_the_trainer_follows_the_schedule():
     """The one step of a warm-up's beginning has learning rate 0, so that LoRA's zero half stays zero."""
-    options = {"epochs": 1, "batch_size": 10, "lr_scheduler": "constant"}
+    options = {"num_train_epochs": 1, "per_device_train_batch_size": 10, "lr_scheduler_type": "constant"}
     for warmup, moved in ((3, False), (0, True)):
-        tuned = lora(**options, lr_warmup=warmup).model
+        tuned = lora(**options, warmup_steps=warmup).model
         halves = [p for name, p in tuned.named_parameters() if "lora_B" in name]
         assert halves and all(bool(half.abs().max() > 0) == moved for half in halves)
 
@@ -89,7 +95,7 @@ def test_early_stopping_keeps_the_best_weights(monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
     monkeypatch.setattr(likelihood_training, "mean_loss", lambda *_: next(losses))
     observer = Snapshots()
-    tuned = lora(observer=observer, early_stopping=2, validation_share=0.2)
+    tuned = lora(observer=observer, early_stopping_patience=2, validation_share=0.2)
     assert observer.epochs == [1, 2, 3, 4]  # 2.0 again is no improvement
     assert [row.get("validation_loss") for row in observer.rows] == [None, 3.0, None, 2.0, None, 2.5, None, 2.0]
     kept = [p for p in tuned.model.parameters() if p.requires_grad]
@@ -102,7 +108,7 @@ def test_the_validation_loss_is_that_of_the_pairs_which_are_not_trained_on(monke
     inputs_of = likelihood_training.collate
     monkeypatch.setattr(likelihood_training, "collate", lambda rows, pad: trained.extend(rows) or inputs_of(rows, pad))
     observer = Snapshots()
-    tuned = lora(observer=observer, epochs=2, early_stopping=5, validation_share=0.3)
+    tuned = lora(observer=observer, num_train_epochs=2, early_stopping_patience=5, validation_share=0.3)
     encoded = encode_training_pairs(PAIRS, tuned.tokenizer, tuned.config)
     training, held_out = hold_out(encoded, 0.3, seed=0)
     assert len(held_out) == 3 and {row.pair for row in trained} == {row.pair for row in training}
@@ -114,16 +120,16 @@ def test_the_validation_loss_is_that_of_the_pairs_which_are_not_trained_on(monke
 
 def test_without_early_stopping_all_pairs_are_trained_on_and_nothing_is_validated():
     observer = Remembering()
-    lora(observer=observer, epochs=1, batch_size=5)
+    lora(observer=observer, num_train_epochs=1, batch_size=5)
     assert len(observer.rows) == 2 and all("validation_loss" not in row for row in observer.rows)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"early_stopping": -1}, "--early-stopping -1: expected at least 0"),
-        ({"lr_warmup": -0.1}, "--lr-warmup -0.1: expected at least 0"),
-        ({"lr_scheduler": "wavy"}, "--lr-scheduler wavy: expected one of linear, cosine"),
+        ({"early_stopping_patience": -1}, "--early-stopping-patience -1: expected at least 0"),
+        ({"warmup_steps": -0.1}, "--warmup-steps -0.1: expected at least 0"),
+        ({"lr_scheduler_type": "wavy"}, "--lr-scheduler-type wavy: expected one of linear, cosine"),
         ({"optimizer": "sgd"}, "--optimizer sgd: expected one of adamw, adamw-8bit, paged-adamw-8bit"),
         ({"validation_share": 1.5}, "--validation-share 1.5: expected between 0 and 1"),
     ],
@@ -135,8 +141,8 @@ def test_values_out_of_range_are_refused(options, message):
 
 
 def test_early_stopping_with_nothing_held_out_is_refused():
-    with pytest.raises(UserError, match=r"--early-stopping: --validation-share 0\.04 holds no pair out"):
-        lora(early_stopping=1, validation_share=0.04)
+    with pytest.raises(UserError, match=r"--early-stopping-patience: --validation-share 0\.04 holds no pair out"):
+        lora(early_stopping_patience=1, validation_share=0.04)
 
 
 def test_optimisers_of_8_bits_say_why_they_are_not_there(monkeypatch):
@@ -167,9 +173,9 @@ def test_language_gan_stops_early_too(warmup_share, epochs, monkeypatch):
     monkeypatch.setattr(LanguageGAN, "_validation_loss", lambda *_: next(losses))
     found, observer = METHODS.get("gan"), Snapshots()
     config = found.config_class(
-        epochs=9 if warmup_share == 1 else 6, batch_size=4, max_prompt_tokens=40, max_new_tokens=6,
-        warmup_share=warmup_share, early_stopping=2, validation_share=0.2, generator="lora", learning_rate=1e-2,
-        discriminator_warmup_steps=1, samples_per_question=2,
+        num_train_epochs=9 if warmup_share == 1 else 6, batch_size=4, max_prompt_length=40, max_new_tokens=6,
+        warmup_share=warmup_share, early_stopping_patience=2, validation_share=0.2, generator="lora", learning_rate=1e-2,
+        discriminator_warmup_steps=1, num_generations=2,
     )  # fmt: skip
     tuned = found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, observer)
     assert observer.epochs == list(range(1, epochs + 1))

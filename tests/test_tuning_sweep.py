@@ -161,7 +161,7 @@ def command(tmp_path_factory):
     rows = [{"question": f"who is n{i}?", "answer": f"n{i} is old."} for i in range(20)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ["--model", str(folder), "--dataset", str(file), "--train-size", "12", "--test-size", "6",
-            "--max-prompt-tokens", "40", "--max-new-tokens", "10", "--device", "cpu"]  # fmt: skip
+            "--max-prompt-length", "40", "--max-completion-length", "10", "--device", "cpu"]  # fmt: skip
 
 
 @pytest.fixture
@@ -236,7 +236,17 @@ def run_here(directory, config):
 
 
 def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pairs(command, tmp_path):
-    options = ["--match", "parameters", "--decoding", "mbr-3", "--decoding-temperature", "0.7", "1", "--epochs", "1"]
+    options = [
+        "--match",
+        "parameters",
+        "--decoding",
+        "mbr-3",
+        "--decoding-temperature",
+        "0.7",
+        "1",
+        "--num-train-epochs",
+        "1",
+    ]
     settings = parse([*command, *options, "--noise-draws", "2", "--validation-share", "0"])
     data = settings.data
     train, test = split_pairs(load_pairs(data.dataset, "question", "answer"), data.train_size, data.test_size, seed=3)

@@ -20,7 +20,7 @@ UNPAIRED = Unpaired([f"who wrote book {i}" for i in range(10, 16)], [f"author {i
 
 def build(**settings) -> LanguageGAN:
     torch.manual_seed(0)
-    defaults = dict(epochs=2, batch_size=2, max_new_tokens=6, warmup_share=0.0, adversarial_every=1,
+    defaults = dict(num_train_epochs=2, batch_size=2, max_new_tokens=6, warmup_share=0.0, adversarial_every=1,
                     validation_share=0.0, discriminator_warmup_steps=1, blind_discriminator=True)  # fmt: skip
     return LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(**defaults | settings))
 
@@ -40,7 +40,7 @@ def test_adversarial_steps_ask_the_unpaired_questions_and_show_the_unpaired_answ
 @pytest.mark.parametrize("reward", ["token", "sequence", "monte-carlo", "consensus", "consensus*sequence"])
 @pytest.mark.parametrize("objective", ["policy-gradient", "best-of-k", "weighted"])
 def test_every_objective_trains_by_every_reward_on_unpaired_data(objective, reward):
-    gan = build(objective=objective, reward=reward, epochs=1, search_completions=1)
+    gan = build(objective=objective, reward=reward, num_train_epochs=1, search_completions=1)
     before = [parameter.detach().clone() for parameter in gan.parameters]
     rows = gan.train(PAIRS, unpaired=UNPAIRED)
     assert any(not torch.equal(old, new) for old, new in zip(before, gan.parameters, strict=True))
@@ -51,7 +51,7 @@ def test_best_of_k_goes_down_the_likelihood_of_the_selected_answers():
     def reward(questions, answers, rollout):
         return torch.arange(len(answers), dtype=torch.float32)
 
-    gan = build(objective="best-of-k", likelihood_weight=0.0, samples_per_question=3, adversarial_weight=0.5)
+    gan = build(objective="best-of-k", likelihood_weight=0.0, num_generations=3, adversarial_weight=0.5)
     gan.reward = reward
     batch = gan.unpaired or UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
     asked = batch.questions(0)
@@ -114,7 +114,7 @@ def test_self_training_learns_its_own_answers_to_the_unpaired_questions_from_its
     from baselines.self_training import SelfTraining, SelfTrainingConfig
 
     torch.manual_seed(0)
-    config = SelfTrainingConfig(epochs=2, batch_size=2, max_new_tokens=6, validation_share=0.0,
+    config = SelfTrainingConfig(num_train_epochs=2, batch_size=2, max_new_tokens=6, validation_share=0.0,
                                 self_training_share=0.5, self_training_decoding="greedy")  # fmt: skip
     trainer = SelfTraining(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)
     learned, step = [], trainer.likelihood_step

@@ -131,8 +131,8 @@ def forgetting(
     """TOFU's measures of a tuned model.
 
     The tokens that count are those of the answer and one end-of-sequence; an answer of more than
-    `config.max_completion_length` is cut to its first ones, as in training. The tokens of a statement's end are its words
-    and its full stop: in the text that `mini` has read, another sentence follows more often than an end.
+    `config.max_completion_length` is cut to its first ones, as in training. The tokens of a statement's end are its
+    words and its full stop: in the text that `mini` has read, another sentence follows more often than an end.
 
     Args:
         tuned: the model as a method leaves it.
