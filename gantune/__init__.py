@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gantune.version import __version__
 
 if TYPE_CHECKING:
-    from gantune.data import Pair, load_pairs, split_pairs
+    from gantune.data import Pair, as_pairs, load_pairs, split_pairs
     from gantune.discriminators import Discriminator
     from gantune.embedding_generator import EmbeddingGenerator, EmbeddingGeneratorConfig
     from gantune.errors import UserError
@@ -25,6 +25,7 @@ _MODULES = {
     "LanguageGANConfig": "gantune.trainer.config",
     "Pair": "gantune.data",
     "UserError": "gantune.errors",
+    "as_pairs": "gantune.data",
     "load_model": "gantune.hub.loading",
     "load_pairs": "gantune.data",
     "load_tokenizer": "gantune.hub.loading",
@@ -40,6 +41,7 @@ __all__ = [
     "Pair",
     "UserError",
     "__version__",
+    "as_pairs",
     "load_model",
     "load_pairs",
     "load_tokenizer",

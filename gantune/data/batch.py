@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class Pair(NamedTuple):
-    """One question and its answer, as text."""
-
-    question: str
-    answer: str
+from gantune.data.question import Pair
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.decontamination import HeldOut, whole_text
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.data.sources import Source
 from gantune.errors import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+from gantune.data.question import Pair
 
 
 class Contaminated(NamedTuple):

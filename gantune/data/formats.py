@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from gantune.data.batch import Pair
-from gantune.data.question import Question, Role, Turn
+from gantune.data.question import Pair, Question, Role, Turn
 from gantune.data.records import Record
 from gantune.errors import UserError
 from gantune.registry import Registry
 
 FORMATS = Registry("data format")
-DETECTION_ORDER = ("question-answer", "alpaca", "sharegpt", "openai", "oasst", "dialogue-summary", "text")
+DETECTION_ORDER = (
+    "question-answer",
+    "alpaca",
+    "sharegpt",
+    "openai",
+    "prompt-completion",
+    "oasst",
+    "dialogue-summary",
+    "text",
+)
 """The first whose columns are there is taken: published sets often hold a rendered `text` beside what it is made of."""
 
 ROLES: dict[str, Role] = {
@@ -91,26 +99,29 @@ class Alpaca(ColumnFormat):
 
 
 class ConversationFormat(ColumnFormat):
-    """A list of turns in one column: a system prompt or none, then user and assistant by turns.
+    """Turns in one column, or in several that follow one another: a system prompt or none, then user and assistant.
 
-    Every answer gives a pair, whose question is all that stands before it. A turn is an object with `from` and `value`
-    (ShareGPT) or `role` and `content` (OpenAI); what the user says after the last answer is not used.
+    Every answer in the last column gives a pair, whose question is all that stands before it. A turn is an object with
+    `from` and `value` (ShareGPT) or `role` and `content` (OpenAI); what the user says last is not used.
     """
 
     def pairs(self, record: Record) -> list[Pair]:
         """See [`Format.pairs`]."""
-        column = self.columns[0]
-        value = record.values.get(column)
-        if not isinstance(value, list):
-            raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
-        turns = [_turn(record, f"{column}[{index}]", turn) for index, turn in enumerate(value)]
+        names: list[str] = []
+        turns: list[Turn] = []
+        for column in self.columns:
+            value = record.values.get(column)
+            if not isinstance(value, list):
+                raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
+            first = len(turns)
+            names += [f"{column}[{index}]" for index in range(len(value))]
+            turns += [_turn(record, name, turn) for name, turn in zip(names[first:], value, strict=True)]
         start = bool(turns) and turns[0].role == "system"
         for index, turn in enumerate(turns[start:]):
             expected = ("user", "assistant")[index % 2]
             if turn.role != expected:
-                name = f"{column}[{index + start}]"
-                raise record.error(f"{name!r} is a turn of role {turn.role!r}, expected {expected!r}")
-        answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+                raise record.error(f"{names[index + start]!r} is a turn of role {turn.role!r}, expected {expected!r}")
+        answers = [index for index in range(first, len(turns)) if turns[index].role == "assistant"]
         if not answers:
             raise record.error(f"{column!r} has no turn of the assistant, expected at least one")
         return [Pair(_question(turns[:index]), turns[index].content) for index in answers]
@@ -128,6 +139,19 @@ class OpenAI(ConversationFormat):
     """`messages`: a list of `{"role": "user", "content": ...}`."""
 
     columns = ("messages",)
+
+
+@FORMATS.register("prompt-completion")
+class PromptCompletion(ConversationFormat):
+    """`prompt` and `completion` (TRL), two texts or two lists of turns."""
+
+    columns = ("prompt", "completion")
+
+    def pairs(self, record: Record) -> list[Pair]:
+        """See [`Format.pairs`]."""
+        if isinstance(record.values.get("prompt"), list):
+            return super().pairs(record)
+        return [Pair(record.text("prompt"), record.text("completion"))]
 
 
 @FORMATS.register("oasst")

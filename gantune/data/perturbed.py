@@ -5,10 +5,11 @@ Source: Maini et al. 2024, "TOFU: A Task of Fictitious Unlearning for LLMs", arX
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gantune.data.batch import Pair
-from gantune.data.sources import _pairs, _read, _text
+from gantune.data.question import Pair
+from gantune.data.records import Record
+from gantune.data.sources import open_source, pairs_of
 from gantune.errors import UserError
 
 PARAPHRASED = "paraphrased_answer"
@@ -49,28 +50,27 @@ def load_perturbed(
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks one of the texts.
     """
-    rows = _read(source, split)
-    pairs = _pairs(source, rows, (question_column, answer_column))
-    existing = dict.fromkeys(column for _, row in rows for column in row)
+    rows = open_source(source, question_column, answer_column, split, format="question-answer")
+    pairs = pairs_of(rows)
+    existing = dict.fromkeys(column for record in rows.records for column in record.values)
     if PERTURBED not in existing:
         raise UserError(f"{source}: no column {PERTURBED!r}, existing ones: {', '.join(existing)}")
     return [
-        PerturbedPair(pair, _paraphrased(source, where, row, pair), _perturbed(source, where, row))
-        for pair, (where, row) in zip(pairs, rows, strict=True)
+        PerturbedPair(
+            pair,
+            pair.answer if record.values.get(PARAPHRASED) is None else record.text(PARAPHRASED),
+            _perturbed(record),
+        )
+        for pair, record in zip(pairs, rows.records, strict=True)
     ]
 
 
-def _paraphrased(source: str, where: str, row: dict[str, Any], pair: Pair) -> str:
-    return pair.answer if row.get(PARAPHRASED) is None else _text(source, where, row, PARAPHRASED)
-
-
-def _perturbed(source: str, where: str, row: dict[str, Any]) -> tuple[str, ...]:
-    answers = row.get(PERTURBED)
+def _perturbed(record: Record) -> tuple[str, ...]:
+    answers = record.values.get(PERTURBED)
     if answers is None or answers == []:
         found = "is missing" if answers is None else "is empty"
-        raise UserError(f"{source}, {where}: {PERTURBED!r} {found}, expected a list of at least one text")
+        raise record.error(f"{PERTURBED!r} {found}, expected a list of at least one text")
     if not isinstance(answers, list):
-        kind = type(answers).__name__
-        raise UserError(f"{source}, {where}: {PERTURBED!r} is {kind} {answers!r:.40}, expected a list of texts")
-    named = {f"{PERTURBED}[{index}]": answer for index, answer in enumerate(answers)}
-    return tuple(_text(source, where, named, name) for name in named)
+        raise record.error(f"{PERTURBED!r} is {type(answers).__name__} {answers!r:.40}, expected a list of texts")
+    named = record._replace(values={f"{PERTURBED}[{index}]": answer for index, answer in enumerate(answers)})
+    return tuple(map(named.text, named.values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gantune.data.question import Question
 from gantune.errors import UserError
 
 
@@ -62,4 +63,4 @@ class Record(NamedTuple):
             value.encode()
         except UnicodeEncodeError:  # JSON's \ud83d without its second half: tokenizers fail on it
             raise self.error(f"{name!r} has half a surrogate pair, expected valid Unicode") from None
-        return value.strip()
+        return value if isinstance(value, Question) else value.strip()

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.formats import Format, build_format
+from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.errors import UserError
 
@@ -85,10 +85,16 @@ def open_source(
     Raises:
         UserError: if it cannot be read, has no rows, or its columns are not those of a format.
     """
-    rows = _read(source, split)
-    columns = _columns(source, rows)
-    name, found = build_format(source, columns, format, question_column, answer_column)
-    return Source(name, found, [Record(source, where, row) for where, row in rows])
+    return source_of(source, _read(source, split), question_column, answer_column, format)
+
+
+def source_of(name: str, rows: Sequence[Row], question_column: str, answer_column: str, format: str | None) -> Source:
+    """[`open_source`] with the rows given, and what messages call them."""
+    if not rows:
+        raise UserError(f"{name}: has no rows, expected questions and answers")
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    format_name, found = build_format(name, columns, format, question_column, answer_column)
+    return Source(format_name, found, [Record(name, where, row) for where, row in rows])
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
@@ -146,23 +152,6 @@ def _read_folder(source: str, folder: Path) -> list[Row]:
     if not files:
         raise UserError(f"{source}: is a folder, expected a file ({', '.join(READERS)}) or a folder of such files")
     return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]
-
-
-def _columns(source: str, rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        raise UserError(f"{source}: has no rows, expected questions and answers")
-    return list(dict.fromkeys(column for _, row in rows for column in row))
-
-
-def _pairs(source: str, rows: Sequence[Row], columns: tuple[str, str]) -> list[Pair]:
-    """The pairs of rows of format question-answer."""
-    _, found = build_format(source, _columns(source, rows), "question-answer", *columns)
-    return [pair for where, row in rows for pair in found.pairs(Record(source, where, row))]
-
-
-def _text(source: str, where: str, row: dict[str, Any], column: str) -> str:
-    """The text in one cell, without the white space around it."""
-    return Record(source, where, row).text(column)
 
 
 def _decode(source: str, data: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from gantune.data.batch import Pair
+from gantune.data.question import Pair
 from gantune.errors import UserError
 
 
