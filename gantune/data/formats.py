@@ -58,31 +58,24 @@ class Format(Protocol):
 
 
 class ColumnFormat:
-    """A format that is known by its columns."""
+    """A format that is known by its columns; where nothing else is said, they are the question's and the answer's."""
 
     columns: tuple[str, ...]
 
     def detect(self, columns: Collection[str]) -> bool:
-        """See [`Format.detect`]."""
         return all(column in columns for column in self.columns)
+
+    def pairs(self, record: Record) -> list[Pair]:
+        question, answer = map(record.text, self.columns)
+        return [Pair(question, answer)]
 
 
 @FORMATS.register("question-answer")
 class QuestionAnswer(ColumnFormat):
-    """A question and its answer, such as TOFU.
-
-    Args:
-        question: name of the column with the question.
-        answer: name of the column with the answer.
-    """
+    """A question and its answer, such as TOFU, in the columns of these names."""
 
     def __init__(self, question: str = "question", answer: str = "answer") -> None:
         self.columns = (question, answer)
-
-    def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        question, answer = self.columns
-        return [Pair(record.text(question), record.text(answer))]
 
 
 @FORMATS.register("alpaca")
@@ -92,7 +85,6 @@ class Alpaca(ColumnFormat):
     columns = ("instruction", "output")
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         instruction, context = record.text("instruction"), record.optional_text("input")
         question = Question([Turn("user", instruction, context)]) if context else instruction
         return [Pair(question, record.text("output"))]
@@ -106,7 +98,6 @@ class ConversationFormat(ColumnFormat):
     """
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         names: list[str] = []
         turns: list[Turn] = []
         for column in self.columns:
@@ -148,10 +139,8 @@ class PromptCompletion(ConversationFormat):
     columns = ("prompt", "completion")
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        if isinstance(record.values.get("prompt"), list):
-            return super().pairs(record)
-        return [Pair(record.text("prompt"), record.text("completion"))]
+        listed = isinstance(record.values.get("prompt"), list)
+        return super().pairs(record) if listed else ColumnFormat.pairs(self, record)
 
 
 @FORMATS.register("oasst")
@@ -159,10 +148,6 @@ class OpenAssistant(ColumnFormat):
     """`INSTRUCTION` and `RESPONSE`, as in the Open Assistant instruction sets."""
 
     columns = ("INSTRUCTION", "RESPONSE")
-
-    def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        return [Pair(record.text("INSTRUCTION"), record.text("RESPONSE"))]
 
 
 @FORMATS.register("dialogue-summary")
@@ -173,7 +158,6 @@ class DialogueSummary(ColumnFormat):
     instruction = "Summarize the following conversation."
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         return [Pair(Question([Turn("user", self.instruction, record.text("dialogue"))]), record.text("summary"))]
 
 
@@ -184,14 +168,13 @@ class Text(ColumnFormat):
     columns = ("text",)
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         return [Pair("", record.text("text"))]
 
 
 def build_format(
     source: str, columns: Collection[str], name: str | None, question_column: str, answer_column: str
 ) -> tuple[str, Format]:
-    """The format of a source.
+    """The name of a source's format, and the format.
 
     Args:
         source: for messages.
@@ -199,9 +182,6 @@ def build_format(
         name: registry name or dotted path of the format; None finds it by the columns.
         question_column: of format question-answer, which other than the usual columns also choose.
         answer_column: likewise.
-
-    Returns:
-        Its name and the format.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.

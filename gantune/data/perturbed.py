@@ -19,10 +19,7 @@ PERTURBED = "perturbed_answer"
 class PerturbedPair(NamedTuple):
     """A question, its true answer, the same in other words, and wrong answers worded like it.
 
-    Args:
-        pair: the question and its answer.
-        paraphrased: the answer in other words, or the answer itself where a set has no paraphrases.
-        perturbed: wrong answers.
+    Where a set has no paraphrases, the answer itself stands for one.
     """
 
     pair: Pair
@@ -38,11 +35,7 @@ def load_perturbed(
     A row without `paraphrased_answer` takes the answer itself: TOFU's real authors and world facts have none, and
     locuslab/tofu compares with the answer there (`base_answer_key` in its `config/eval_everything.yaml`).
 
-    Args:
-        source: as [`gantune.data.load_pairs`]. A .csv file cannot hold a list.
-        question_column: column with the question.
-        answer_column: column with the true answer.
-        split: split of a Hub data set; files and `mini-tofu` have one only.
+    The arguments are those of [`gantune.data.load_pairs`]; a .csv file cannot hold a list.
 
     Returns:
         The questions in the order of the source, at least one wrong answer each.

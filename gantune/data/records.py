@@ -26,35 +26,19 @@ class Record(NamedTuple):
         return UserError(f"{self.source}, {self.where}: {problem}")
 
     def text(self, column: str) -> str:
-        """The text in one column, without the white space around it.
-
-        Raises:
-            UserError: if there is none.
-        """
+        """The text in one column, without the white space around it; a [`UserError`] if there is none."""
         value = self.values.get(column)
         if value is None:
             raise self.error(f"no {column!r}, expected a text")
         return self.checked(value, column)
 
     def optional_text(self, column: str) -> str:
-        """The text in one column, empty if there is none.
-
-        Raises:
-            UserError: if something else is there.
-        """
+        """The text in one column, empty if there is none; a [`UserError`] if something else is there."""
         value = self.values.get(column)
         return "" if value is None or (isinstance(value, str) and not value.strip()) else self.checked(value, column)
 
     def checked(self, value: Any, name: str) -> str:
-        """The value as text, without the white space around it.
-
-        Args:
-            value: what the row holds.
-            name: where, for the message.
-
-        Raises:
-            UserError: if it is no text, or an empty or broken one.
-        """
+        """The value of field `name` as text; a [`UserError`] if it is no text, or an empty or broken one."""
         if not isinstance(value, str):
             raise self.error(f"{name!r} is {type(value).__name__} {value!r:.40}, expected a text")
         if not value.strip():

@@ -162,13 +162,16 @@ def _decode(source: str, data: bytes) -> str:
         raise UserError(f"{source}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
 
-def _parse(source: str, where: str, text: str) -> Any:
+def _parse(source: str, text: str, line: int | None = None) -> Any:
+    """JSON that is all of a source, or one line of it."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{source}, {where}: not valid JSON ({error.msg}, column {error.colno})") from error
+        place = f"{source}, line {line or error.lineno}"
+        raise UserError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}, {where}: not valid JSON ({error})") from error
+        place = f"{source}, line {line}" if line else source
+        raise UserError(f"{place}: not valid JSON ({error})") from error
 
 
 def _object(source: str, where: str, row: Any) -> Row:
@@ -184,8 +187,7 @@ def _read_jsonl(source: str, data: bytes) -> Iterator[Row]:
     """One object a line; blank lines hold no row."""
     for number, line in enumerate(_decode(source, data).split("\n"), start=1):
         if line.strip():
-            where = f"line {number}"
-            yield _object(source, where, _parse(source, where, line))
+            yield _object(source, f"line {number}", _parse(source, line, number))
 
 
 def _read_json(source: str, data: bytes) -> Iterator[Row]:
@@ -194,13 +196,7 @@ def _read_json(source: str, data: bytes) -> Iterator[Row]:
     if not text.lstrip().startswith("["):
         yield from _read_jsonl(source, data)
         return
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}: not valid JSON ({error})") from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_parse(source, text), start=1):
         yield _object(source, f"row {number}", row)
 
 
