@@ -63,11 +63,7 @@ class NearDuplicates:
         self._texts: list[str] = []
 
     def add(self, text: str) -> int:
-        """Keep a text.
-
-        Returns:
-            Its number, counted from 0.
-        """
+        """Keep a text; its number, counted from 0."""
         text = normalised(text)
         self._texts.append(text)
         self._tables.insert(len(self._texts) - 1, self._min_hash(shingles(text)))
