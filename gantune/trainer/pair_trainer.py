@@ -309,7 +309,7 @@ class PairTrainer(Trainer):
         """
         encoded = self.eval_dataset
         if eval_dataset is not None and eval_dataset is not encoded:
-            encoded = encode_training_pairs(as_pairs(eval_dataset), self.tokenizer, self.args)
+            encoded = encode_training_pairs(as_pairs(eval_dataset, name="eval_dataset"), self.tokenizer, self.args)
         if not encoded:
             raise UserError("nothing to evaluate on: expected eval_dataset, or --validation-share above 0")
         policy = self.policy
@@ -460,9 +460,9 @@ class PairTrainer(Trainer):
         """Tokens of the pairs to train on and of those held out."""
         if training is None:
             return [], []
-        encoded = encode_training_pairs(as_pairs(training), tokenizer, args)
+        encoded = encode_training_pairs(as_pairs(training, name="train_dataset"), tokenizer, args)
         if held_out is not None:
-            return encoded, encode_training_pairs(as_pairs(held_out), tokenizer, args)
+            return encoded, encode_training_pairs(as_pairs(held_out, name="eval_dataset"), tokenizer, args)
         if not self.holds_out_always and not args.early_stopping_patience:
             return encoded, []
         encoded, kept = hold_out(encoded, args.validation_share, args.seed)
