@@ -45,6 +45,12 @@ class PairConfig(TuningConfig, TrainingArguments):
                 f"--gradient-accumulation-steps {self.gradient_accumulation_steps}: expected the pairs of a whole step "
                 "as --per-device-train-batch-size and those at once as --micro-batch-size"
             )
+        for name in ("fsdp", "deepspeed"):
+            if getattr(self, name):
+                raise UserError(
+                    f"--{name}: the frozen model is divided when it is loaded, expected "
+                    f"load_model(..., sharding={name!r}), or gantune train --sharding {name}"
+                )
         if self.auto_find_batch_size:
             raise UserError("--auto-find-batch-size: not needed, --micro-batch-size is halved when memory runs out")
         try:

@@ -92,6 +92,7 @@ class Pretrained(PushToHub):
             model, processing_class = load_model(name), processing_class or load_tokenizer(name)
         if model.device.type != "cuda":
             args["captured_decoding"] = False  # as it was trained, not what was trained
+        args["output_dir"] = str(directory)
         discriminator = discriminator or DISCRIMINATORS.get(args["discriminator"])
         if reward is None:
             reward = args["reward"]
