@@ -6,8 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from gantune.data import Pair
-from gantune.data.templates import PlainTemplate
+from gantune.data import Pair, build_template
 from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
 from gantune.generation.generate import generate_answers
 from gantune.policy.evaluation import answer_losses
@@ -21,7 +20,7 @@ QUESTIONS = ["who?", "what is the name of bob?", "why not?"]
 
 def greedy_by_hand(model, tokenizer, question):
     """One token at a time, the whole sequence each time, without cache and padding."""
-    prompt = PlainTemplate().prompt_ids(question, tokenizer)
+    prompt = build_template("plain").prompt_ids(question, tokenizer)
     ids = list(prompt)
     for _ in range(CONFIG.max_new_tokens):
         token = model(torch.tensor([ids])).logits[0, -1].argmax().item()
@@ -74,7 +73,7 @@ def test_each_question_keeps_its_own_noise_when_batches_are_sorted():
 def test_losses_by_hand():
     model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
     pairs = [Pair("who?", "bob."), Pair("what is the name of bob?", "a name longer than the limit")]
-    template = PlainTemplate()
+    template = build_template("plain")
     for pair, (nats, tokens) in zip(pairs, answer_losses(model, tokenizer, pairs, CONFIG), strict=True):
         prompt = template.prompt_ids(pair.question, tokenizer)
         answer = template.answer_ids(pair.answer, tokenizer)[: CONFIG.max_new_tokens]
