@@ -162,7 +162,7 @@ class AlpacaTemplate(TurnTemplate):
         return super()._render_turn(turn, end)
 
 
-for name, template in {
+for _name, _template in {
     "plain": TurnTemplate("Question: {}\n", "Answer:", system="{}\n", lead=" "),
     "text": TurnTemplate("{}\n", system="{}\n", after="\n"),  # a question, if any, is a line before the raw text
     "summary": TurnTemplate("{}\n\n", "Summary:", system="{}\n\n", lead=" ", after="\n\n"),
@@ -196,7 +196,7 @@ for name, template in {
     ),
     "mistral": TurnTemplate("[INST] {} [/INST]", lead=" "),  # model card of mistralai/Mistral-7B-Instruct-v0.2
 }.items():
-    TEMPLATES.register(name)(template)
+    TEMPLATES.register(_name)(_template)
 
 
 @TEMPLATES.register("chat")
