@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gantune.data.encoding import IGNORE_INDEX, EncodedPair, collate, likelihood_inputs
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -125,7 +125,7 @@ def check_packing(model: PreTrainedModel, encoded: Sequence[EncodedPair]) -> Non
         )
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
-            f"--packing: {kind} does not take the attention mask that it needs ({' '.join(str(error).split()):.100})"
+            f"--packing: {kind} does not take the attention mask that it needs ({first_line(error):.100})"
         ) from error
     finally:
         model.train(training)

@@ -29,13 +29,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 class Source(NamedTuple):
-    """The rows of a data set, and what their columns mean.
-
-    Args:
-        format_name: name of the format.
-        format: reads the pairs of a row.
-        records: the rows in their order.
-    """
+    """The rows of a data set in their order, and what their columns mean."""
 
     format_name: str
     format: Format

@@ -26,11 +26,9 @@ class Blind(Discriminator):
         self.prompt_ids = list(prompt_ids)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         return self.discriminator.prefix_logits(self._hide(batch))
 
     def sequence_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.sequence_logits`]."""
         return self.discriminator.sequence_logits(self._hide(batch))
 
     def _hide(self, batch: Batch) -> Batch:

@@ -43,7 +43,6 @@ class CausalCNN(Discriminator):
         self.output = nn.Linear(features, 1)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         prompt_length = batch.prompt_ids.shape[1]
         ids, mask = batch.input_ids(), batch.attention_mask()[:, None, :]
         part = torch.zeros_like(ids)

@@ -10,12 +10,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import register_peft_method
 
 from gantune.embedding_generator.config import EmbeddingGeneratorConfig
-from gantune.embedding_generator.layer import (
-    EmbeddingGeneratorLayer,
-    draw_noise,
-    hold_noise,
-    noise_dim,
-)
+from gantune.embedding_generator.layer import EmbeddingGeneratorLayer, draw_noise, hold_noise, noise_dim
 from gantune.embedding_generator.model import EmbeddingGeneratorModel
 from gantune.embedding_generator.network import NETWORKS, EmbeddingGenerator, GeneratorNetwork
 from gantune.embedding_generator.stacking import check_prompt_learning, load_stack, save_stack, stack_adapters

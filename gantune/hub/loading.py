@@ -163,12 +163,10 @@ def load_model(
     if report["missing_keys"]:
         raise UserError(f"{name}: weights missing from the files: {', '.join(sorted(report['missing_keys'])[:3])}")
     if report["unexpected_keys"]:
-        logger.warning("%s: weights that the model has no place for: %s", name, _some(report["unexpected_keys"]))
+        keys = sorted(report["unexpected_keys"])
+        shown = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}"
+        logger.warning("%s: weights that the model has no place for: %s", name, shown)
     model = model.requires_grad_(False).eval()
     if sharding in ("fsdp", "deepspeed"):
         return divide_blocks(model, sharding, device)
     return model if quantised or sharding == "tensor" else model.to(device)
-
-
-def _some(names: set[str] | list[str]) -> str:
-    return f"{', '.join(sorted(names)[:3])}{' and others' if len(names) > 3 else ''}"
