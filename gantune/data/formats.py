@@ -138,10 +138,8 @@ def build_format(
 
     Args:
         source: for messages.
-        columns: those which the source has.
         name: registry name or dotted path of the format; None finds it by the columns.
-        question_column: of format question-answer, which other than the usual columns also choose.
-        answer_column: likewise.
+        question_column: of format question-answer, as is `answer_column`; others than the usual also choose it.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.

@@ -52,7 +52,6 @@ def packed_inputs(
 
     Args:
         encoded: B pairs, at least one.
-        pad_token_id: fills up the rows.
         limit: tokens a row, unless a pair is longer.
         dtype: of an attention mask that is added to the scores, 0 where a token is seen and the lowest number where it
             is not; None for a boolean one.

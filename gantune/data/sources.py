@@ -139,10 +139,10 @@ def _read_file(source: str, path: Path) -> list[Row]:
 def _read_folder(source: str, folder: Path) -> list[Row]:
     """The rows of all data files in a folder, by name; other files, hidden ones and folders in it hold none."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from error
-    files = [path for path in files if not path.name.startswith(".")]
+    files = [path for path in paths if not path.name.startswith(".")]
     if not files:
         raise UserError(f"{source}: is a folder, expected a file ({', '.join(READERS)}) or a folder of such files")
     return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]

@@ -46,9 +46,7 @@ class Template(Protocol):
 def build_template(template: str | type[Template] | Template, system: str | None = None) -> Template:
     """The template that a registry name, a dotted path, a class or an instance stands for.
 
-    Args:
-        template: what names it.
-        system: a system prompt before every question that has none of its own.
+    With `system`, that system prompt stands before every question that has none of its own.
 
     Raises:
         UserError: if the name is unknown.

@@ -16,7 +16,6 @@ class Blind(Discriminator):
     """Shows a discriminator every answer with one and the same prompt, so that it can learn from answers alone.
 
     Args:
-        discriminator: judges.
         prompt_ids: the prompt in place of every question's, such as that of the empty question.
     """
 

@@ -37,7 +37,6 @@ class FrozenLMHead(Discriminator):
     neither trained nor saved with the head.
 
     Args:
-        language_model: the model that is tuned.
         width: of the head's hidden layer.
         dropout: on the hidden states and before the last layer, in training.
     """

@@ -26,7 +26,6 @@ class NarrowingMLP(Discriminator):
     A subclass says which number stands for a token: [`_values`].
 
     Args:
-        vocab_size: number of token ids.
         max_prompt_tokens: width of the question's part of the input.
         max_answer_tokens: width of the answer's part of the input.
     """

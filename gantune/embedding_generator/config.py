@@ -58,9 +58,6 @@ class EmbeddingGeneratorConfig(PeftConfig):
             network_class = self.network
             self.network = f"{network_class.__module__}.{network_class.__qualname__}"
             NETWORKS.register(self.network)(network_class)
-        self._check_network_options()
-
-    def _check_network_options(self) -> None:
         try:
             network_class = NETWORKS.get(self.network)
         except UserError as error:

@@ -53,7 +53,6 @@ class Bleurt(InMemoryMetric):
     Args:
         checkpoint: a folder in bleurt-pytorch's format (`config.json` with `model_type` "bleurt", `model.safetensors`
             or `pytorch_model.bin`, `vocab.txt` or `spm.model`), or a Hub id such as "lucadiliello/BLEURT-20".
-        device: where to score.
         batch_size: pairs a forward pass.
 
     Raises:
@@ -102,13 +101,10 @@ class Bleurt(InMemoryMetric):
 
 
 class BleurtScorer(nn.Module):
-    """BERT and a linear layer on its pooled `[CLS]`; parameters are named as in bleurt-pytorch.
+    """BERT and a linear layer on its pooled `[CLS]`, as `config.json` says; parameters are named as in bleurt-pytorch.
 
     Any `embedding_size` in the config other than null adds a projection from the embeddings to the encoder, as
     BLEURT-20 has. The activation "gelu" means the tanh approximation, as in the graph the weights were trained in.
-
-    Args:
-        config: the contents of `config.json`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
