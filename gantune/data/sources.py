@@ -139,10 +139,10 @@ def _read_file(source: str, path: Path) -> list[Row]:
 def _read_folder(source: str, folder: Path) -> list[Row]:
     """The rows of all data files in a folder, by name; other files, hidden ones and folders in it hold none."""
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror})") from error
-    files = [path for path in paths if not path.name.startswith(".")]
+    files = [path for path in files if not path.name.startswith(".")]
     if not files:
         raise UserError(f"{source}: is a folder, expected a file ({', '.join(READERS)}) or a folder of such files")
     return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]
@@ -160,12 +160,11 @@ def _parse(source: str, text: str, line: int | None = None) -> Any:
     """JSON that is all of a source, or one line of it."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{source}, line {line or error.lineno}"
-        raise UserError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
+        line = line or getattr(error, "lineno", None)
         place = f"{source}, line {line}" if line else source
-        raise UserError(f"{place}: not valid JSON ({error})") from error
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise UserError(f"{place}: not valid JSON ({reason})") from error
 
 
 def _object(source: str, where: str, row: Any) -> Row:

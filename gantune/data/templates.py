@@ -63,11 +63,12 @@ def end_token_id(template: str | Template, tokenizer: PreTrainedTokenizerBase) -
     return last if last == other else tokenizer.eos_token_id
 
 
+@dataclass(frozen=True)
 class SystemPromptTemplate:
     """Another template with a system prompt before every question that has none of its own."""
 
-    def __init__(self, template: Template, system: str) -> None:
-        self.template, self.system = template, system
+    template: Template
+    system: str
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         return self.template.prompt_ids(with_system(question, self.system), tokenizer)
@@ -160,34 +161,23 @@ class AlpacaTemplate(TurnTemplate):
         return super()._render_turn(turn, end)
 
 
+def _headed(header: str, end: str, after: str = "\n") -> TurnTemplate:
+    """Each turn under a header that names its role, as most chat formats have it."""
+    system, user, assistant = (header.format(role) for role in ("system", "user", "assistant"))
+    return TurnTemplate(f"{user}{{}}{end}{after}", assistant, f"{system}{{}}{end}{after}", end=end, after=after)
+
+
 for _name, _template in {
     "plain": TurnTemplate("Question: {}\n", "Answer:", system="{}\n", lead=" "),
     "text": TurnTemplate("{}\n", system="{}\n", after="\n"),  # a question, if any, is a line before the raw text
     "summary": TurnTemplate("{}\n\n", "Summary:", system="{}\n\n", lead=" ", after="\n\n"),
     "alpaca": AlpacaTemplate("### Instruction:\n{}\n\n", "### Response:", system="{}\n\n", after="\n\n"),
     # model card of microsoft/Phi-3-mini-4k-instruct, "Chat Format"
-    "phi-3": TurnTemplate(
-        "<|user|>\n{}<|end|>\n",
-        "<|assistant|>\n",
-        system="<|system|>\n{}<|end|>\n",
-        end="<|end|>",
-        after="\n",
-    ),
+    "phi-3": _headed("<|{}|>\n", "<|end|>"),
     # openai/openai-python v0.28, `chatml.md`; Qwen and others use it
-    "chatml": TurnTemplate(
-        "<|im_start|>user\n{}<|im_end|>\n",
-        "<|im_start|>assistant\n",
-        system="<|im_start|>system\n{}<|im_end|>\n",
-        end="<|im_end|>",
-        after="\n",
-    ),
+    "chatml": _headed("<|im_start|>{}\n", "<|im_end|>"),
     # meta-llama/llama3, `llama/tokenizer.py`, class `ChatFormat`
-    "llama-3": TurnTemplate(
-        "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
-        "<|start_header_id|>assistant<|end_header_id|>\n\n",
-        system="<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>",
-        end="<|eot_id|>",
-    ),
+    "llama-3": _headed("<|start_header_id|>{}<|end_header_id|>\n\n", "<|eot_id|>", after=""),
     # ai.google.dev/gemma/docs, "Formatting"
     "gemma": TurnTemplate(
         "<start_of_turn>user\n{}<end_of_turn>\n", "<start_of_turn>model\n", end="<end_of_turn>", after="\n"

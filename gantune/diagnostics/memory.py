@@ -36,7 +36,6 @@ class MemoryReport:
         peak_bytes: highest use above the entry; on CUDA of allocated tensors.
         peak_reserved_bytes: on CUDA, highest reservation from the driver above the entry; None on CPU.
         baseline_bytes: in use at the entry.
-        method: how it was measured, in words.
     """
 
     kind: Literal["cuda", "cpu-rss"]

@@ -17,7 +17,6 @@ class CausalCNN(Discriminator):
     one pass gives each prefix its own logit. The question's features, pooled over the whole question, are read beside.
 
     Args:
-        embedding_dim: width of the learned token embeddings.
         widths: convolution widths, in tokens.
         filters: filters of each width.
         dropout: before the last layer, in training.

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from peft import (
-    IA3Config,
-    LoraConfig,
-    PeftConfig,
-    PrefixTuningConfig,
-    PromptEncoderConfig,
-    PromptTuningConfig,
-    PromptTuningInit,
-)
+import peft
+from peft import PeftConfig
 from torch import nn
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
@@ -25,22 +18,19 @@ GeneratorSpec = str | PeftConfig | type | Callable[[], PeftConfig] | Sequence["G
 
 embedding = EmbeddingGeneratorConfig
 """The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
-lora = partial(LoraConfig, task_type="CAUSAL_LM", r=8, lora_alpha=16)
+lora = partial(peft.LoraConfig, task_type="CAUSAL_LM", r=8, lora_alpha=16)
 """LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
-ia3 = IA3Config
+ia3 = peft.IA3Config
 """(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
-prefix = partial(PrefixTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
+prefix = partial(peft.PrefixTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
 """A prefix of 20 keys and values in every layer, trained as it is (arXiv:2101.00190).
 
 A policy with a prefix scores answers and cannot sample any, so likelihood alone can train it."""
 prompt = partial(
-    PromptTuningConfig,
-    task_type="CAUSAL_LM",
-    num_virtual_tokens=20,
-    prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+    peft.PromptTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20, prompt_tuning_init="SAMPLE_VOCAB"
 )
 """20 virtual tokens before the question, drawn from the vocabulary's embeddings (arXiv:2104.08691)."""
-p_tuning = partial(PromptEncoderConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
+p_tuning = partial(peft.PromptEncoderConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
 """20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
 
 

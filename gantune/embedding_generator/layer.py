@@ -166,7 +166,6 @@ def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
     """Let every embedding generator in `model` use `noise` inside the `with` block, then what it used before.
 
     Args:
-        model: any module with embedding generators inside, however wrapped; one without any accepts None only.
         noise: `[n]`, `[B, n]` for one vector a sequence, or None for the zero vector.
 
     Raises:

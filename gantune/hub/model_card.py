@@ -49,7 +49,6 @@ class Training:
         steps: of all phases.
         seconds: spent in them.
         tokens: that have entered the model.
-        dataset: where the pairs come from.
         validation_pairs: how many of them were held out to choose the weights.
         validation_loss: of these, nats a token.
         stopped: why training did not come to its end.
