@@ -17,7 +17,7 @@ FIGURES = (
     *(
         "likelihood_loss",
         "loss",
-        "validation_loss",
+        "eval_loss",
         "policy_gradient",
         "discriminator_loss",
         "reward",
@@ -30,7 +30,7 @@ FIGURES = (
     ),
     *("answer_length", "ended", "discriminator_accuracy_real", "discriminator_accuracy_generated"),
     *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
-    *("gradient_norm", "discriminator_gradient_norm"),
+    *("grad_norm", "discriminator_grad_norm"),
 )
 MAX_POINTS = 120
 MAX_WEIGHTS = 16

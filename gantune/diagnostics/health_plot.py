@@ -27,8 +27,8 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
 
     Args:
         rows: the training history, one row a step, with `step`, `phase` and the figures of [`rollout_health`], `kl`,
-            `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`, `gradient_norm` and
-            `discriminator_gradient_norm`; any may be missing or None.
+            `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`, `grad_norm` and
+            `discriminator_grad_norm`; any may be missing or None.
         path: the PNG.
         title: above the figure.
 
@@ -143,9 +143,9 @@ def _gradient_norms(axes: Axes, rows: Rows) -> None:
     axes.set_ylabel("L2 norm")
     likelihood = [row for row in rows if row.get("phase") == "likelihood"]
     adversarial = [row for row in rows if row.get("phase") == "adversarial"]
-    _line(axes, likelihood, "gradient_norm", "likelihood", COLOURS[5])
-    _line(axes, adversarial, "gradient_norm", "adversarial", COLOURS[3])
-    _line(axes, rows, "discriminator_gradient_norm", "discriminator", COLOURS[4])
+    _line(axes, likelihood, "grad_norm", "likelihood", COLOURS[5])
+    _line(axes, adversarial, "grad_norm", "adversarial", COLOURS[3])
+    _line(axes, rows, "discriminator_grad_norm", "discriminator", COLOURS[4])
     if any((line.get_ydata() > 0).any() for line in axes.lines):
         axes.set_yscale("log", nonpositive="mask")
     _legend(axes)

@@ -126,7 +126,7 @@ PHASES = {"likelihood": COLOURS[5], "discriminator": COLOURS[4], "adversarial": 
 LABELS = {
     "loss": ("Generator loss", ""),
     "likelihood_loss": ("Likelihood loss", "nats a token"),
-    "validation_loss": ("Loss on held-out pairs", "nats a token"),
+    "eval_loss": ("Loss on held-out pairs", "nats a token"),
     "reward": ("Reward", "mean of the batch"),
     "discriminator_loss": ("Discriminator loss", "nats"),
     "discriminator_accuracy": ("Discriminator accuracy", "share"),
@@ -134,9 +134,9 @@ LABELS = {
 # figures of health that `plot_health` draws
 HEALTH = {
     *("reward_std", "no_spread_share", "distinct_answers", "most_common_answer", "entropy", "kl", "answer_length"),
-    *("ended", "discriminator_accuracy_real", "discriminator_accuracy_generated", "gradient_norm"),
+    *("ended", "discriminator_accuracy_real", "discriminator_accuracy_generated", "grad_norm"),
     *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
-    "discriminator_gradient_norm",
+    "discriminator_grad_norm",
 }
 NOT_DRAWN = {"step", "phase", "epoch", "tokens", *HEALTH}
 
