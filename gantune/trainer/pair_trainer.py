@@ -199,6 +199,8 @@ class PairTrainer(Trainer):
         if not self.train_dataset:
             raise UserError("no pair to train on: expected train_dataset")
         checkpoint = self._checkpoint(resume_from_checkpoint)
+        if self.eval_dataset:
+            _ = self.policy  # before the first step: it fuses activations, which changes rounding, and tries the head
         set_seed(self.args.seed)
         torch.manual_seed(self.args.seed + self.parallel.rank)  # for dropout; samples are drawn by the sampler
         self.parallel.share(self.shared_tensors())
