@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.integrations import integration_utils
 
 from gantune.distributed import without_plugins
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -50,7 +51,24 @@ class PairConfig(TuningConfig, TrainingArguments):
                 TrainingArguments.__post_init__(self)
         except (ValueError, ImportError) as error:
             raise UserError(" ".join(str(error).split())) from error
+        _check_trackers(self.report_to)
         self.activation_checkpointing = None  # transformers' own is for training mode; see `checkpoint_layers`
+
+
+def _check_trackers(names: list[str]) -> None:
+    """Refuse experiment trackers that the trainer could not make.
+
+    Raises:
+        UserError: naming one that transformers does not know, or whose package is not installed.
+    """
+    known = integration_utils.INTEGRATION_TO_CALLBACK
+    for name in names:
+        if name not in known:
+            raise UserError(f"--report-to {name}: expected none, all, or one of {', '.join(sorted(known))}")
+        try:
+            known[name]()
+        except (RuntimeError, ImportError) as error:
+            raise UserError(f"--report-to {name}: cannot be used here: {first_line(error)}") from error
 
 
 @dataclass

@@ -145,7 +145,7 @@ class PairTrainer(Trainer):
         self.best = (
             BestWeights(self.parameters, args, self.warmup_steps, bool(held_out)) if self._keeps(held_out) else None
         )
-        own = [self.limits, self.interrupts, self.best, Health(args.max_completion_length)]
+        own = [each for each in (self.limits, self.best, Health(args.max_completion_length)) if each]
         with without_plugins(), _own_settings_kept(model):
             super().__init__(
                 model=model,
@@ -154,7 +154,7 @@ class PairTrainer(Trainer):
                 eval_dataset=held_out or None,
                 processing_class=tokenizer,
                 data_collator=self.collate,
-                callbacks=[*(callback for callback in own if callback), *callbacks],
+                callbacks=[*own, *callbacks, self.interrupts],  # last: to the others an interrupt is no end of training
             )
         self.is_distributed_loading_by_transformers = True  # so that accelerate wraps nothing, see `shared_step`
         self.order = EpochOrder(training, args, args.train_batch_size * self.parallel.size, lambda: self.state)
