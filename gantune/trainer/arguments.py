@@ -4,11 +4,13 @@ import warnings
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 from transformers.integrations import integration_utils
+from transformers.utils import is_bitsandbytes_available
 
 from gantune.distributed import without_plugins
-from gantune.errors import UserError, first_line
+from gantune.errors import NotAvailable, UserError, first_line
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -25,6 +27,7 @@ class PairConfig(TuningConfig, TrainingArguments):
 
     Raises:
         UserError: if a value is out of range, or transformers refuses it.
+        NotAvailable: if the optimiser cannot be had here.
     """
 
     logging_steps: float = field(default=10, metadata={"help": "steps from one row of the log to the next"})
@@ -52,6 +55,11 @@ class PairConfig(TuningConfig, TrainingArguments):
         except (ValueError, ImportError) as error:
             raise UserError(" ".join(str(error).split())) from error
         _check_trackers(self.report_to)
+        if any(part in self.optim for part in ("bnb", "paged", "lion", "adamw_8bit")):  # those of bitsandbytes
+            if self.use_cpu or not torch.cuda.is_available():
+                raise NotAvailable(f"--optim {self.optim.value} needs CUDA, the model is to be trained on the CPU")
+            if not is_bitsandbytes_available():
+                raise NotAvailable(f"--optim {self.optim.value} needs the package bitsandbytes, which is not installed")
         self.activation_checkpointing = None  # transformers' own is for training mode; see `checkpoint_layers`
 
 
