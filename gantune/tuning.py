@@ -44,8 +44,9 @@ RENAMED = {
     "checkpoint_every": "save_steps",
     "track": "report_to",
     "resume": "resume_from_checkpoint",
+    "output": "output_dir",
 }
-"""Options by their names before version 0.2, and their names in transformers and TRL."""
+"""Options by their names before version 0.2, and their names in transformers and TRL; a command may have its own."""
 
 
 def refuse_old_name(name: str, before: str = "") -> None:

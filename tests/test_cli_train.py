@@ -103,8 +103,8 @@ def test_the_resolved_file_repeats_the_run(no_plots, tmp_path):
     assert "learning_rate: 0.003\n" in written[0] and "resume" not in written[0]
 
 
-def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, monkeypatch, capsys):
-    assert train(tmp_path, output="whole") == 0
+def interrupted_train(folder, monkeypatch, *options):
+    """Ctrl-C in the third step of a small training into `folder/tuned`."""
 
     def interrupted(self, args, state, control, **kwargs):
         if state.global_step == 2:
@@ -112,7 +112,12 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(Bar, "on_step_begin", interrupted)
-        assert train(tmp_path) == 130
+        assert train(folder, *options) == 130
+
+
+def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, monkeypatch, capsys):
+    assert train(tmp_path, output="whole") == 0
+    interrupted_train(tmp_path, monkeypatch)
     assert "interrupted; the same command with --resume-from-checkpoint goes on from here" in capsys.readouterr().err
     output = tmp_path / "tuned"
     assert len(history(output)) == 5 and not (output / "training.json").exists()
@@ -136,6 +141,31 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, 
     assert main(["train", "--output-dir", str(output), "--resume-from-checkpoint"]) == 0
     assert "this run has ended" in capsys.readouterr().out
     assert (output / "README.md").stat().st_mtime_ns == before
+
+
+def test_every_option_of_transformers_is_taken_written_down_and_gone_on_with(no_plots, tmp_path, monkeypatch, capsys):
+    def weights(name):
+        return (tmp_path / name / "embedding_generator/adapter_model.safetensors").read_bytes()
+
+    def begun(self, args, state, control, **kwargs):
+        seen.append((args.weight_decay, args.adam_beta1))
+
+    seen = []
+    monkeypatch.setattr(Bar, "on_train_begin", begun)
+    options = ["--weight-decay", "0.1", "--adam-beta1=0.8"]
+    assert train(tmp_path, output="plain") == 0
+    assert train(tmp_path, *options, output="whole") == 0
+    (tmp_path / "more.yaml").write_text("weight_decay: 0.1\nadam-beta1: 0.8\n")
+    assert train(tmp_path, "--config", str(tmp_path / "more.yaml"), output="from-file") == 0
+    interrupted_train(tmp_path, monkeypatch, *options)
+    resume = ["train", "--output-dir", str(tmp_path / "tuned"), "--resume-from-checkpoint"]
+    assert main([*resume, "--weight-decay", "0.2"]) == 2
+    assert "weight_decay is 0.1 and now 0.2" in capsys.readouterr().err
+    assert main(resume) == 0
+    assert seen == [(0.0, 0.9)] + [(0.1, 0.8)] * 4
+    assert weights("whole") == weights("from-file") == weights("tuned") != weights("plain")
+    written = (tmp_path / "tuned" / "run.yaml").read_text()
+    assert "weight_decay: 0.1\n" in written and "adam_beta1: 0.8\n" in written
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path, capsys):

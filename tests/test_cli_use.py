@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gantune.cli import main
 from gantune.cli.adapters import load_adapter, seeded_noise
-from gantune.cli.generate import AnswerStreamer
+from gantune.cli.streaming import AnswerStreamer
 from gantune.embedding_generator import hold_noise
 from gantune.generation.generate import generate_answers
 from gantune.metrics import Rouge

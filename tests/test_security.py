@@ -44,7 +44,7 @@ UNSAFE = {
     "marshal.loads", "shelve.open", "os.system", "os.popen", "eval", "exec", "compile", "__import__",
     "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "torch.hub.load", "torch.jit.load",
 }  # fmt: skip
-IMPORTERS = {"gantune/registry.py", "gantune/__init__.py", "gantune/metrics/__init__.py", "gantune/cli/__init__.py"}
+IMPORTERS = {"gantune/registry.py", "gantune/__init__.py", "gantune/cli/__init__.py"}
 """Files that import by name: the registry what the user typed, the others what they list themselves."""
 
 
