@@ -13,6 +13,8 @@ import torch
 from gantune.cli import COMMANDS, main
 from gantune.version import __version__
 
+TRAIN = ["train", "--output-dir", "OUT", "--dataset", "mini-tofu"]
+
 
 def test_help_names_every_command_and_imports_no_torch():
     code = (
@@ -48,11 +50,8 @@ def test_version(capsys):
         (["train", "--num-train-epochs", "0"], "--num-train-epochs 0.0: expected above 0"),
         (["train", "--output-dir", "OUT"], "--dataset: expected a file"),
         (["train", "--output-dir", "OUT", "--dataset", "none.jsonl"], "none.jsonl: no such file"),
-        (
-            ["train", "--output-dir", "OUT", "--dataset", "mini-tofu", "--report-to", "paper"],
-            "--report-to paper: expected none, all, or one of",
-        ),
-        (["train", "--output-dir", "OUT", "--device", "abacus"], "--device abacus: cannot be used here"),
+        ([*TRAIN, "--report-to", "paper"], "--report-to paper: expected none, all, or one of"),
+        ([*TRAIN, "--device", "abacus"], "--device abacus: cannot be used here"),
         (["generate", "--adapter", "nowhere", "Who?"], "nowhere: no such folder"),
         (["generate", "--adapter", "x", "Who?", "--file", "y"], "expected a question or --file, not both"),
         (["generate", "--adapter", "x", "  "], "the question is empty"),

@@ -38,6 +38,7 @@ MISTAKES = {
     "train": [
         (["train", "--dataset", "mini-tofu"], "--output-dir: expected a new directory"),
         (["train", "--output-dir", "OUT"], "--dataset: expected a file"),
+        (["train", "--output-dir", "OUT", "--dataset", "gone.jsonl"], "gone.jsonl: no such file"),
         ([*TRAIN, "--epoch", "3"], "unknown option --epoch"),
         ([*TRAIN, "--epochs", "3"], "--epochs is called --num-train-epochs now"),
         ([*TRAIN, "--learning-rate", "fast"], "invalid float value: 'fast'"),

@@ -103,7 +103,8 @@ def test_a_run_directory_is_complete(comparison):
     adapter = load_file(run / "adapter" / "embedding_generator" / "adapter_model.safetensors")
     assert adapter and all("embedding_generator" in name for name in adapter)
     assert json.loads((run / "environment.json").read_text())["versions"]["torch"]
-    phases = [json.loads(line)["phase"] for line in (run / "history.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    phases = [row["phase"] for row in rows if "phase" in row]
     assert phases == ["likelihood"] * 2 + ["discriminator"] * 2 + ["adversarial"] * 2
 
 

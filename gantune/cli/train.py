@@ -13,6 +13,7 @@ from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser, exit_status
+from gantune.data.sources import READERS
 from gantune.errors import UserError
 from gantune.trainer.config import GameConfig
 
@@ -87,13 +88,15 @@ class DataOptions:
     split: str = field(default="train", metadata={"help": "of a Hub data set"})
 
     def check(self) -> None:
-        """Refuse options that name no data.
+        """Refuse options that name no data, or a file that is not there.
 
         Raises:
-            UserError: saying what may be named.
+            UserError: saying which, or what may be named.
         """
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
+        if Path(self.dataset).suffix.lower() in READERS and not Path(self.dataset).exists():
+            raise UserError(f"{self.dataset}: no such file")
 
     def load(self) -> "list[Pair]":
         """The pairs.
