@@ -68,6 +68,7 @@ MISTAKES = {
     "compare": [
         (["compare", "--epoks", "3"], "unknown option --epoks"),
         (["compare", "--epochs", "3"], "--epochs is called --num-train-epochs now"),
+        (["compare", "--preset", "source", "--epoks", "3"], "unknown option --epoks"),
         (["compare", "--methods", "lorra"], "unknown method 'lorra': expected one of base"),
         (["compare", "--methods", "gan:lorra"], "unknown generator 'lorra'"),
         (["compare", "--discriminator", "cmm"], "unknown discriminator 'cmm': expected one of cnn"),

@@ -57,6 +57,15 @@ def test_on_the_command_line_of_the_comparison(old, capsys):
     assert capsys.readouterr().err == told
 
 
+def test_where_there_is_no_such_option_no_new_name_is_told(capsys):
+    assert main(["evaluate", "--adapter", "x", "--epochs", "3"]) == 2
+    assert capsys.readouterr().err == "error: unknown option --epochs (--help lists the options)\n"
+    with pytest.raises(SystemExit) as stopped:
+        compare(["--track", "none"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: unknown option --track (--help lists the options)\n"
+
+
 CONFIGS = {
     TuningConfig,
     GameConfig,

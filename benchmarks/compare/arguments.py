@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,21 +270,29 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         UserError: if a method is not known, or a size makes no sense.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    groups = [ComparisonArguments, ModelArguments, DataArguments]
-    first_parser = OneLineParser(groups, add_help=False, allow_abbrev=False)
-    first = first_parser.parse_known_args(arguments)[0]
-    preset, stand_ins = {}, []
+    first = _first(arguments)
     task = dict(TASKS[first.task]) if first.task else {}
-    if first.preset:
-        first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
-        given = vars(first_parser.parse_known_args(arguments)[0])
-        from benchmarks.compare.stand_ins import settings_of
+    settings = _parsed(arguments, task | PRESETS.get(first.preset, {}))
+    if not first.preset:
+        return settings
+    from benchmarks.compare.stand_ins import settings_of  # which asks the Hub: nothing is wrong with the options
 
-        preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
-    preset = task | preset
-    if preset:
-        first_parser.set_defaults(**preset)
-        first = first_parser.parse_known_args(arguments)[0]
+    given = vars(_first(arguments, dict.fromkeys(PRESETS[first.preset])))
+    preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
+    return dataclasses.replace(_parsed(arguments, task | preset), stand_ins=stand_ins)
+
+
+def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Namespace:
+    """The options that say which others there are; unknown ones are passed over."""
+    groups = [ComparisonArguments, ModelArguments, DataArguments]
+    parser = OneLineParser(groups, add_help=False, allow_abbrev=False)
+    parser.set_defaults(**defaults or {})
+    return parser.parse_known_args(arguments)[0]
+
+
+def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
+    """The command line, with the values of `preset` where no option says otherwise."""
+    first = _first(arguments, preset)
     for name in expanded(first.methods, first.unpaired):
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
@@ -302,7 +310,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--")
+        known = {f.name for group in parsed for f in dataclasses.fields(group)}
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", known)
         parser.error(f"unknown option {unknown[0]}")
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:
@@ -331,7 +340,6 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         values,
         given=(given | preset.keys()) & values.keys(),
         winners={} if fairness.tune else winners,
-        stand_ins=stand_ins,
         judging=judging,
     )
     settings.check()

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.errors import UserError, first_line
+from gantune.hub.adapter_settings import base_model_name
+from gantune.hub.push import local_folder
+from gantune.trainer.config import GameConfig, read_game_config
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from gantune.trainer.config import GameConfig
 
 
 class Adapter(NamedTuple):
@@ -50,14 +51,10 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     Raises:
         UserError: if it is not there, or its files are not what was written.
     """
-    from gantune.hub.adapter_settings import base_model_name
-    from gantune.hub.push import local_folder
-    from gantune.trainer.config import read_game_config
-
     folder = str(local_folder(folder))
     config = read_game_config(folder)
     name = model or base_model_name(folder)
-    import torch
+    import torch  # what follows takes seconds
 
     from gantune.hub.loading import load_model, load_tokenizer
 

@@ -109,7 +109,7 @@ def parse(
         given, unknown = theirs.parse(unknown)
         of_theirs |= given
     if unknown:
-        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--")
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", hints)
         parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
     values = {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
     check_names({name: value for name, value in values.items() if name not in from_file or _given(name, arguments)})
@@ -235,7 +235,7 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
         if name not in hints and theirs is not None and name in theirs.types:
             hints = {**theirs.types, **hints}
         if name not in hints:
-            refuse_old_name(name, f"{path}: ")
+            refuse_old_name(name, f"{path}: ", hints)
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
