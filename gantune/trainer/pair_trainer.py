@@ -50,7 +50,7 @@ from gantune.policy.micro_batches import MicroBatches
 from gantune.policy.positions import check_positions
 from gantune.trainer.arguments import PairConfig, own_settings
 from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits, NextRow
-from gantune.trainer.checkpoints import MANIFEST, check_checkpoint, last_whole_checkpoint, make_room, mark_whole
+from gantune.trainer.checkpoints import check_checkpoint, last_whole_checkpoint, make_room, mark_whole
 from gantune.trainer.non_finite import not_finite
 from gantune.tuning import encode_training_pairs, hold_out
 
