@@ -130,7 +130,7 @@ class Adversarial(Contender):
 
 @CONTENDERS.register("gantune")
 class Gantune(Adversarial):
-    """The step of `LanguageGAN.train`, whatever path it takes inside, with all that it reports and the optimiser's step."""
+    """The step of `LanguageGAN.train` with the optimiser's, whatever path it takes inside, with all that it reports."""
 
     label, weight = "gantune", 2.5
 
