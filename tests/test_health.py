@@ -286,9 +286,9 @@ def run() -> list[dict]:
             strict=True,
         )
     }
-    norms = {"grad_norm": 0.5, "discriminator_gradient_norm": 0.25}
+    norms = {"grad_norm": 0.5, "discriminator_grad_norm": 0.25}
     likelihood = [{"step": i, "phase": "likelihood", "loss": 1.0, "grad_norm": 2.0} for i in (1, 2)]
-    warm_up = [{"step": 3, "phase": "discriminator", "discriminator_gradient_norm": 4.0}]
+    warm_up = [{"step": 3, "phase": "discriminator", "discriminator_grad_norm": 4.0}]
     return likelihood + warm_up + [HEALTHY | accuracies | norms | {"step": i} for i in (4, 5)]
 
 

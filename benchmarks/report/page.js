@@ -251,12 +251,12 @@ function curves(seed) {
   const log = Math.min(...losses) > 0 && Math.max(...losses) > 10 * Math.min(...losses);
   const block = Math.max(...stored.flatMap(([, { history }]) => Object.values(history).map((phase) => phase.block)));
   const names = stored.map(([name]) => name);
-  const validated = lines("validation_loss");
+  const validated = lines("eval_loss");
   const validation = validated.some((line) => line.points.some((point) => known(point[1])))
     ? [lineChart({ title: "Loss on held-out pairs", note: "at the end of an epoch; chooses the weights",
       series: validated, x: "step", y: "nats a token", width: WIDE })] : [];
   const begins = stored.filter(([, { history }]) => history.adversarial && history.likelihood)
-    .map(([name, { history }]) => `${name} from step ${history.adversarial.step[0]}`);
+    .map(([name, { history }]) => `${name} from step ${Math.floor(history.adversarial.step[0])}`);
   return [title, legend(names.map(styleOf)), h("div", { class: "charts wide" },
     lineChart({ title: "Loss on the true answers", note: "adversarial steps without their policy gradient; bold: running mean",
       series: lines("likelihood_loss"), x: "step", y: log ? "nats a token, logarithmic" : "nats a token", log, width: WIDE }),
@@ -296,7 +296,7 @@ function healthCharts(history) {
   const shares = { low: -0.03, high: 1.03 };
   const reward = series(phase, "reward"), deviation = series(phase, "reward_std");
   const band = reward.map(([x, mean], i) => [x, mean - (deviation[i] || [])[1], mean + (deviation[i] || [])[1]]).filter((b) => known(b[1]));
-  const norms = Object.entries(history).map(([kind, of]) => ["gradient_norm", `generator, ${kind}`, of]).filter(([key, , of]) => of[key]);
+  const norms = Object.entries(history).map(([kind, of]) => ["grad_norm", `generator, ${kind}`, of]).filter(([key, , of]) => of[key]);
   return [
     chart("Reward (band: \u00b1 one standard deviation)", "reward of an answer", [["reward", "mean"]], { band }),
     chart("Spread of a rollout", "share", [["no_spread_share", "questions without reward spread"], ["distinct_answers", "distinct answers"],
@@ -309,7 +309,7 @@ function healthCharts(history) {
     chart("Loss of the generator, adversarial steps", "loss", [["loss", "whole"], ["policy_gradient", "policy gradient"]]),
     chart("Loss of the discriminator, all phases", "nats", [["discriminator_loss", "discriminator", merged(history, "discriminator_loss")]]),
     chart("Gradient norms, all phases", "L2 norm, logarithmic", [...norms,
-      ["discriminator_gradient_norm", "discriminator", merged(history, "discriminator_gradient_norm")]], { log: true }),
+      ["discriminator_grad_norm", "discriminator", merged(history, "discriminator_grad_norm")]], { log: true }),
   ];
 }
 
