@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class BottleneckTuningConfig(TuningConfig):
-    """Settings of the bottleneck adapters.
-
-    Args:
-        bottleneck_dim: width of the bottleneck.
-        bottleneck_learning_rate: AdamW.
-    """
+    """Settings of the bottleneck adapters."""
 
     _argument_group_name = "bottleneck: adapters after attention and perceptron"
     sweeps: ClassVar = {"bottleneck_learning_rate": around(1e-3), "bottleneck_dim": around(64, 1)}

@@ -35,11 +35,6 @@ extend_peft_type("BOTTLENECK")
 class BottleneckConfig(PeftConfig):
     """Configuration of a [`BottleneckModel`].
 
-    Args:
-        task_type: kind of model that `get_peft_model` returns.
-        bottleneck_dim: width of the bottleneck, at least 1.
-        target_modules: what is followed by an adapter; the two sublayers of every block if None.
-
     Raises:
         UserError: if `bottleneck_dim` is below 1.
     """

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 class ChainOfThoughtConfig(TuningConfig):
     """Settings of `chain-of-thought`.
 
-    Args:
-        chain_of_thought_tokens: longest reasoning, where the comparison does not give every method its own.
-
     Raises:
         UserError: if it is below 1.
     """

@@ -25,10 +25,6 @@ logger = logging.getLogger(__name__)
 class FewShotConfig(TuningConfig):
     """Settings of `few-shot`.
 
-    Args:
-        few_shot_examples: training pairs before each question.
-        few_shot_retrieval: which ones, a name in `RETRIEVERS` or a dotted path to a [`Retriever`].
-
     Raises:
         UserError: if the number is below 1, or the name is not known.
     """

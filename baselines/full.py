@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FullTuningConfig(TuningConfig):
-    """Settings of full fine-tuning.
-
-    Args:
-        full_learning_rate: AdamW.
-    """
+    """Settings of full fine-tuning."""
 
     _argument_group_name = "full: all weights"
     sweeps: ClassVar = {"full_learning_rate": around(2e-4)}

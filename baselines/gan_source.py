@@ -27,10 +27,6 @@ class SourceStudyConfig(TuningConfig):
 
     Its report is not known to set a learning rate, so the defaults are those of torch's Adam.
 
-    Args:
-        source_learning_rate: of the generator; Adam, constant.
-        source_discriminator_learning_rate: of the discriminator; Adam, constant.
-
     Raises:
         UserError: if a value is out of range.
     """

@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class IA3TuningConfig(TuningConfig):
-    """Settings of (IA)^3. It adapts what peft chooses for the architecture.
-
-    Args:
-        ia3_learning_rate: AdamW; the paper's is 3e-3, of Adafactor.
-    """
+    """Settings of (IA)^3. It adapts what peft chooses for the architecture."""
 
     _argument_group_name = "ia3: (IA)^3"
     sweeps: ClassVar = {"ia3_learning_rate": around(3e-3)}
 
-    ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW"})
+    ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW; the paper has 3e-3, of Adafactor"})
 
 
 @likelihood_method("ia3", IA3TuningConfig, "ia3_learning_rate")

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class LoraTuningConfig(TuningConfig):
-    """Settings of the LoRA baseline.
-
-    Args:
-        lora_rank: rank of the update.
-        lora_alpha: the update is scaled by alpha / rank.
-        lora_dropout: on the input of the update.
-        lora_target_modules: names of the adapted modules; peft's choice for the architecture if empty.
-        lora_learning_rate: AdamW.
-    """
+    """Settings of the LoRA baseline."""
 
     _argument_group_name = "lora: the baseline"
     sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
@@ -41,11 +33,7 @@ class LoraTuningConfig(TuningConfig):
 
 @dataclass
 class LoraMatchedConfig(LoraTuningConfig):
-    """Settings of `lora-matched`: those of [`LoraTuningConfig`], of which the rank sets the scale alpha / rank only.
-
-    Args:
-        lora_matched_learning_rate: AdamW.
-    """
+    """Settings of `lora-matched`: those of [`LoraTuningConfig`], of which the rank sets the scale alpha / rank only."""
 
     _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
     sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16, 1)}

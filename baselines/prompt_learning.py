@@ -50,13 +50,7 @@ def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens
 
 @dataclass
 class PromptTuningMethodConfig(TuningConfig):
-    """Settings of prompt tuning.
-
-    Args:
-        prompt_tuning_virtual_tokens: length of the prompt.
-        prompt_tuning_text: what its embeddings are at the start, repeated or cut to the length.
-        prompt_tuning_learning_rate: AdamW.
-    """
+    """Settings of prompt tuning."""
 
     _argument_group_name = "prompt-tuning: virtual tokens before the question"
     sweeps: ClassVar = {"prompt_tuning_learning_rate": around(1e-2), "prompt_tuning_virtual_tokens": around(20, 1)}
@@ -105,12 +99,7 @@ def tune_prompt(
 
 @dataclass
 class PTuningMethodConfig(TuningConfig):
-    """Settings of P-tuning.
-
-    Args:
-        p_tuning_virtual_tokens: length of the prompt.
-        p_tuning_learning_rate: AdamW.
-    """
+    """Settings of P-tuning."""
 
     _argument_group_name = "p-tuning: virtual tokens that a network writes"
     sweeps: ClassVar = {"p_tuning_learning_rate": around(1e-3), "p_tuning_virtual_tokens": around(20, 1)}
@@ -147,13 +136,7 @@ def tune_p(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: P
 
 @dataclass
 class PrefixTuningMethodConfig(TuningConfig):
-    """Settings of prefix tuning.
-
-    Args:
-        prefix_tuning_virtual_tokens: length of the prefix.
-        prefix_tuning_hidden_size: of the perceptron that writes the prefix (the paper's section 4.3); 0 for none.
-        prefix_tuning_learning_rate: AdamW.
-    """
+    """Settings of prefix tuning."""
 
     _argument_group_name = "prefix-tuning: keys and values before the question"
     sweeps: ClassVar = {"prefix_tuning_learning_rate": around(1e-3), "prefix_tuning_virtual_tokens": around(20, 1)}

@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class QLoraTuningConfig(LoraTuningConfig):
-    """Settings of QLoRA: the adapter is that of `lora`.
-
-    Args:
-        qlora_learning_rate: AdamW; the paper's is 2e-4, for models of 7B and 13B.
-    """
+    """Settings of QLoRA: the adapter is that of `lora`."""
 
     _argument_group_name = "qlora: as lora, on a base model of 4 bits a weight"
     sweeps: ClassVar = {"qlora_learning_rate": around(2e-4), "lora_rank": around(8, 1)}
 
-    qlora_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW"})
+    qlora_learning_rate: float = field(
+        default=2e-4, metadata={"help": "AdamW; the paper has 2e-4, for models of 7B and 13B"}
+    )
 
 
 def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:

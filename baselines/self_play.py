@@ -14,16 +14,15 @@ class SelfPlayConfig(GameConfig):
 
     `adversarial_weight` is that of the preference loss, `likelihood_weight` that of the likelihood beside it.
 
-    Args:
-        self_play_scale: lambda in the preference loss; the paper's first iterations have 0.1.
-
     Raises:
         UserError: if a value is out of range.
     """
 
     _argument_group_name = "self-play: beside the options of gan"
 
-    self_play_scale: float = field(default=0.1, metadata={"help": "of the log-prob ratios in the preference loss"})
+    self_play_scale: float = field(
+        default=0.1, metadata={"help": "of the log-prob ratios in the preference loss; the paper begins with 0.1"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

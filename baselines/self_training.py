@@ -10,12 +10,7 @@ from gantune.trainer.config import GameConfig
 
 @dataclass
 class SelfTrainingConfig(GameConfig):
-    """Settings of [`gantune.trainer.self_training.SelfTraining`]; those of the adversarial steps are not used.
-
-    Args:
-        self_training_decoding: of the answers that are learned.
-        self_training_share: share of the steps before they are made.
-    """
+    """Settings of [`gantune.trainer.self_training.SelfTraining`]; those of the adversarial steps are not used."""
 
     _argument_group_name = "self-training: beside the options of gan"
 

@@ -68,47 +68,10 @@ def refuse_old_name(name: str, before: str = "") -> None:
 class TuningConfig:
     """Settings that all methods share; where transformers or TRL has a name for one, it is theirs.
 
-    > Parameters that control the length of training
-
-    Args:
-        num_train_epochs: passes over the training pairs.
-        per_device_train_batch_size: pairs a step, in each process.
-        seed: of everything random.
-        max_seconds: training stops after the step that reaches it; 0 for no limit.
-        max_tokens: the same for the tokens that have entered the model, see [`gantune.trainer.callbacks.Limits`].
-        early_stopping_patience: training stops after so many epochs in a row without a lower loss on the held-out
-            pairs, and keeps the weights of the lowest; 0 never stops early.
-        validation_share: share of the pairs held out to choose the weights; 0 trains on all pairs and keeps the last
-            weights. LanguageGAN and self-play choose among the likelihood-only and the later weights; the other methods
-            hold pairs out with early stopping only.
-
-    > Parameters that control the optimiser
-
-    Args:
-        lr_scheduler_type: how the learning rate changes over the steps.
-        warmup_steps: steps in which it rises to its full value first; below 1 a share of all steps.
-        optim: the optimiser, by transformers' name.
-
-    > Parameters that control how pairs become tokens
-
-    Args:
-        template: how a question is put to the model.
-        max_prompt_length: longest question in tokens, template included.
-        max_completion_length: longest answer in tokens, in training and in generation.
-        system_prompt: before every question that has none of its own; empty for none.
-        too_long: what happens to longer training pairs.
-
-    > Parameters that control speed and memory
-
-    Args:
-        train_sampling_strategy: `group_by_length` puts pairs of similar length into one step, for less padding; other
-            pairs meet in a step then.
-        micro_batch_size: pairs that pass through the model at once, with the same gradient; 0 for all of a step. Halved
-            when memory runs out.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        packing: methods with transformers' own loss put several pairs into a row, for less padding; pairs do not see
-            each other, so that loss and gradient stay what they are. The others have no use for it.
-        disable_dropout: of the base model, for every method alike; adapters keep their own.
+    What each is for says its `help`, which is its line on the command line. Pairs are held out by `validation_share`,
+    to choose the weights: LanguageGAN and self-play choose among those of likelihood alone and the later ones, other
+    methods with early stopping only. `max_tokens` counts what has entered the model, see
+    [`gantune.trainer.callbacks.Limits`].
 
     Raises:
         UserError: if a value is out of range, or an option has its old name.
@@ -116,6 +79,7 @@ class TuningConfig:
 
     _argument_group_name = "training, the same for every method"
 
+    # parameters that control the length of training
     num_train_epochs: float = field(default=30, metadata={"help": "passes over the training pairs"})
     per_device_train_batch_size: int = field(default=8, metadata={"help": "pairs a step, in each process"})
     seed: int = field(default=0, metadata={"help": "seed of everything random"})
@@ -137,6 +101,7 @@ class TuningConfig:
             "kept); by methods other than gan, mle and self-play with --early-stopping-patience only"
         },
     )
+    # parameters that control the optimiser
     lr_scheduler_type: str = field(
         default="linear",
         metadata={"help": f"how the learning rate changes over the steps: {', '.join(SCHEDULES)}; linear falls to 0"},
@@ -149,6 +114,7 @@ class TuningConfig:
         default="adamw_torch_fused",
         metadata={"help": "the optimiser by transformers' name; those of 8 bits need CUDA and bitsandbytes"},
     )
+    # parameters that control how pairs become tokens
     template: str = field(
         default="plain", metadata={"help": "how a question is put: plain, chat, chatml, ... or a dotted path"}
     )
@@ -162,6 +128,7 @@ class TuningConfig:
             "their number is always printed"
         },
     )
+    # parameters that control speed and memory
     train_sampling_strategy: Literal["random", "group_by_length"] = field(
         default="random", metadata={"help": "group_by_length puts pairs of similar length into one step"}
     )

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pyarrow
@@ -248,6 +249,7 @@ def _parquet() -> st.SearchStrategy[bytes]:
     return file()
 
 
+@cache  # strategies are validated when first used
 def files(suffix: str) -> st.SearchStrategy[bytes]:
     """Contents of a data file with this suffix: rows of every kind, damaged ones, and none at all."""
     if suffix == ".parquet":

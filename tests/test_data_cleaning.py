@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gantune.cli.data import main
 from gantune.data import CleaningConfig, Pair, clean, decontaminate, load_pairs, open_source, split_pairs
-from gantune.data.command import main
 from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NearDuplicates, jaccard, normalised, shingles
 from gantune.errors import UserError

@@ -41,6 +41,11 @@ EXAMPLES = {
         (BEANS, "In May, after the frost."),
         ("Is rhubarb a fruit?", "No, it is a vegetable."),
     ],
+    "prompt-completion.jsonl": [
+        ("How far is the moon?", "About 384,000 kilometres."),
+        (PEAS, "In March."),
+        (BEANS, "In May, after the frost."),
+    ],
     "oasst.parquet": [
         ("How long does an egg boil?", "A soft egg boils for four minutes."),
         ("Why is the sea salty?", "Rivers carry salt into it."),
@@ -189,6 +194,10 @@ def test_bad_conversations(tmp_path, bad, message):
         ({"instruction": "i", "input": 3, "output": "o"}, {}, ", line 1: 'input' is int 3, expected a text"),
         ({"instruction": "i", "output": ""}, {}, ", line 1: 'output' is empty, expected a text"),
         ({"dialogue": "d", "summary": None}, {}, ", line 1: no 'summary', expected a text"),
+        ({"prompt": "p", "completion": [U]}, {}, ", line 1: 'completion' is list [{"),
+        ({"prompt": [U], "completion": "c"}, {}, ", line 1: 'completion' is str, expected a list of turns"),
+        ({"prompt": [U, A], "completion": [U]}, {}, ", line 1: 'completion' has no turn of the assistant, expected"),
+        ({"prompt": [U], "completion": [U]}, {}, ", line 1: 'completion[0]' is a turn of role 'user', expected"),
         ({"text": 3}, {}, ", line 1: 'text' is int 3, expected a text"),
         ({"text": "t"}, {"format": "oasst"}, ": no column 'INSTRUCTION', existing ones: text"),
         ({"text": "t"}, {"format": "csv"}, "unknown data format 'csv': expected one of alpaca, dialogue-summary, "),

@@ -23,7 +23,7 @@ from gantune.policy import DelayedPolicy, MonteCarloSearch, sample_tokens
 from gantune.seqgan import MonteCarloReward, build_reward, search_values
 from tests.shared import SHARED, needs_shared
 
-SMALL = {"sequences": 64, "mle_epochs": 2, "discriminator_rounds": 1, "discriminator_epochs": 1,
+SMALL = {"sequences": 16, "batch_size": 16, "mle_epochs": 2, "discriminator_rounds": 1, "discriminator_epochs": 1,
          "adversarial_rounds": 3, "discriminator_rounds_each": 1, "completions": 1, "evaluate_every": 1}  # fmt: skip
 
 
@@ -267,10 +267,10 @@ def test_windows_within_the_prefix_are_read_once():
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_discriminator_learns_what_is_easy_to_tell(bf16):
-    settings = OracleSettings(**SMALL)
+    settings = OracleSettings(**SMALL | {"sequences": 32, "batch_size": 32})
     torch.manual_seed(0)
     policy, cnn = LSTMPolicy(), HighwayCNN(bf16=bf16)
-    real = torch.randint(0, 2, (64, LENGTH))  # the policy uses all 5000 tokens
+    real = torch.randint(0, 2, (32, LENGTH))  # the policy uses all 5000 tokens
     optimizer, steps = adam(cnn, 1e-3), []
     for _ in range(12):
         accuracy = discriminator_round(cnn, optimizer, policy, real, settings, on_step=lambda: steps.append(1))
@@ -284,7 +284,7 @@ def test_a_constant_reward_makes_what_was_sampled_likelier():
     torch.manual_seed(0)
     policy = LSTMPolicy()
     torch.manual_seed(1)
-    sampled = policy.rollout(empty_batch(64))
+    sampled = policy.rollout(empty_batch(settings.batch_size))
     before = policy.score(sampled).sum().item()
     torch.manual_seed(1)
     figures = generator_step(policy, adam(policy, 1e-3), build_reward("constant", None), settings)

@@ -142,7 +142,7 @@ class Gantune(Adversarial):
                 held.enter_context(meter.wrapping(policy, method, method.removesuffix("_from")))
             held.enter_context(meter.wrapping(torch.autograd, "backward", "backward"))
             held.enter_context(meter.wrapping(gan, "discriminator_step", "discriminator", whole=True))
-            held.enter_context(meter.wrapping(gan, "_kl_to_base", "kl", whole=True))
+            held.enter_context(meter.wrapping(gan, "kl_to_base", "kl", whole=True))
             rollout = gan.sample(self.batch, for_update=True)
             gan.discriminator_step(self.batch, rollout)
             gan.generator_step(self.batch, rollout)
@@ -173,7 +173,7 @@ class PlainPath(Adversarial):
         rewards = gan.reward([], [], rollout)
         advantages = returns(rewards, rollout.answer_mask, args.discount, args.length_normalised)
         with meter.part("kl"):
-            gan._kl_to_base(rollout)
+            gan.kl_to_base(rollout)
         with meter.part("score"):
             log_probs = gan.policy.score(rollout, noise=rollout.noise)
         with meter.part("backward"):

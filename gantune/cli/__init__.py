@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("gantune.cli.compare", "tune by several methods and compare them in one table"),
     "plot": ("gantune.cli.plot", "draw the plots of a run again from its files"),
     "merge": ("gantune.cli.merge", "write adapter and noise into a plain Hugging Face folder"),
-    "data": ("gantune.data.command", "look at data before it is learned, and clean it"),
+    "data": ("gantune.cli.data", "look at data before it is learned, and clean it"),
     "env": ("gantune.cli.env", "print versions and devices, to paste into a report"),
 }
 """Module and summary of each subcommand; the module's `main(arguments)` returns the exit status."""

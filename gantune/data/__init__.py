@@ -1,73 +1,24 @@
-"""Question-answer pairs, from their source to the batch."""
+"""Question-answer pairs, from their source to the batch. Names are imported on first use."""
 
-from gantune.data.batch import Batch, Pair
-from gantune.data.cleaning import Cleaned, CleaningConfig, Dropped, clean
-from gantune.data.decontamination import Contaminated, decontaminate
-from gantune.data.encoding import (
-    EncodedPair,
-    LengthReport,
-    batches,
-    collate,
-    collate_prompts,
-    encode_pairs,
-    epoch_order,
-    epoch_rows,
-    grouped_by_length,
-    likelihood_inputs,
-)
-from gantune.data.formats import FORMATS, Format
-from gantune.data.packing import check_packing, mask_dtype, packed_inputs
-from gantune.data.question import Question, Turn, turns_of
-from gantune.data.records import Record
-from gantune.data.sources import Source, as_pairs, load_pairs, open_source, pairs_of
-from gantune.data.splits import split_pairs
-from gantune.data.templates import (
-    TEMPLATES,
-    Template,
-    build_template,
-    check_tokenizer,
-    end_token_id,
-    pad_token_id,
-)
+from gantune.registry import lazy
 
-__all__ = [
-    "FORMATS",
-    "TEMPLATES",
-    "Batch",
-    "Cleaned",
-    "CleaningConfig",
-    "Contaminated",
-    "Dropped",
-    "EncodedPair",
-    "Format",
-    "LengthReport",
-    "Pair",
-    "Question",
-    "Record",
-    "Source",
-    "Template",
-    "Turn",
-    "as_pairs",
-    "batches",
-    "build_template",
-    "check_packing",
-    "check_tokenizer",
-    "clean",
-    "collate",
-    "collate_prompts",
-    "decontaminate",
-    "encode_pairs",
-    "end_token_id",
-    "epoch_order",
-    "epoch_rows",
-    "grouped_by_length",
-    "likelihood_inputs",
-    "load_pairs",
-    "mask_dtype",
-    "open_source",
-    "packed_inputs",
-    "pad_token_id",
-    "pairs_of",
-    "split_pairs",
-    "turns_of",
-]
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "batch": ["Batch"],
+        "cleaning": ["Cleaned", "CleaningConfig", "Dropped", "clean"],
+        "decontamination": ["Contaminated", "decontaminate"],
+        "encoding": [
+            *("EncodedPair", "LengthReport", "batches", "collate", "collate_prompts", "encode_pairs", "epoch_order"),
+            *("epoch_rows", "grouped_by_length", "likelihood_inputs"),
+        ],
+        "formats": ["FORMATS", "Format"],
+        "objects": ["as_pairs"],
+        "packing": ["check_packing", "mask_dtype", "packed_inputs"],
+        "question": ["Pair", "Question", "Turn", "turns_of"],
+        "records": ["Record"],
+        "sources": ["Source", "load_pairs", "open_source", "pairs_of"],
+        "splits": ["split_pairs"],
+        "templates": ["TEMPLATES", "Template", "build_template", "check_tokenizer", "end_token_id", "pad_token_id"],
+    },
+)

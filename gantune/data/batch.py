@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class Pair(NamedTuple):
-    """One question and its answer, as text."""
-
-    question: str
-    answer: str
+from gantune.data.question import Pair
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:
@@ -51,21 +46,20 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
+        return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
 
     def rows(self, start: int, stop: int) -> Batch:
         """The rows from `start` up to, not including, `stop`."""
-        part = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v[start:stop] for k, v in part.items() if isinstance(v, Tensor | tuple)})
+        part = {name: value[start:stop] for name, value in self._tensors().items()}
+        return replace(self, **part, pairs=self.pairs and self.pairs[start:stop])
 
     def select(self, rows: Tensor) -> Batch:
         """The rows with these numbers, `[R]`, in their order."""
-        part = {f.name: getattr(self, f.name) for f in fields(self)}
-        chosen = {name: value[rows] for name, value in part.items() if isinstance(value, Tensor)}
-        if self.pairs is not None:
-            chosen["pairs"] = tuple(self.pairs[row] for row in rows.tolist())
-        return replace(self, **chosen)
+        part = {name: value[rows] for name, value in self._tensors().items()}
+        return replace(self, **part, pairs=self.pairs and tuple(self.pairs[row] for row in rows.tolist()))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def answer_share(self, whole: Batch) -> float:
         """Share of the answer tokens of `whole` that are in this part of it."""
@@ -74,7 +68,7 @@ class Batch:
     def state_dict(self) -> dict[str, Any]:
         """All fields as tensors and plain values, to be saved."""
         pairs = self.pairs and [(str(question), str(answer)) for question, answer in self.pairs]
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"pairs": pairs}
+        return vars(self) | {"pairs": pairs}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Batch:

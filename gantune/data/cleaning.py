@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.decontamination import HeldOut, whole_text
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.data.sources import Source
 from gantune.errors import UserError
@@ -45,13 +45,7 @@ class CleaningConfig:
 
 
 class Dropped(NamedTuple):
-    """A row left out.
-
-    Args:
-        record: the row.
-        step: which step left it out.
-        reason: in words.
-    """
+    """A row left out, by which step and why."""
 
     record: Record
     step: str
@@ -59,12 +53,9 @@ class Dropped(NamedTuple):
 
 
 class Cleaned(NamedTuple):
-    """What cleaning leaves.
+    """Rows that stay, unchanged, and rows left out, both in their order; `counts` has the rows that each step left out.
 
-    Args:
-        kept: rows that stay, in their order and unchanged.
-        dropped: rows left out, in their order.
-        counts: rows left out by each step that was taken, in the order of the steps.
+    The steps that were taken are in the counts, in their order.
     """
 
     kept: list[Record]
@@ -104,7 +95,15 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
     kept: list[Record] = []
     dropped: list[Dropped] = []
     for record in source.records:
-        found = _first_reason(record, source, config, checks)
+        try:
+            example = Example(record, source.format.pairs(record))
+        except UserError as error:
+            if not config.format_check:
+                raise
+            found = ("format", str(error).removeprefix(f"{record.source}, {record.where}: "))
+        else:
+            reasons = ((step, check(example)) for step, check in checks.items())
+            found = next((reason for reason in reasons if reason[1]), None)
         if found is None:
             kept.append(record)
         else:
@@ -113,28 +112,15 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
     return Cleaned(kept, dropped, counts)
 
 
-def _first_reason(
-    record: Record, source: Source, config: CleaningConfig, checks: dict[str, Check]
-) -> tuple[str, str] | None:
-    """The first step that leaves a row out, and why."""
-    try:
-        example = Example(record, source.format.pairs(record))
-    except UserError as error:
-        if not config.format_check:
-            raise
-        return "format", str(error).removeprefix(f"{record.source}, {record.where}: ")
-    for step, check in checks.items():
-        if reason := check(example):
-            return step, reason
-    return None
-
-
 def _checks(config: CleaningConfig, test: Sequence[Pair] | None) -> dict[str, Check]:
     """The steps that are taken, after the format check."""
-    question, answer = (config.min_question, config.max_question), (config.min_answer, config.max_answer)
+    limits = {
+        "question": (config.min_question, config.max_question),
+        "answer": (config.min_answer, config.max_answer),
+    }
     checks: dict[str, Check] = {}
-    if any(limit is not None for limit in question + answer):
-        checks["length"] = _length_check(question, answer)
+    if any(limit is not None for both in limits.values() for limit in both):
+        checks["length"] = _length_check(limits)
     if config.forbidden:
         checks["keywords"] = _keyword_check(config.forbidden)
     if config.exact_duplicates:
@@ -146,26 +132,21 @@ def _checks(config: CleaningConfig, test: Sequence[Pair] | None) -> dict[str, Ch
     return checks
 
 
-Limits = tuple[int | None, int | None]
-
-
-def _length_check(question: Limits, answer: Limits) -> Check:
-    for name, limits in (("question", question), ("answer", answer)):
-        for end, limit in zip(("min", "max"), limits, strict=True):
+def _length_check(limits: dict[str, tuple[int | None, int | None]]) -> Check:
+    for name, both in limits.items():
+        for end, limit in zip(("min", "max"), both, strict=True):
             if limit is not None and limit < 0:
                 raise UserError(f"{end}_{name} is {limit}, expected 0 or more")
 
-    def out_of(limits: Limits, name: str, text: str) -> str | None:
-        least, most = limits
-        if least is not None and len(text) < least:
-            return f"{name} of {len(text)} characters, expected at least {least}"
-        if most is not None and len(text) > most:
-            return f"{name} of {len(text)} characters, expected at most {most}"
-        return None
-
     def check(example: Example) -> str | None:
-        reasons = [out_of(answer, "answer", pair.answer) for pair in example.pairs]
-        return next(filter(None, [out_of(question, "question", example.pairs[-1].question), *reasons]), None)
+        texts = [("question", example.pairs[-1].question), *(("answer", pair.answer) for pair in example.pairs)]
+        for name, text in texts:
+            least, most = limits[name]
+            if least is not None and len(text) < least:
+                return f"{name} of {len(text)} characters, expected at least {least}"
+            if most is not None and len(text) > most:
+                return f"{name} of {len(text)} characters, expected at most {most}"
+        return None
 
     return check
 

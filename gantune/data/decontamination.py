@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
+from gantune.data.question import Pair
 
 
 class Contaminated(NamedTuple):
-    """A training pair left out.
-
-    Args:
-        index: its place among the training pairs, from 0.
-        pair: the pair.
-        test_pair: the pair of the test set that it repeats.
-        reason: in words.
-    """
+    """A training pair left out: its place among the training pairs, from 0, and the pair of the test set it repeats."""
 
     index: int
     pair: Pair
@@ -30,10 +23,6 @@ class HeldOut:
 
     It does if it has the same question (the same text, for raw text without questions) but for case, punctuation and
     white space, or if question and answer together are a near-duplicate (see [`NearDuplicates`]).
-
-    Args:
-        pairs: of the test set.
-        threshold: least similarity of near-duplicates.
     """
 
     def __init__(self, pairs: Sequence[Pair], threshold: float = NEAR_DUPLICATE) -> None:
@@ -56,18 +45,10 @@ class HeldOut:
 def decontaminate(
     train: Sequence[Pair], test: Sequence[Pair], threshold: float = NEAR_DUPLICATE
 ) -> tuple[list[Pair], list[Contaminated]]:
-    """Leave out the training pairs that repeat a test pair, as [`HeldOut`] says.
-
-    Args:
-        train: training pairs.
-        test: test pairs; none of them is changed or left out.
-        threshold: least similarity of near-duplicates, above 0 and at most 1.
-
-    Returns:
-        The training pairs that stay, in order, and those left out.
+    """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says.
 
     Raises:
-        UserError: if the threshold is out of range.
+        UserError: if the threshold, the least similarity of near-duplicates, is not above 0 and at most 1.
     """
     test_set = HeldOut(test, threshold)
     kept: list[Pair] = []

@@ -32,14 +32,7 @@ class EncodedPair(NamedTuple):
 class LengthReport(NamedTuple):
     """Rows that were too long and what became of them; `str` gives one sentence, empty if there were none.
 
-    Args:
-        rows: rows seen.
-        too_long: rows with a too long prompt, a too long answer, or both.
-        prompts: rows with a too long prompt.
-        answers: rows with a too long answer.
-        max_prompt_tokens: the limit of prompts.
-        max_answer_tokens: the limit of answers, their end-of-sequence counted.
-        policy: what was done with such rows.
+    `prompts` and `answers` count the rows with a too long prompt and a too long answer, `too_long` those with either.
     """
 
     rows: int
@@ -74,8 +67,7 @@ def encode_pairs(
         pairs: questions and answers.
         tokenizer: has an end-of-sequence token (see `check_tokenizer`).
         template: a name from `TEMPLATES` or a template.
-        max_prompt_tokens: longest prompt.
-        max_answer_tokens: longest answer, its end-of-sequence counted.
+        max_prompt_tokens: longest prompt; likewise `max_answer_tokens`, the end-of-sequence counted.
         too_long: what to do with a longer row. `drop` leaves it out. `truncate` keeps the prompt's last tokens, so that
             it still leads to an answer but may lose its beginning (a begin-of-sequence, `Question:`), and the answer's
             first tokens, without an end-of-sequence. `error` raises.
@@ -117,14 +109,9 @@ def encode_pairs(
 
 
 def collate(encoded: Sequence[EncodedPair], pad_token_id: int) -> Batch:
-    """Pad to one batch: prompts on the left, answers on the right.
+    """Pad B encoded pairs, at least one, to one batch: prompts on the left, answers on the right.
 
-    Args:
-        encoded: B encoded pairs, at least one.
-        pad_token_id: fills the padding; may be the end-of-sequence, the masks tell the two apart.
-
-    Returns:
-        `Batch` of int64 tensors with P the longest prompt and T the longest answer.
+    `pad_token_id` may be the end-of-sequence, the masks tell the two apart.
     """
     prompts = [row.prompt_ids for row in encoded]
     answers = [row.answer_ids for row in encoded]
@@ -134,12 +121,7 @@ def collate(encoded: Sequence[EncodedPair], pad_token_id: int) -> Batch:
 
 
 def collate_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
-    """Pad prompts alone, for sampling answers to them: a batch with T = 0 answer positions and no pairs.
-
-    Args:
-        prompts: B prompts as token ids, at least one.
-        pad_token_id: fills the padding.
-    """
+    """Pad prompts alone, for sampling answers to them: a batch with T = 0 answer positions and no pairs."""
     prompt_ids, prompt_mask = _pad(prompts, pad_token_id, left=True)
     none = prompt_ids.new_empty(len(prompts), 0)
     return Batch(prompt_ids, prompt_mask, none, none)
@@ -189,13 +171,6 @@ def grouped_by_length(
 
     As transformers' LengthGroupedSampler: rows are sorted within chunks of 50 batches, so that which rows meet still
     changes from epoch to epoch in large data. A batch that is not full stays the last one.
-
-    Args:
-        order: row numbers, as [`epoch_order`] gives them.
-        lengths: of each row.
-        batch_size: rows a batch.
-        seed: decides the order of the batches, with `epoch`.
-        epoch: counts the passes over the data.
     """
     chunk = 50 * batch_size
     rows = [
@@ -227,16 +202,7 @@ def batches(
     epoch: int,
     group_by_length: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch in the order of [`epoch_rows`]; the last one may be smaller.
-
-    Args:
-        encoded: all encoded pairs.
-        batch_size: rows a batch.
-        pad_token_id: fills the padding.
-        seed: decides the order, with `epoch`.
-        epoch: counts the passes over the data.
-        group_by_length: put rows of similar length together; see [`grouped_by_length`].
-    """
+    """The batches of one epoch in the order of [`epoch_rows`]; the last one may be smaller."""
     order = epoch_rows(encoded, batch_size, seed, epoch, group_by_length)
     for start in range(0, len(order), batch_size):
         yield collate([encoded[i] for i in order[start : start + batch_size]], pad_token_id)

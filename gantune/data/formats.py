@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from gantune.data.batch import Pair
-from gantune.data.question import Question, Role, Turn
+from gantune.data.question import Pair, Question, Role, Turn
 from gantune.data.records import Record
 from gantune.errors import UserError
 from gantune.registry import Registry
 
 FORMATS = Registry("data format")
-DETECTION_ORDER = ("question-answer", "alpaca", "sharegpt", "openai", "oasst", "dialogue-summary", "text")
+DETECTION_ORDER = (
+    "question-answer",
+    "alpaca",
+    "sharegpt",
+    "openai",
+    "prompt-completion",
+    "oasst",
+    "dialogue-summary",
+    "text",
+)
 """The first whose columns are there is taken: published sets often hold a rendered `text` beside what it is made of."""
 
 ROLES: dict[str, Role] = {
@@ -50,31 +58,24 @@ class Format(Protocol):
 
 
 class ColumnFormat:
-    """A format that is known by its columns."""
+    """A format that is known by its columns; where nothing else is said, they are the question's and the answer's."""
 
     columns: tuple[str, ...]
 
     def detect(self, columns: Collection[str]) -> bool:
-        """See [`Format.detect`]."""
         return all(column in columns for column in self.columns)
+
+    def pairs(self, record: Record) -> list[Pair]:
+        question, answer = map(record.text, self.columns)
+        return [Pair(question, answer)]
 
 
 @FORMATS.register("question-answer")
 class QuestionAnswer(ColumnFormat):
-    """A question and its answer, such as TOFU.
-
-    Args:
-        question: name of the column with the question.
-        answer: name of the column with the answer.
-    """
+    """A question and its answer, such as TOFU, in the columns of these names."""
 
     def __init__(self, question: str = "question", answer: str = "answer") -> None:
         self.columns = (question, answer)
-
-    def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        question, answer = self.columns
-        return [Pair(record.text(question), record.text(answer))]
 
 
 @FORMATS.register("alpaca")
@@ -84,33 +85,34 @@ class Alpaca(ColumnFormat):
     columns = ("instruction", "output")
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         instruction, context = record.text("instruction"), record.optional_text("input")
         question = Question([Turn("user", instruction, context)]) if context else instruction
         return [Pair(question, record.text("output"))]
 
 
 class ConversationFormat(ColumnFormat):
-    """A list of turns in one column: a system prompt or none, then user and assistant by turns.
+    """Turns in one column, or in several that follow one another: a system prompt or none, then user and assistant.
 
-    Every answer gives a pair, whose question is all that stands before it. A turn is an object with `from` and `value`
-    (ShareGPT) or `role` and `content` (OpenAI); what the user says after the last answer is not used.
+    Every answer in the last column gives a pair, whose question is all that stands before it. A turn is an object with
+    `from` and `value` (ShareGPT) or `role` and `content` (OpenAI); what the user says last is not used.
     """
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        column = self.columns[0]
-        value = record.values.get(column)
-        if not isinstance(value, list):
-            raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
-        turns = [_turn(record, f"{column}[{index}]", turn) for index, turn in enumerate(value)]
+        names: list[str] = []
+        turns: list[Turn] = []
+        for column in self.columns:
+            value = record.values.get(column)
+            if not isinstance(value, list):
+                raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
+            first = len(turns)
+            names += [f"{column}[{index}]" for index in range(len(value))]
+            turns += [_turn(record, name, turn) for name, turn in zip(names[first:], value, strict=True)]
         start = bool(turns) and turns[0].role == "system"
         for index, turn in enumerate(turns[start:]):
             expected = ("user", "assistant")[index % 2]
             if turn.role != expected:
-                name = f"{column}[{index + start}]"
-                raise record.error(f"{name!r} is a turn of role {turn.role!r}, expected {expected!r}")
-        answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+                raise record.error(f"{names[index + start]!r} is a turn of role {turn.role!r}, expected {expected!r}")
+        answers = [index for index in range(first, len(turns)) if turns[index].role == "assistant"]
         if not answers:
             raise record.error(f"{column!r} has no turn of the assistant, expected at least one")
         return [Pair(_question(turns[:index]), turns[index].content) for index in answers]
@@ -130,15 +132,22 @@ class OpenAI(ConversationFormat):
     columns = ("messages",)
 
 
+@FORMATS.register("prompt-completion")
+class PromptCompletion(ConversationFormat):
+    """`prompt` and `completion` (TRL), two texts or two lists of turns."""
+
+    columns = ("prompt", "completion")
+
+    def pairs(self, record: Record) -> list[Pair]:
+        listed = isinstance(record.values.get("prompt"), list)
+        return super().pairs(record) if listed else ColumnFormat.pairs(self, record)
+
+
 @FORMATS.register("oasst")
 class OpenAssistant(ColumnFormat):
     """`INSTRUCTION` and `RESPONSE`, as in the Open Assistant instruction sets."""
 
     columns = ("INSTRUCTION", "RESPONSE")
-
-    def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
-        return [Pair(record.text("INSTRUCTION"), record.text("RESPONSE"))]
 
 
 @FORMATS.register("dialogue-summary")
@@ -149,7 +158,6 @@ class DialogueSummary(ColumnFormat):
     instruction = "Summarize the following conversation."
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         return [Pair(Question([Turn("user", self.instruction, record.text("dialogue"))]), record.text("summary"))]
 
 
@@ -160,14 +168,13 @@ class Text(ColumnFormat):
     columns = ("text",)
 
     def pairs(self, record: Record) -> list[Pair]:
-        """See [`Format.pairs`]."""
         return [Pair("", record.text("text"))]
 
 
 def build_format(
     source: str, columns: Collection[str], name: str | None, question_column: str, answer_column: str
 ) -> tuple[str, Format]:
-    """The format of a source.
+    """The name of a source's format, and the format.
 
     Args:
         source: for messages.
@@ -175,9 +182,6 @@ def build_format(
         name: registry name or dotted path of the format; None finds it by the columns.
         question_column: of format question-answer, which other than the usual columns also choose.
         answer_column: likewise.
-
-    Returns:
-        Its name and the format.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.

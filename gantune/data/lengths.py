@@ -14,11 +14,7 @@ BAR = 40
 
 
 def length_table(lengths: dict[str, Sequence[int]]) -> str:
-    """A row of statistics for each kind of length.
-
-    Args:
-        lengths: lengths in tokens, at least one, by what they are lengths of.
-    """
+    """A row of statistics for each kind of length in tokens."""
     head = "".join(f"{name:>9}" for name in [*COLUMNS, "mean"])
     rows = [f"{'tokens':<10}{head}"]
     for name, values in lengths.items():
@@ -28,11 +24,7 @@ def length_table(lengths: dict[str, Sequence[int]]) -> str:
 
 
 def histogram(lengths: Sequence[int]) -> str:
-    """Bars of how many rows have a length between two bounds, both included; bounds are whole numbers.
-
-    Args:
-        lengths: in tokens, at least one.
-    """
+    """Bars of how many rows have a length between two bounds, both included; bounds are whole numbers."""
     low, high = min(lengths), max(lengths)
     width = -(-(high - low + 1) // BINS)
     counts = [0] * (-(-(high - low + 1) // width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING
 
 from gantune.errors import UserError
@@ -39,6 +40,15 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / len(first | second)
 
 
+@cache
+def bands(threshold: float) -> tuple[int, int]:
+    """Hash tables, and hashes in each, for a similarity: found by integration, which takes longer than a small file."""
+    from datasketch import MinHashLSH
+
+    tables = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+    return tables.b, tables.r
+
+
 class NearDuplicates:
     """Texts by likeness: the Jaccard similarity of the sets of their [`shingles`].
 
@@ -58,16 +68,12 @@ class NearDuplicates:
         if not 0 < threshold <= 1:
             raise UserError(f"similarity threshold {threshold}: expected above 0 and at most 1")
         self.threshold = threshold
-        self._tables = MinHashLSH(threshold=0.9 * threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+        self._tables = MinHashLSH(num_perm=PERMUTATIONS, params=bands(0.9 * threshold))
         self._empty = MinHash(num_perm=PERMUTATIONS, seed=1)
         self._texts: list[str] = []
 
     def add(self, text: str) -> int:
-        """Keep a text.
-
-        Returns:
-            Its number, counted from 0.
-        """
+        """Keep a text; its number, counted from 0."""
         text = normalised(text)
         self._texts.append(text)
         self._tables.insert(len(self._texts) - 1, self._min_hash(shingles(text)))

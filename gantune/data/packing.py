@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from gantune.data.encoding import IGNORE_INDEX, EncodedPair, collate, likelihood_inputs
 from gantune.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Of [`check_packing`], as a share of the logits' standard deviation; half precision is allowed 0.1."""
@@ -33,16 +36,13 @@ def fill_rows(lengths: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    rows: list[list[int]] = []
-    room: list[int] = []
+    rows: list[list[int]] = [[] for _ in lengths]
+    room = [capacity] * len(lengths)
     for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
-        row = next((row for row, left in enumerate(room) if left >= lengths[item]), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append(capacity)
+        row = next(row for row, left in enumerate(room) if left >= lengths[item])
         rows[row].append(item)
         room[row] -= lengths[item]
-    return rows
+    return [row for row in rows if row]
 
 
 def packed_inputs(

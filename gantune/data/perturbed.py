@@ -5,10 +5,11 @@ Source: Maini et al. 2024, "TOFU: A Task of Fictitious Unlearning for LLMs", arX
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gantune.data.batch import Pair
-from gantune.data.sources import _pairs, _read, _text
+from gantune.data.question import Pair
+from gantune.data.records import Record
+from gantune.data.sources import open_source, pairs_of
 from gantune.errors import UserError
 
 PARAPHRASED = "paraphrased_answer"
@@ -18,10 +19,7 @@ PERTURBED = "perturbed_answer"
 class PerturbedPair(NamedTuple):
     """A question, its true answer, the same in other words, and wrong answers worded like it.
 
-    Args:
-        pair: the question and its answer.
-        paraphrased: the answer in other words, or the answer itself where a set has no paraphrases.
-        perturbed: wrong answers.
+    Where a set has no paraphrases, the answer itself stands for one.
     """
 
     pair: Pair
@@ -37,11 +35,7 @@ def load_perturbed(
     A row without `paraphrased_answer` takes the answer itself: TOFU's real authors and world facts have none, and
     locuslab/tofu compares with the answer there (`base_answer_key` in its `config/eval_everything.yaml`).
 
-    Args:
-        source: as [`gantune.data.load_pairs`]. A .csv file cannot hold a list.
-        question_column: column with the question.
-        answer_column: column with the true answer.
-        split: split of a Hub data set; files and `mini-tofu` have one only.
+    The arguments are those of [`gantune.data.load_pairs`]; a .csv file cannot hold a list.
 
     Returns:
         The questions in the order of the source, at least one wrong answer each.
@@ -49,28 +43,27 @@ def load_perturbed(
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks one of the texts.
     """
-    rows = _read(source, split)
-    pairs = _pairs(source, rows, (question_column, answer_column))
-    existing = dict.fromkeys(column for _, row in rows for column in row)
+    rows = open_source(source, question_column, answer_column, split, format="question-answer")
+    pairs = pairs_of(rows)
+    existing = dict.fromkeys(column for record in rows.records for column in record.values)
     if PERTURBED not in existing:
         raise UserError(f"{source}: no column {PERTURBED!r}, existing ones: {', '.join(existing)}")
     return [
-        PerturbedPair(pair, _paraphrased(source, where, row, pair), _perturbed(source, where, row))
-        for pair, (where, row) in zip(pairs, rows, strict=True)
+        PerturbedPair(
+            pair,
+            pair.answer if record.values.get(PARAPHRASED) is None else record.text(PARAPHRASED),
+            _perturbed(record),
+        )
+        for pair, record in zip(pairs, rows.records, strict=True)
     ]
 
 
-def _paraphrased(source: str, where: str, row: dict[str, Any], pair: Pair) -> str:
-    return pair.answer if row.get(PARAPHRASED) is None else _text(source, where, row, PARAPHRASED)
-
-
-def _perturbed(source: str, where: str, row: dict[str, Any]) -> tuple[str, ...]:
-    answers = row.get(PERTURBED)
+def _perturbed(record: Record) -> tuple[str, ...]:
+    answers = record.values.get(PERTURBED)
     if answers is None or answers == []:
         found = "is missing" if answers is None else "is empty"
-        raise UserError(f"{source}, {where}: {PERTURBED!r} {found}, expected a list of at least one text")
+        raise record.error(f"{PERTURBED!r} {found}, expected a list of at least one text")
     if not isinstance(answers, list):
-        kind = type(answers).__name__
-        raise UserError(f"{source}, {where}: {PERTURBED!r} is {kind} {answers!r:.40}, expected a list of texts")
-    named = {f"{PERTURBED}[{index}]": answer for index, answer in enumerate(answers)}
-    return tuple(_text(source, where, named, name) for name in named)
+        raise record.error(f"{PERTURBED!r} is {type(answers).__name__} {answers!r:.40}, expected a list of texts")
+    named = record._replace(values={f"{PERTURBED}[{index}]": answer for index, answer in enumerate(answers)})
+    return tuple(map(named.text, named.values))

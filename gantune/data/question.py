@@ -1,4 +1,4 @@
-"""Questions of several parts: the turns of a conversation, a system prompt, an instruction with its input."""
+"""A question and its answer; questions of several parts: a conversation, a system prompt, an instruction with input."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
 NAMES: dict[str, str] = {"system": "System", "user": "User", "assistant": "Assistant"}
+
+
+class Pair(NamedTuple):
+    """One question and its answer, as text; the question is empty where there is raw text alone."""
+
+    question: str
+    answer: str
 
 
 class Turn(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gantune.data.question import Question
 from gantune.errors import UserError
 
 
@@ -25,35 +26,19 @@ class Record(NamedTuple):
         return UserError(f"{self.source}, {self.where}: {problem}")
 
     def text(self, column: str) -> str:
-        """The text in one column, without the white space around it.
-
-        Raises:
-            UserError: if there is none.
-        """
+        """The text in one column, without the white space around it; a [`UserError`] if there is none."""
         value = self.values.get(column)
         if value is None:
             raise self.error(f"no {column!r}, expected a text")
         return self.checked(value, column)
 
     def optional_text(self, column: str) -> str:
-        """The text in one column, empty if there is none.
-
-        Raises:
-            UserError: if something else is there.
-        """
+        """The text in one column, empty if there is none; a [`UserError`] if something else is there."""
         value = self.values.get(column)
         return "" if value is None or (isinstance(value, str) and not value.strip()) else self.checked(value, column)
 
     def checked(self, value: Any, name: str) -> str:
-        """The value as text, without the white space around it.
-
-        Args:
-            value: what the row holds.
-            name: where, for the message.
-
-        Raises:
-            UserError: if it is no text, or an empty or broken one.
-        """
+        """The value of field `name` as text; a [`UserError`] if it is no text, or an empty or broken one."""
         if not isinstance(value, str):
             raise self.error(f"{name!r} is {type(value).__name__} {value!r:.40}, expected a text")
         if not value.strip():
@@ -62,4 +47,4 @@ class Record(NamedTuple):
             value.encode()
         except UnicodeEncodeError:  # JSON's \ud83d without its second half: tokenizers fail on it
             raise self.error(f"{name!r} has half a surrogate pair, expected valid Unicode") from None
-        return value.strip()
+        return value if isinstance(value, Question) else value.strip()

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gantune.data.batch import Pair
 from gantune.data.formats import Format, build_format
+from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.errors import UserError
 
@@ -85,10 +85,16 @@ def open_source(
     Raises:
         UserError: if it cannot be read, has no rows, or its columns are not those of a format.
     """
-    rows = _read(source, split)
-    columns = _columns(source, rows)
-    name, found = build_format(source, columns, format, question_column, answer_column)
-    return Source(name, found, [Record(source, where, row) for where, row in rows])
+    return source_of(source, _read(source, split), question_column, answer_column, format)
+
+
+def source_of(name: str, rows: Sequence[Row], question_column: str, answer_column: str, format: str | None) -> Source:
+    """[`open_source`] with the rows given, and what messages call them."""
+    if not rows:
+        raise UserError(f"{name}: has no rows, expected questions and answers")
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    format_name, found = build_format(name, columns, format, question_column, answer_column)
+    return Source(format_name, found, [Record(name, where, row) for where, row in rows])
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
@@ -148,23 +154,6 @@ def _read_folder(source: str, folder: Path) -> list[Row]:
     return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]
 
 
-def _columns(source: str, rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        raise UserError(f"{source}: has no rows, expected questions and answers")
-    return list(dict.fromkeys(column for _, row in rows for column in row))
-
-
-def _pairs(source: str, rows: Sequence[Row], columns: tuple[str, str]) -> list[Pair]:
-    """The pairs of rows of format question-answer."""
-    _, found = build_format(source, _columns(source, rows), "question-answer", *columns)
-    return [pair for where, row in rows for pair in found.pairs(Record(source, where, row))]
-
-
-def _text(source: str, where: str, row: dict[str, Any], column: str) -> str:
-    """The text in one cell, without the white space around it."""
-    return Record(source, where, row).text(column)
-
-
 def _decode(source: str, data: bytes) -> str:
     try:
         return data.removeprefix(b"\xef\xbb\xbf").decode()
@@ -173,13 +162,16 @@ def _decode(source: str, data: bytes) -> str:
         raise UserError(f"{source}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
 
-def _parse(source: str, where: str, text: str) -> Any:
+def _parse(source: str, text: str, line: int | None = None) -> Any:
+    """JSON that is all of a source, or one line of it."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{source}, {where}: not valid JSON ({error.msg}, column {error.colno})") from error
+        place = f"{source}, line {line or error.lineno}"
+        raise UserError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}, {where}: not valid JSON ({error})") from error
+        place = f"{source}, line {line}" if line else source
+        raise UserError(f"{place}: not valid JSON ({error})") from error
 
 
 def _object(source: str, where: str, row: Any) -> Row:
@@ -195,8 +187,7 @@ def _read_jsonl(source: str, data: bytes) -> Iterator[Row]:
     """One object a line; blank lines hold no row."""
     for number, line in enumerate(_decode(source, data).split("\n"), start=1):
         if line.strip():
-            where = f"line {number}"
-            yield _object(source, where, _parse(source, where, line))
+            yield _object(source, f"line {number}", _parse(source, line, number))
 
 
 def _read_json(source: str, data: bytes) -> Iterator[Row]:
@@ -205,13 +196,7 @@ def _read_json(source: str, data: bytes) -> Iterator[Row]:
     if not text.lstrip().startswith("["):
         yield from _read_jsonl(source, data)
         return
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}: not valid JSON ({error})") from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_parse(source, text), start=1):
         yield _object(source, f"row {number}", row)
 
 
@@ -275,8 +260,3 @@ def _read_hub(source: str, name: str, config: str | None, split: str) -> list[Ro
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def as_pairs(source):
-    """Stub until the data branch lands."""
-    return load_pairs(source) if isinstance(source, str | Path) else [Pair(*pair) for pair in source]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import random
 
-from gantune.data.batch import Pair
+from gantune.data.question import Pair
 from gantune.errors import UserError
 
 
 def split_pairs(
     pairs: list[Pair], train_size: int | None, test_size: int | None, seed: int
 ) -> tuple[list[Pair], list[Pair]]:
-    """Draw disjoint training and test pairs.
+    """Draw training pairs and, disjoint from them, test pairs.
 
     Training pairs come from the front of one shuffled order and test pairs from its back. So the size of one part
     never changes which rows are in the other, and a smaller part is a prefix of a larger one.
 
     Args:
         pairs: all N pairs.
-        train_size: training pairs; None takes all that `test_size` leaves.
-        test_size: test pairs; None takes all that `train_size` leaves.
+        train_size: training pairs; None takes all that `test_size` leaves. Likewise the other.
+        test_size: test pairs.
         seed: decides the order.
-
-    Returns:
-        Training pairs and test pairs.
 
     Raises:
         UserError: if both sizes are None, one is negative, or together they exceed N or leave nothing for "the rest".

@@ -65,22 +65,15 @@ def end_token_id(template: str | Template, tokenizer: PreTrainedTokenizerBase) -
 
 
 class SystemPromptTemplate:
-    """Another template with a system prompt before every question that has none of its own.
-
-    Args:
-        template: writes the turns.
-        system: the system prompt.
-    """
+    """Another template with a system prompt before every question that has none of its own."""
 
     def __init__(self, template: Template, system: str) -> None:
         self.template, self.system = template, system
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.prompt_ids`]."""
         return self.template.prompt_ids(with_system(question, self.system), tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.answer_ids`]."""
         return self.template.answer_ids(answer, tokenizer)
 
 
@@ -107,16 +100,14 @@ class TurnTemplate:
     after: str = ""
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.prompt_ids`]."""
         turns = turns_of(question)
         if not turns:
             return [start_id(tokenizer)]
         specials = _control_tokens(tokenizer, self._written())
         turns = [Turn(turn.role, _cut(turn.content, specials), _cut(turn.context, specials)) for turn in turns]
-        return _front_ids(tokenizer) + _rendered_ids(self.render(turns, self.end_token(tokenizer)), tokenizer)
+        return _front_ids(tokenizer) + _cut_ids("", self.render(turns, self.end_token(tokenizer)), tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.answer_ids`]."""
         context = (self.user + self.assistant).rpartition("{}")[2]
         end_id = tokenizer.convert_tokens_to_ids(self.end_token(tokenizer))
         answer = _cut(answer, _control_tokens(tokenizer, self._written()))
@@ -127,12 +118,7 @@ class TurnTemplate:
         return self.end if self.end in tokenizer.get_added_vocab() else tokenizer.eos_token
 
     def render(self, turns: Sequence[Turn], end: str) -> str:
-        """The text of a prompt, without the special token in front.
-
-        Args:
-            turns: from the first one to the user's last.
-            end: the token that ends an answer.
-        """
+        """The text of a prompt without the special token in front; `end` is the token that ends an answer."""
         if turns[0].role == "system" and self.system is None and len(turns) > 1:
             first = turns[1]
             turns = [Turn(first.role, f"{turns[0].text}\n\n{first.content}", first.context), *turns[2:]]
@@ -200,7 +186,6 @@ class AlpacaTemplate(TurnTemplate):
     after = "\n\n"
 
     def render(self, turns: Sequence[Turn], end: str) -> str:
-        """See [`TurnTemplate.render`]."""
         if turns[0].role != "system":
             turns = [Turn("system", self.preamble_with_input if turns[0].context else self.preamble), *turns]
         return super().render(turns, end)
@@ -266,28 +251,19 @@ class ChatTemplate:
     """The tokenizer's own Jinja template, in which today is always [`PINNED_DATE`].
 
     An answer begins and ends as the template writes it; its end token is the first special one behind the answer, or
-    the end-of-sequence where there is none.
+    the end-of-sequence where there is none. A tokenizer without a template, or whose template refuses the turns, is a
+    [`UserError`].
     """
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.prompt_ids`].
-
-        Raises:
-            UserError: if the tokenizer has no template, or its template refuses the turns.
-        """
         turns = turns_of(question)
         if not turns:
             return [start_id(tokenizer)]
         specials = _control_tokens(tokenizer, _chat_template(tokenizer))
         messages = [{"role": turn.role, "content": _cut(turn.text, specials)} for turn in turns]
-        return _rendered_ids(_apply_chat_template(messages, tokenizer, add_generation_prompt=True), tokenizer)
+        return _cut_ids("", _apply_chat_template(messages, tokenizer, add_generation_prompt=True), tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.answer_ids`].
-
-        Raises:
-            UserError: as [`prompt_ids`].
-        """
         asked, answered = "QUESTION", "ANSWER"
         messages = [{"role": "user", "content": asked}]
         prompt = _apply_chat_template(messages, tokenizer, add_generation_prompt=True)
@@ -304,15 +280,7 @@ class ChatTemplate:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuse a tokenizer that cannot end an answer.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        name: how the user named it, for the message.
-
-    Raises:
-        UserError: if it has no end-of-sequence token.
-    """
+    """Refuse a tokenizer without an end-of-sequence token, with a [`UserError`] that calls it `name`."""
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer has no end-of-sequence token (eos_token), which ends every answer")
 
@@ -374,24 +342,20 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> list[st
 
 
 def _cut(text: str, specials: Sequence[str]) -> str:
-    """The text with [`CUT`] after the first character of each special token that it spells.
-
-    Raises:
-        UserError: if the text has half a surrogate pair, on which tokenizers fail.
-    """
+    """The text with [`CUT`] after the first character of each special token that it spells."""
     try:
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # tokenizers fail on it
         raise UserError(f"{text!r:.60} has half a surrogate pair, expected valid Unicode") from None
     if not any(special in text for special in specials):
         return text
     return re.sub("|".join(map(re.escape, specials)), lambda spelled: spelled[0][0] + CUT + spelled[0][1:], text)
 
 
-def _rendered_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of a rendered text: its special tokens are read as such, except those with a cut inside."""
+def _cut_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that a text has after `context`: its special tokens are read as such, except those with a cut inside."""
     first, *others = text.split(CUT)
-    ids = tokenizer(first, add_special_tokens=False)["input_ids"]
+    ids = _ids_after(context, first, tokenizer)
     return ids + [token for other in others for token in _ids_after("\n", other, tokenizer)]
 
 
@@ -417,9 +381,6 @@ def _ids_after(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> l
 
 def _answer_ids(context: str, answer: str, end_id: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids that the answer, with its cuts, has after `context`, and one end token."""
-    first, *others = answer.split(CUT)
-    ids = _ids_after(context, first, tokenizer)
-    for other in others:
-        ids += _ids_after("\n", other, tokenizer)
-    ends = (end_id, tokenizer.eos_token_id)
-    return [token for token in ids if token not in ends] + [end_id]  # some tokenizers map unknown text to their eos
+    ends = (end_id, tokenizer.eos_token_id)  # some tokenizers map unknown text to their eos
+    ids = [token for token in _cut_ids(context, answer, tokenizer) if token not in ends]
+    return [*ids, end_id]

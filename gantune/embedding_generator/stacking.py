@@ -17,11 +17,9 @@ from transformers import PreTrainedModel
 
 from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, load_virtual_tokens
 from gantune.errors import UserError
-from gantune.hub.adapter_settings import check_adapter
+from gantune.hub.adapter_settings import FOR_USE_ONLY, check_adapter
 
 PROMPT_LEARNING_METHODS = (PeftType.PREFIX_TUNING, *VIRTUAL_TOKEN_METHODS)
-FOR_USE_ONLY = ("p_tuning", "prefix_tuning")
-"""Adapters that peft saves as what came out of their training, which it cannot go on with."""
 
 
 def adapter_name(config: PeftConfig) -> str:

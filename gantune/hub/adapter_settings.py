@@ -19,6 +19,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 """Settings by which peft imports a module that the file names, passes `trust_remote_code` on, or loads other files; and
 the values with which it does not."""
+FOR_USE_ONLY = ("p_tuning", "prefix_tuning")
+"""Adapters that peft saves as what came out of their training, which it cannot go on with."""
 
 
 def check_adapter(folder: str | Path) -> None:

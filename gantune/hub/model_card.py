@@ -16,9 +16,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from gantune.diagnostics.files import write_atomically, write_json
-from gantune.embedding_generator.stacking import FOR_USE_ONLY
-from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS
 from gantune.errors import UserError
+from gantune.hub.adapter_settings import FOR_USE_ONLY
 from gantune.hub.loading import BUILT_IN, model_path
 from gantune.version import __version__
 
@@ -32,7 +31,7 @@ ADAPTERS = {
     "prompt_tuning": "prompt tuning",
     "p_tuning": "P-tuning",
 }
-NEEDS_STACK = tuple(method.value.lower() for method in VIRTUAL_TOKEN_METHODS)
+NEEDS_STACK = ("prompt_tuning", "p_tuning")
 """Alone, too: peft's own model of these makes a padded row's positions begin at its padding."""
 
 

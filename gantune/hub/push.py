@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -16,13 +17,14 @@ FILES = ("*.json", "*.safetensors", "*.md")
 
 
 class PushToHub:
-    """Adds `push_to_hub` to a class that has `save_pretrained(directory)`."""
+    """Adds `push_to_hub` to a trainer that has `save_pretrained(directory)`."""
 
+    args: Any
     save_pretrained: Callable[[str | Path], None]
 
     def push_to_hub(
         self,
-        repo_id: str,
+        repo_id: str | None = None,
         *,
         commit_message: str | None = None,
         commit_description: str | None = None,
@@ -33,8 +35,9 @@ class PushToHub:
     ) -> str:
         """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `PeftModel.push_to_hub`.
 
-        `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. The default token is the one
-        that `hf auth login` has stored.
+        `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. If it is not given, it is the
+        `hub_model_id` of the settings, or named like their `output_dir`. The default token is the one that `hf auth
+        login` has stored.
 
         Returns:
             Address of the commit.
@@ -42,7 +45,7 @@ class PushToHub:
         Raises:
             UserError: if the Hub does not know the name, does not let you, or cannot be reached.
         """
-        api = HfApi(token=token)
+        api, repo_id = HfApi(token=token), repo_id or self.args.hub_model_id or Path(self.args.output_dir).name
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             try:

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import evaluate
+from datasets import Features, Value
 
 from gantune.errors import UserError
 
 
 def check_texts(**columns: Sequence[str] | None) -> None:
-    """Checks that every column is a non-empty sequence of strings and that all have the same length.
-
-    Args:
-        columns: texts by name, such as `predictions=..., references=...`.
-
-    Raises:
-        UserError: if one is not; the message names the column and the row.
-    """
+    """A [`UserError`] that names column and row, unless all are non-empty sequences of strings of the same length."""
     for name, texts in columns.items():
         if texts is None or isinstance(texts, str):
             raise UserError(f"{name}: expected a list of strings, got {type(texts).__name__}")
@@ -36,20 +30,29 @@ class InMemoryMetric(evaluate.Metric):
     """An `evaluate.Metric` of texts that keeps its inputs in memory and checks them.
 
     `evaluate.Metric` makes a folder in the user's cache even when it keeps its inputs in memory; this one does not.
+
+    Attributes:
+        columns: of texts that it reads.
+        says: what its figures are.
+        source: the papers that it is from.
     """
+
+    columns: tuple[str, ...] = ("predictions", "references")
+    says: str
+    source: str
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        texts = Features({column: Value("string") for column in self.columns})
+        return evaluate.MetricInfo(description=self.says, citation=self.source, features=texts)
 
     def _build_data_dir(self) -> str:
         return ""
 
     def add_batch(self, *, predictions=None, references=None, **kwargs) -> None:
-        """Adds a batch of texts to those that the next `compute` scores.
-
-        Raises:
-            UserError: if a column is missing, empty, of another length, or holds something other than strings.
-        """
+        """Adds a batch of texts, checked by [`check_texts`], to those that the next `compute` scores."""
         given = {"predictions": predictions, "references": references}
-        check_texts(**{name: given[name] for name in self._feature_names()})
+        check_texts(**{name: given[name] for name in self.columns})
         super().add_batch(predictions=predictions, references=references, **kwargs)

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import evaluate
 import torch
-from datasets import Features, Value
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
@@ -63,6 +61,9 @@ class Bleurt(InMemoryMetric):
         UserError: if the checkpoint is missing, is not BLEURT, or its weights are not exactly those of its config.
     """
 
+    says = "BLEURT, mean over the pairs and the score of each."
+    source = _CITATION
+
     def __init__(self, checkpoint: str | Path, device: str | torch.device = "cpu", batch_size: int = 16) -> None:
         super().__init__()
         if batch_size < 1:
@@ -82,24 +83,9 @@ class Bleurt(InMemoryMetric):
         _load_weights(self.model, folder)
         self.model.to(self.device).eval()
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="BLEURT, mean over the pairs and the score of each.",
-            citation=_CITATION,
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-        )
-
     @torch.inference_mode()
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-        """BLEURT of each pair, in the order given.
-
-        Args:
-            predictions: generated answers.
-            references: the true answers, one for each prediction.
-
-        Raises:
-            UserError: if an argument is empty, of another length, or holds something other than strings.
-        """
+        """BLEURT of each generated answer against its true one. Bad input is refused by [`check_texts`]."""
         check_texts(predictions=predictions, references=references)
         pairs = [self.tokenizer.encode_pair(r, p) for p, r in zip(predictions, references, strict=True)]
         longest_first = sorted(range(len(pairs)), key=lambda row: -len(pairs[row][0]))

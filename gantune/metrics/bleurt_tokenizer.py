@@ -30,8 +30,7 @@ class BleurtTokenizer:
 
     Args:
         encode: text -> token ids, without special tokens.
-        cls_id: id of `[CLS]`.
-        sep_id: id of `[SEP]`.
+        cls_id: id of `[CLS]`; likewise `sep_id`.
         vocab_size: number of pieces.
         max_length: longest pair, in tokens, special tokens included.
     """
@@ -49,12 +48,7 @@ class BleurtTokenizer:
     def from_folder(cls, folder: Path, max_length: int = MAX_LENGTH) -> BleurtTokenizer:
         """Reads `vocab.txt` (WordPiece: BERT-style checkpoints) or `spm.model` (SentencePiece: BLEURT-20).
 
-        Args:
-            folder: the checkpoint folder.
-            max_length: longest pair, in tokens; `model_max_length` in `tokenizer_config.json` may lower it.
-
-        Raises:
-            UserError: if there is neither file, or the vocabulary lacks a special token.
+        `model_max_length` in `tokenizer_config.json` may lower the length.
         """
         config_file = folder / "tokenizer_config.json"
         config = read_json(config_file) if config_file.is_file() else {}
@@ -76,11 +70,7 @@ class BleurtTokenizer:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.
-
-    Raises:
-        UserError: if it holds anything else.
-    """
+    """The JSON object in `file`; a [`UserError`] if it holds anything else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
-from datasets import Features, Value
-
 from gantune.errors import UserError
 from gantune.metrics.base import InMemoryMetric, check_texts
 
@@ -26,9 +23,6 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
     Returns:
         A share between 0 and 1; 0 if no text has `n` words.
-
-    Raises:
-        UserError: if `texts` is empty or holds something other than strings, or `n` is below 1.
     """
     check_texts(texts=texts)
     if n < 1:
@@ -43,11 +37,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
 
 def mean_length(texts: Sequence[str]) -> float:
-    """Mean number of words of a text, where words are what stands between white space.
-
-    Raises:
-        UserError: if `texts` is empty or holds something other than strings.
-    """
+    """Mean number of words of a text, where words are what stands between white space."""
     check_texts(texts=texts)
     return sum(len(text.split()) for text in texts) / len(texts)
 
@@ -55,12 +45,9 @@ def mean_length(texts: Sequence[str]) -> float:
 class Diversity(InMemoryMetric):
     """`Diversity().compute(predictions=[...])` gives `distinct2` and `mean_length` of the whole set of answers."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Share of distinct word bigrams over the whole set of answers, and mean length in words.",
-            citation=_CITATION,
-            features=Features({"predictions": Value("string")}),
-        )
+    columns = ("predictions",)
+    says = "Share of distinct word bigrams over the whole set of answers, and mean length in words."
+    source = _CITATION
 
     def _compute(self, predictions: Sequence[str]) -> dict[str, float]:
         return {"distinct2": distinct_n(predictions, n=2), "mean_length": mean_length(predictions)}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import evaluate
-from datasets import Features, Value
 from rouge_score.rouge_scorer import RougeScorer
 
 from gantune.metrics.base import InMemoryMetric, check_texts
@@ -25,29 +23,17 @@ class Rouge(InMemoryMetric):
     `Rouge().compute(predictions=[...], references=[...])` gives the mean of each score over the pairs.
     """
 
+    says = "ROUGE (F1, Porter stemmer) and ROUGE-L recall, means over the pairs."
+    source = _CITATION
+
     def __init__(self) -> None:
         super().__init__()
         self._scorer = RougeScorer(list(_F1), use_stemmer=True)
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="ROUGE (F1, Porter stemmer) and ROUGE-L recall, means over the pairs.",
-            citation=_CITATION,
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-        )
-
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
-        """Scores of each pair.
+        """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one.
 
-        Args:
-            predictions: generated answers.
-            references: the true answers, one for each prediction.
-
-        Returns:
-            One dict a pair: `rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall`.
-
-        Raises:
-            UserError: if an argument is empty, of another length, or holds something other than strings.
+        Bad input is refused by [`check_texts`].
         """
         check_texts(predictions=predictions, references=references)
         rows = []

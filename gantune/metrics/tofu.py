@@ -44,11 +44,7 @@ class QuestionLosses(NamedTuple):
 
 
 def probability(answer: AnswerLoss) -> float:
-    """P(a|q)^(1/|a|): the probability of an answer, normalised for its length.
-
-    Raises:
-        UserError: if the loss is not a finite number or the answer has no token.
-    """
+    """P(a|q)^(1/|a|): the probability of an answer, normalised for its length."""
     return math.exp(-_nats_a_token(answer))
 
 
@@ -56,18 +52,8 @@ def choice_probability(answer: AnswerLoss, perturbed: Sequence[AnswerLoss]) -> f
     """The true answer's share in a multiple choice, P(a|q) / sum_i P(a_i|q).
 
     The paper writes it without the exponent 1/|a|; both of its codes normalise each P for length, and so does this.
-
-    Args:
-        answer: of the true answer.
-        perturbed: of the wrong choices, at least one.
-
-    Raises:
-        UserError: if there is no wrong choice, a loss is not a finite number, or an answer has no token.
     """
-    if not perturbed:
-        raise UserError("perturbed answers: expected at least one, got none")
-    nats = [_nats_a_token(loss) for loss in (answer, *perturbed)]
-    return 1 / sum(_exp(nats[0] - other) for other in nats)
+    return 1 / sum(map(_exp, [0.0, *_log_ratios(answer, perturbed)]))
 
 
 def truth_ratio(paraphrased: AnswerLoss, perturbed: Sequence[AnswerLoss], mean: Mean) -> float:
@@ -87,13 +73,10 @@ def truth_ratio(paraphrased: AnswerLoss, perturbed: Sequence[AnswerLoss], mean: 
     """
     if mean not in MEANS:
         raise UserError(f"mean is {mean!r}, expected {' or '.join(MEANS)}")
-    if not perturbed:
-        raise UserError("perturbed answers: expected at least one, got none")
-    true = _nats_a_token(paraphrased)
-    differences = [true - _nats_a_token(loss) for loss in perturbed]  # log of each wrong answer's own ratio
+    ratios = _log_ratios(paraphrased, perturbed)
     if mean == "geometric":
-        return _exp(sum(differences) / len(differences))
-    return sum(_exp(difference) for difference in differences) / len(differences)
+        return _exp(sum(ratios) / len(ratios))
+    return sum(map(_exp, ratios)) / len(ratios)
 
 
 def rescaled_truth_ratio(ratio: float) -> float:
@@ -102,14 +85,7 @@ def rescaled_truth_ratio(ratio: float) -> float:
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """The harmonic mean; 0 if any value is 0.
-
-    Args:
-        values: numbers of 0 or more, at least one.
-
-    Raises:
-        UserError: if there is no value, or one is negative or not a number.
-    """
+    """The harmonic mean of numbers of 0 or more, at least one; 0 if any is 0."""
     if not values:
         raise UserError("harmonic mean: expected at least one value, got none")
     for value in values:
@@ -133,9 +109,6 @@ def set_figures(
         `questions`, their number; `probability`; `rougeL_recall`; `truth_ratio_questions`, the number of those with
         wrong answers; `truth_ratio_arithmetic` and `truth_ratio_geometric`, the means of max(0, 1 - R_truth) over
         these. A mean over no question is None.
-
-    Raises:
-        UserError: if the two sequences differ in length, or a loss makes no sense.
     """
     if len(questions) != len(rouge_recalls):
         raise UserError(f"expected one ROUGE-L recall a question, got {len(rouge_recalls)} for {len(questions)}")
@@ -157,18 +130,20 @@ def set_figures(
 
 
 def model_utility(sets: Iterable[Mapping[str, Any]], mean: Mean) -> float | None:
-    """The harmonic mean of probability, ROUGE-L recall and truth ratio over question sets.
-
-    Args:
-        sets: what [`set_figures`] gives for each. The paper takes three sets, so nine numbers.
-        mean: which of the two truth ratios goes in.
-
-    Returns:
-        A number between 0 and 1; None if any of the figures is None.
+    """The harmonic mean of probability, ROUGE-L recall and the truth ratio of this mean, over question sets, as
+    [`set_figures`] gives them; None if any figure is None. The paper takes three sets, so nine numbers.
     """
     names = ("probability", "rougeL_recall", f"truth_ratio_{mean}")
     values = [figures[name] for figures in sets for name in names]
     return None if None in values else harmonic_mean(values)
+
+
+def _log_ratios(true: AnswerLoss, perturbed: Sequence[AnswerLoss]) -> list[float]:
+    """The log of each wrong answer's P^(1/|a|) over the true one's."""
+    if not perturbed:
+        raise UserError("perturbed answers: expected at least one, got none")
+    nats = _nats_a_token(true)
+    return [nats - _nats_a_token(loss) for loss in perturbed]
 
 
 def _nats_a_token(loss: AnswerLoss) -> float:

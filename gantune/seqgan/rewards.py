@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -203,6 +202,8 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
     Args:
         answers: samples of one question; a single one is worth 0.
     """
+    from rouge_score.rouge_scorer import RougeScorer  # and nltk, scikit-learn and pandas with it: over a second
+
     scorer, total = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
     for i, j in itertools.combinations(range(len(answers)), 2):  # F1 is symmetric
         agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure

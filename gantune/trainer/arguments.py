@@ -4,10 +4,12 @@ import warnings
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
+from transformers.utils import is_bitsandbytes_available
 
 from gantune.distributed import without_plugins
-from gantune.errors import UserError
+from gantune.errors import NotAvailable, UserError
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -24,6 +26,7 @@ class PairConfig(TuningConfig, TrainingArguments):
 
     Raises:
         UserError: if a value is out of range, or transformers refuses it.
+        NotAvailable: if the optimiser cannot be had here.
     """
 
     logging_steps: float = field(default=10, metadata={"help": "steps from one row of the log to the next"})
@@ -42,6 +45,12 @@ class PairConfig(TuningConfig, TrainingArguments):
                 f"--gradient-accumulation-steps {self.gradient_accumulation_steps}: expected the pairs of a whole step "
                 "as --per-device-train-batch-size and those at once as --micro-batch-size"
             )
+        for name in ("fsdp", "deepspeed"):
+            if getattr(self, name):
+                raise UserError(
+                    f"--{name}: the frozen model is divided when it is loaded, expected "
+                    f"load_model(..., sharding={name!r}), or gantune train --sharding {name}"
+                )
         if self.auto_find_batch_size:
             raise UserError("--auto-find-batch-size: not needed, --micro-batch-size is halved when memory runs out")
         try:
@@ -50,6 +59,11 @@ class PairConfig(TuningConfig, TrainingArguments):
                 TrainingArguments.__post_init__(self)
         except (ValueError, ImportError) as error:
             raise UserError(" ".join(str(error).split())) from error
+        if any(part in self.optim for part in ("bnb", "paged", "lion", "adamw_8bit")):  # those of bitsandbytes
+            if self.use_cpu or not torch.cuda.is_available():
+                raise NotAvailable(f"--optim {self.optim.value} needs CUDA, the model is to be trained on the CPU")
+            if not is_bitsandbytes_available():
+                raise NotAvailable(f"--optim {self.optim.value} needs the package bitsandbytes, which is not installed")
         self.activation_checkpointing = None  # transformers' own is for training mode; see `checkpoint_layers`
 
 

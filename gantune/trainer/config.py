@@ -16,69 +16,14 @@ CONFIG_FILE = "language_gan.json"
 class GameConfig(TuningConfig):
     """Settings of [`LanguageGAN`] without transformers' own; the defaults are where FINDINGS section 7 arrives.
 
-    > Parameters that control the components
-
-    Args:
-        generator: what is tuned.
-        discriminator: what judges the answers.
-        reward: what an answer is worth.
-        reward_transform: r in R = r(D).
-        objective: what the generator does with the rewards.
-        advantage: the baseline of the policy gradient.
-
-    > Parameters that control the Monte-Carlo search, for reward monte-carlo
-
-    Args:
-        search_completions: N, completions of each prefix.
-        search_stride: only every so many-th prefix is completed.
-        search_rows: most rows decoded at once.
-        search_policy: what completes: the current generator, or an exponential average of its adapter.
-        search_decay: share of the average that a step keeps.
-
-    > Parameters that control the schedule
-
-    Args:
-        warmup_share: share of the steps that is likelihood only.
-        discriminator_warmup_steps: discriminator steps before the first adversarial one.
-        discriminator_warmup_rollouts: batches of questions answered for these steps.
-        adversarial_every: after the warm-up, every how many steps is adversarial.
-
-    > Parameters that control rollouts and losses
-
-    Args:
-        num_generations: answers sampled to each question of an adversarial step.
-        temperature: of sampling and scoring.
-        likelihood_weight: of the likelihood anchor in an adversarial step.
-        unpaired_likelihood_weight: of the likelihood of unpaired answers, to the empty question, in every step.
-        adversarial_weight: of the objective in an adversarial step; the policy gradient is divided by
-            `max_completion_length`.
-        discount: of dense rewards.
-        length_normalised: average dense rewards over the tokens to come, instead of their sum.
-
-    > Parameters that control speed
-
-    Args:
-        captured_decoding: sample the answers by replaying a CUDA graph for each token.
-
-    > Parameters that control the discriminator
-
-    Args:
-        real_label: target for true answers.
-        blind_discriminator: show it answers without their questions; it has to be with unpaired data.
-        mismatched_negatives: also show true answers to other questions as not real; not to a blind one.
-        replay_rollouts: earlier rollouts kept; a batch of rows of one is shown again in each step.
-        max_discriminator_accuracy: a step that finds it better than this trains it no further.
-
-    > Parameters that control the optimisers
-
-    Args:
-        learning_rate: of the generator; AdamW.
-        discriminator_learning_rate: of the discriminator; Adam.
-        max_grad_norm: gradients are scaled down to this norm, each network by itself.
+    What each is for says its `help`, which is its line on the command line. `objective` and `advantage` are what the
+    generator does with the rewards; the policy gradient is divided by `max_completion_length`. AdamW trains the
+    generator, Adam the discriminator, and each network's gradient is clipped by itself.
     """
 
     _argument_group_name = "gan: LanguageGAN"
 
+    # parameters that control the components
     generator: str = field(
         default="embedding", metadata={"help": "what is tuned: a registry name or dotted path; several joined by +"}
     )
@@ -105,6 +50,7 @@ class GameConfig(TuningConfig):
     advantage: str = field(
         default="leave-one-out", metadata={"help": "baseline: none, moving-average, leave-one-out or group-norm"}
     )
+    # parameters that control the Monte-Carlo search, for reward monte-carlo
     search_completions: int = field(default=4, metadata={"help": "monte-carlo: completions of each prefix"})
     search_stride: int = field(default=1, metadata={"help": "monte-carlo: complete only every so many-th prefix"})
     search_rows: int = field(default=64, metadata={"help": "monte-carlo: most rows that are decoded at once"})
@@ -113,6 +59,7 @@ class GameConfig(TuningConfig):
         metadata={"help": "monte-carlo: complete with the generator, or with an exponential average of its adapter"},
     )
     search_decay: float = field(default=0.8, metadata={"help": "monte-carlo: share of the average that a step keeps"})
+    # parameters that control the schedule
     warmup_share: float = field(
         default=0.8, metadata={"help": "share of the steps that is maximum likelihood only, at the start"}
     )
@@ -125,6 +72,7 @@ class GameConfig(TuningConfig):
     adversarial_every: int = field(
         default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}
     )
+    # parameters that control rollouts and losses
     num_generations: int = field(
         default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
     )
@@ -141,6 +89,7 @@ class GameConfig(TuningConfig):
     length_normalised: bool = field(
         default=True, metadata={"help": "returns are averages over the tokens to come, not sums"}
     )
+    # parameters that control speed
     captured_decoding: bool = field(
         default=False,
         metadata={
@@ -148,6 +97,7 @@ class GameConfig(TuningConfig):
             "CUDA and a model with full attention in every layer; not yet run on a GPU"
         },
     )
+    # parameters that control the discriminator
     real_label: float = field(default=0.9, metadata={"help": "the discriminator's target for true answers"})
     blind_discriminator: bool = field(
         default=False, metadata={"help": "show the discriminator answers without their questions"}
@@ -159,6 +109,7 @@ class GameConfig(TuningConfig):
     max_discriminator_accuracy: float = field(
         default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
     )
+    # parameters that control the optimisers
     learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW"})
     discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})

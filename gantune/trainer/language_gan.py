@@ -4,50 +4,36 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from gantune.data import Batch, collate
-from gantune.diagnostics.files import write_json
-from gantune.diagnostics.health import kl_estimate, rollout_health
+from gantune.diagnostics.health import rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
-from gantune.embedding_generator import load_stack, save_stack
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
-from gantune.generation.generate import generate_answers
-from gantune.hub.adapter_settings import base_model_name
-from gantune.hub.loading import load_model, load_tokenizer
-from gantune.hub.model_card import Training, write_model_card
-from gantune.hub.push import PushToHub, local_folder
-from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout, inference_kernels
+from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
     OBJECTIVES,
     REWARDS,
-    TRANSFORMS,
     Reward,
     build_reward,
     likelihood_loss,
     returns,
     weighted_loss,
 )
-from gantune.trainer.arguments import LanguageGANConfig, own_settings
-from gantune.trainer.callbacks import rows_of
-from gantune.trainer.config import CONFIG_FILE, read_game_config
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
+from gantune.trainer.pretrained import Pretrained
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 
-DISCRIMINATOR_FILE = "discriminator.safetensors"
 
-
-class LanguageGAN(PushToHub, PolicyTrainer):
+class LanguageGAN(Pretrained, PolicyTrainer):
     """Tunes an adapter on a frozen causal language model, adversarially.
 
     ```python
@@ -177,7 +163,7 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         else:
             dense = returns(rewards, mask, args.discount, args.length_normalised)
         weights = args.adversarial_weight * self.objective(dense, mask, k)
-        kl = self._kl_to_base(rollout)
+        kl = self.kl_to_base(rollout)
         losses = self.backward(
             "generator loss", len(batch), lambda: self._generator_losses(batch, asked, rollout, weights)
         )
@@ -290,11 +276,6 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         rewards = self.reward(questions, self.texts(rollout), rollout)
         return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
 
-    def texts(self, rollout: Rollout) -> list[str]:
-        """The answers of a rollout, without special tokens and surrounding blanks."""
-        answers = [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)]
-        return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
-
     @property
     def judged(self) -> bool:
         """Whether the reward asks the discriminator; if it does not, none is trained."""
@@ -311,19 +292,6 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         if self.unpaired is None:
             return batch, batch
         return self.unpaired.questions(number).to(batch.device), self.unpaired.answers(number).to(batch.device)
-
-    @torch.no_grad()
-    def _kl_to_base(self, rollout: Rollout) -> float:
-        """KL of the policy to the model without adapter, nats a token, from one answer to every fourth question."""
-        every = 4 * rollout.samples_per_prompt
-        first = rollout.select(torch.arange(0, len(rollout), every, device=rollout.device))
-        own, end = self.parallel.rows(len(first))
-        base = torch.zeros(0, device=rollout.device)
-        if end > own:
-            with self.model.disable_adapter(), inference_kernels(self.model):
-                base = self.policy.score(first.rows(own, end), temperature=first.temperature)
-        base = self.parallel.join_rows(base, own, len(first))
-        return kl_estimate(first.log_probs, base, first.answer_mask)
 
     # --------------------------------------------------------------------------------------- the discriminator's side
 
@@ -352,94 +320,6 @@ class LanguageGAN(PushToHub, PolicyTrainer):
         ready = [(real, self.sample(asked)) for asked, real in batches]
         for real, rollout in itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps):
             yield self.discriminator_step(real, rollout)
-
-    # ---------------------------------------------------------------------------------------- using what was tuned
-
-    def generate(self, questions: Sequence[str], **options: Any) -> list[str]:
-        """Answers to questions; greedy and with zero noise unless `options` say otherwise, see [`generate_answers`]."""
-        return generate_answers(self.model, self.tokenizer, questions, self.args, **options)
-
-    def save_pretrained(self, directory: str | Path, **told: Any) -> None:
-        """Write the adapter as PEFT folders, the discriminator as safetensors, the settings, and a model card.
-
-        Args:
-            directory: made if it is not there.
-            told: what else the card is to say, see [`Training`].
-        """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        save_stack(self.model, directory)
-        save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
-        write_json(directory / CONFIG_FILE, own_settings(self.args))
-        rows = rows_of(self.state)
-        spent = {"steps": len(rows), "tokens": sum(row["tokens"] for row in rows), "seconds": self.limits.seconds}
-        trained = sum(parameter.numel() for parameter in self.parameters)
-        told = (spent if rows else {}) | told
-        write_model_card(directory, Training.of(self.model, own_settings(self.args), trained, **told))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        directory: str | Path,
-        model: PreTrainedModel | str | None = None,
-        processing_class: PreTrainedTokenizerBase | str | None = None,
-        *,
-        discriminator: str | type[Discriminator] | Discriminator | None = None,
-        reward: str | type | Callable[..., Any] | None = None,
-        **more: Any,
-    ) -> LanguageGAN:
-        """What [`save_pretrained`] wrote, on the same frozen model: `model`, or the one that the adapter names.
-
-        Component names in the files must be registered: a file never makes gantune import anything. Give a class of
-        your own as `discriminator` or `reward`, or register it first.
-
-        Args:
-            directory: a folder, or a Hub id.
-            model: the base model, or its name.
-            processing_class: its tokenizer, or its name.
-            discriminator: if not the one that the file names.
-            reward: the same.
-            more: settings that are others now, and further arguments of the constructor, such as `train_dataset`.
-
-        Raises:
-            UserError: if a file is missing or not what was written, or names a component that is not registered.
-        """
-        directory = local_folder(directory)
-        args = vars(read_game_config(directory))
-        for name, registry in {
-            "advantage": ADVANTAGES,
-            "objective": OBJECTIVES,
-            "reward_transform": TRANSFORMS,
-        }.items():
-            registry.get(args[name])
-        if model is None or isinstance(model, str):
-            name = model or base_model_name(directory)
-            model, processing_class = load_model(name), processing_class or load_tokenizer(name)
-        if model.device.type != "cuda":
-            args["captured_decoding"] = False  # as it was trained, not what was trained
-        discriminator = discriminator or DISCRIMINATORS.get(args["discriminator"])
-        if reward is None:
-            reward = args["reward"]
-            for name in reward.split("*"):
-                REWARDS.get(name)
-        args |= {name: more.pop(name) for name in [*more] if name in LanguageGANConfig.__dataclass_fields__}
-        gan = cls(
-            load_stack(model, directory, is_trainable=True),
-            LanguageGANConfig(**args),
-            processing_class=processing_class,
-            peft_config=False,
-            discriminator=discriminator,
-            reward=reward,
-            **more,
-        )
-        try:
-            gan.discriminator.load_state_dict(load_file(directory / DISCRIMINATOR_FILE))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise UserError(
-                f"{directory / DISCRIMINATOR_FILE}: not the weights of discriminator {args['discriminator']!r}; "
-                "one that was given as an instance has to be given again"
-            ) from error
-        return gan
 
     # --------------------------------------------------------------------------- parts of transformers' own training
 

@@ -37,7 +37,7 @@ from gantune.data import (
     pad_token_id,
 )
 from gantune.data.encoding import IGNORE_INDEX
-from gantune.distributed import DataParallel, join_processes, without_plugins
+from gantune.distributed import join_processes, without_plugins
 from gantune.embedding_generator import stack_adapters
 from gantune.embedding_generator.generators import GeneratorSpec, build_generator
 from gantune.errors import UserError
@@ -136,7 +136,7 @@ class PairTrainer(Trainer):
         with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
             torch.manual_seed(args.seed)
             model = self.build_networks(model, peft_config)
-        self.parallel = self._join(args, model)
+        self.parallel = join_processes(args.device, model)
         args._n_gpu = min(args.n_gpu, 1)  # as transformers does where it must not copy the model to every GPU
         args.average_tokens_across_devices = False  # losses are shares of the whole batch's already
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -309,7 +309,7 @@ class PairTrainer(Trainer):
         """
         encoded = self.eval_dataset
         if eval_dataset is not None and eval_dataset is not encoded:
-            encoded = encode_training_pairs(as_pairs(eval_dataset), self.tokenizer, self.args)
+            encoded = encode_training_pairs(as_pairs(eval_dataset, name="eval_dataset"), self.tokenizer, self.args)
         if not encoded:
             raise UserError("nothing to evaluate on: expected eval_dataset, or --validation-share above 0")
         policy = self.policy
@@ -460,9 +460,9 @@ class PairTrainer(Trainer):
         """Tokens of the pairs to train on and of those held out."""
         if training is None:
             return [], []
-        encoded = encode_training_pairs(as_pairs(training), tokenizer, args)
+        encoded = encode_training_pairs(as_pairs(training, name="train_dataset"), tokenizer, args)
         if held_out is not None:
-            return encoded, encode_training_pairs(as_pairs(held_out), tokenizer, args)
+            return encoded, encode_training_pairs(as_pairs(held_out, name="eval_dataset"), tokenizer, args)
         if not self.holds_out_always and not args.early_stopping_patience:
             return encoded, []
         encoded, kept = hold_out(encoded, args.validation_share, args.seed)
@@ -475,9 +475,6 @@ class PairTrainer(Trainer):
         longest = max(encoded, key=lambda row: len(row.prompt_ids) + len(row.answer_ids), default=None)
         if longest is not None:
             check_positions(model, len(longest.prompt_ids), len(longest.answer_ids))
-
-    def _join(self, args: PairConfig, model: nn.Module) -> DataParallel:
-        return join_processes(args.device, model)
 
     def _keeps(self, held_out: Sequence[EncodedPair]) -> bool:
         """Whether copies of the weights are kept: to choose from, or to go back to."""

@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from gantune.data import Batch, EncodedPair, collate, end_token_id
+from gantune.diagnostics.health import kl_estimate
 from gantune.distributed import is_divided
 from gantune.errors import UserError
-from gantune.policy import CausalLMPolicy
+from gantune.policy import CausalLMPolicy, Rollout, inference_kernels
 from gantune.policy.positions import check_positions
 from gantune.policy.sampler import Sampler
 from gantune.seqgan import likelihood_loss
@@ -114,6 +115,24 @@ class PolicyTrainer(PairTrainer):
             where = non_finite_output(self.model, same_losses())
             raise FloatingPointError(f"{error}; it is first seen in {where}" if where else str(error)) from error
         return {"loss": sum(values.values())} | values
+
+    def texts(self, rollout: Rollout) -> list[str]:
+        """The answers of a rollout, without special tokens and surrounding blanks."""
+        answers = [ids[mask.bool()] for ids, mask in zip(rollout.answer_ids, rollout.answer_mask, strict=True)]
+        return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+    @torch.no_grad()
+    def kl_to_base(self, rollout: Rollout) -> float:
+        """KL of the policy to the model without adapter, nats a token, from one answer to every fourth question."""
+        every = 4 * rollout.samples_per_prompt
+        first = rollout.select(torch.arange(0, len(rollout), every, device=rollout.device))
+        own, end = self.parallel.rows(len(first))
+        base = torch.zeros(0, device=rollout.device)
+        if end > own:
+            with self.model.disable_adapter(), inference_kernels(self.model):
+                base = self.policy.score(first.rows(own, end), temperature=first.temperature)
+        base = self.parallel.join_rows(base, own, len(first))
+        return kl_estimate(first.log_probs, base, first.answer_mask)
 
     def logged(self, phase: str, figures: dict[str, float | None]) -> Tensor:
         """The loss as transformers' training wants it; the other figures go into the log."""

@@ -6,9 +6,7 @@ import json
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import transformers
+from typing import TYPE_CHECKING, Any
 
 from gantune.command import OneLineParser, exit_status
 from gantune.data.cleaning import CleaningConfig, clean
@@ -17,9 +15,10 @@ from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NEAR_DUPLICATE
 from gantune.data.sources import Source, open_source, pairs_of
 from gantune.data.templates import TEMPLATES, build_template
-from gantune.diagnostics.files import write_atomically
 from gantune.errors import UserError
-from gantune.hub.loading import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
 CONTEXT = 8
@@ -27,14 +26,7 @@ CONTEXT = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the commands.
-
-    Args:
-        arguments: the command line after `gantune data`; None takes the process's own.
-
-    Returns:
-        Exit status: 0, or 2 for bad input, told in one line.
-    """
+    """Run the command line after `gantune data`, None for the process's own; 2 for bad input, told in one line."""
 
     def command() -> int | None:
         parsed = _parser().parse_args(arguments)
@@ -45,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(options: Namespace) -> None:
     """Print one example as the model sees it, and how long all of them are."""
+    import transformers
+
+    from gantune.hub.loading import load_tokenizer
+
     transformers.utils.logging.set_verbosity_error()  # long rows are what the statistics are for
     source = _open(options)
     pairs = pairs_of(source, options.answers)
@@ -163,7 +159,7 @@ def _print_format(source: Source, forced: str | None) -> None:
     print(f"format: {source.format_name} ({how}: {', '.join(source.format.columns)})")
 
 
-def _marked(prompt_ids: list[int], answer_ids: list[int], tokenizer: transformers.PreTrainedTokenizerBase) -> str:
+def _marked(prompt_ids: list[int], answer_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """The text of a sequence, each learned token between «»; tokens that share a character share the marks."""
     ids, first, marked = prompt_ids + answer_ids, len(prompt_ids), tokenizer.decode(prompt_ids)
     for stop in range(first + 1, len(ids) + 1):
@@ -178,6 +174,8 @@ def _marked(prompt_ids: list[int], answer_ids: list[int], tokenizer: transformer
 
 def _write_rows(path: str, rows: Iterator[dict[str, Any]]) -> None:
     """One JSON object a line; what JSON has no form for, such as a date, is written as text."""
+    from gantune.diagnostics.files import write_atomically
+
     lines = []
     for row in rows:
         line = json.dumps(row, ensure_ascii=False, default=str)
