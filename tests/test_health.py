@@ -13,7 +13,7 @@ import torch
 from gantune.diagnostics import HealthMonitor, kl_estimate, plot_health, rollout_health
 from gantune.diagnostics.health import ROWS_RUNNING
 from gantune.errors import UserError
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from tests.enumeration import VOCABULARY, TabularPolicy, every_answer
 
 EOS, PAD = 9, 0

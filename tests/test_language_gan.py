@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from typing import Any
 
 import pytest
 import torch
-from gantune.trainer.observer import Silent
 from peft import LoraConfig
 from torch import nn
+from transformers import PrinterCallback, TrainerCallback
 
 from gantune.data import Pair, collate, encode_pairs
 from gantune.discriminators import CausalCNN, Discriminator
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.hub.loading import load_model, load_tokenizer
 from gantune.policy.micro_batches import MicroBatches
 from gantune.seqgan import policy_gradient_loss
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig, own_settings
+from gantune.trainer.callbacks import epoch_ends, rows_of
 from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -37,17 +39,43 @@ SMALL = {
 }
 
 
+FOLDER = tempfile.TemporaryDirectory()
+QUIET = {"output_dir": FOLDER.name, "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, "use_cpu": True}
+"""How tests train: a row of the log a step, nothing on disk, nothing on the screen."""
+COMPONENTS = ("discriminator", "reward", "unpaired", "callbacks", "train_dataset", "eval_dataset")
+
+
 def build(family="gpt2", **settings) -> LanguageGAN:
-    components = {key: settings.pop(key) for key in ("generator", "discriminator", "reward") if key in settings}
-    config = LanguageGANConfig(**SMALL | {k: v for k, v in components.items() if isinstance(v, str)} | settings)
-    given = {k: v for k, v in components.items() if not isinstance(v, str)}
-    return LanguageGAN(TINY_MODELS[family](), tiny_tokenizer(), config, **given)
+    """A trainer of a tiny model, by default of `PAIRS`; components that are no names are given as arguments."""
+    given = {key: settings.pop(key) for key in COMPONENTS if key in settings and not isinstance(settings[key], str)}
+    if "generator" in settings and not isinstance(settings["generator"], str):
+        given["peft_config"] = settings.pop("generator")
+    given = {"train_dataset": PAIRS, "processing_class": tiny_tokenizer()} | given
+    gan = LanguageGAN(TINY_MODELS[family](), LanguageGANConfig(**QUIET | SMALL | settings), **given)
+    gan.remove_callback(PrinterCallback)
+    return gan
+
+
+def trained(gan: LanguageGAN) -> list[dict[str, Any]]:
+    """Train; the rows of the steps."""
+    gan.train()
+    return rows_of(gan.state)
+
+
+def generator_update(gan: LanguageGAN, *of_step: Any) -> dict[str, Any]:
+    """A generator step and the step of its optimiser, as transformers takes it."""
+    if gan.optimizer is None:
+        gan.create_optimizer()
+    figures = gan.generator_step(*of_step)
+    nn.utils.clip_grad_norm_(gan.parameters, gan.args.max_grad_norm)
+    gan.optimizer.step()
+    return figures
 
 
 def batch_of(gan: LanguageGAN):
-    config = gan.config
+    args = gan.args
     encoded, _ = encode_pairs(
-        PAIRS, gan.tokenizer, "plain", config.max_prompt_length, config.max_completion_length, config.too_long
+        PAIRS, gan.tokenizer, "plain", args.max_prompt_length, args.max_completion_length, args.too_long
     )
     return collate(encoded, gan.pad_token_id)
 
@@ -69,38 +97,37 @@ def test_training_moves_the_adapter_and_the_discriminator_and_nothing_else(famil
     gan = build(family)
     before, tuned = hashes(frozen(gan)), hashes(trainable(gan))
     judge = hashes(gan.discriminator.named_parameters())
-    history = gan.train(PAIRS)
+    history = trained(gan)
     assert hashes(frozen(gan)) == before
     assert all(tuned[name] != now for name, now in hashes(trainable(gan)).items())
     assert hashes(gan.discriminator.named_parameters()) != judge
     assert [row["phase"] for row in history] == ["likelihood"] * 4 + ["discriminator"] * 3 + ["adversarial"] * 4
-    assert [row["step"] for row in history] == list(range(1, 12))
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8], "the discriminator's own are none"
     assert all(0 <= row["ended"] <= 1 and row["answer_length"] <= 12 for row in history[-4:])
 
 
 def test_every_fifth_step_after_the_warm_up_is_adversarial():
-    phases = [
-        row["phase"]
-        for row in build(num_train_epochs=6, adversarial_every=5, discriminator_warmup_steps=0).train(PAIRS)
+    gan = build(num_train_epochs=6, adversarial_every=5, discriminator_warmup_steps=0)
+    assert [row["phase"] for row in trained(gan)] == ["likelihood"] * 6 + ["adversarial"] + ["likelihood"] * 4 + [
+        "adversarial"
     ]
-    assert phases == ["likelihood"] * 6 + ["adversarial"] + ["likelihood"] * 4 + ["adversarial"]
 
 
 def test_likelihood_falls():
     gan = build(warmup_share=1.0, num_train_epochs=30, learning_rate=1e-2)
-    history = gan.train(PAIRS)
+    history = trained(gan)
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another():
-    first, second, other = (build(seed=seed).train(PAIRS) for seed in (0, 0, 1))
+    first, second, other = (trained(build(seed=seed)) for seed in (0, 0, 1))
     without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in run] for run in (first, second, other)]
     assert without_time[0] == without_time[1] != without_time[2]
 
 
 def test_generator_step_follows_the_gradient_of_its_loss():
     """The step in parts of a batch's rows equals one loss over all rows, computed here in one piece."""
-    gan = build(advantage="none", reward="sequence", max_grad_norm=1e9)
+    gan = build(advantage="none", reward="sequence")
     batch = batch_of(gan)
     rollout = gan.sample(batch)
     noise = rollout.noise[:: rollout.samples_per_prompt]  # of the anchor, too
@@ -111,18 +138,16 @@ def test_generator_step_follows_the_gradient_of_its_loss():
     loss = loss - (true * batch.answer_mask).sum() / batch.answer_mask.sum()
     expected = torch.autograd.grad(loss, gan.parameters)
 
-    seen = {}
-    gan.optimizer.step = lambda: seen.update(gradients=[p.grad.clone() for p in gan.parameters])
     figures = gan.generator_step(batch, rollout)
     assert figures["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for gradient, exact in zip(seen["gradients"], expected, strict=True):
-        assert torch.allclose(gradient, exact, rtol=1e-4, atol=1e-7)
+    for parameter, exact in zip(gan.parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, exact, rtol=1e-4, atol=1e-7)
     assert any(exact.abs().max() > 1e-4 for exact in expected)
 
 
 def gradient_of_a_step(spoil=None, **settings):
     """Gradients and figures of a generator step on answers that depend on nothing but the seed."""
-    gan = build(generator="embedding+lora", max_grad_norm=1e9, **settings)
+    gan = build(generator="embedding+lora", **settings)
     batch = batch_of(gan)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -149,8 +174,8 @@ def test_a_step_from_the_prefill_is_the_plain_step():
 
 
 def test_a_bfloat16_model_is_tuned_by_a_float32_adapter():
-    config = LanguageGANConfig(**SMALL)
-    gan = LanguageGAN(TINY_MODELS["gpt2"]().to(torch.bfloat16), tiny_tokenizer(), config)
+    model, args = TINY_MODELS["gpt2"]().to(torch.bfloat16), LanguageGANConfig(**QUIET | SMALL)
+    gan = LanguageGAN(model, args, PAIRS, processing_class=tiny_tokenizer())
     assert {p.dtype for p in gan.parameters} == {torch.float32}
     assert {p.dtype for _, p in frozen(gan)} == {torch.bfloat16}
     batch = batch_of(gan)
@@ -159,7 +184,7 @@ def test_a_bfloat16_model_is_tuned_by_a_float32_adapter():
     assert scored.dtype == torch.float32
     assert (scored - rollout.log_probs).abs().max() < 0.3, "bfloat16 rounds: log-probs come from scoring, not sampling"
     before = hashes(trainable(gan))
-    gan.generator_step(batch, rollout)
+    generator_update(gan, batch, rollout)
     assert hashes(trainable(gan)) != before
 
 
@@ -171,7 +196,7 @@ def test_policy_gradient_raises_the_rewarded_answers():
 
     gan = build(reward=share_of_e, likelihood_weight=0.0, num_generations=16, learning_rate=3e-2)
     batch = batch_of(gan)
-    rewards = [gan.generator_step(batch)["reward"] for _ in range(30)]
+    rewards = [generator_update(gan, batch)["reward"] for _ in range(30)]
     assert sum(rewards[-5:]) > 3 * sum(rewards[:5])
 
 
@@ -254,7 +279,7 @@ def test_every_component_can_be_swapped(how):
     gan = build(**own)
     assert isinstance(gan.discriminator, OwnDiscriminator) and isinstance(gan.reward, OwnReward)
     assert [p.shape for p in gan.parameters] == [(32,)]
-    history = gan.train(PAIRS)
+    history = trained(gan)
     assert gan.parameters[0].abs().sum() > 0
     assert len(history) == 11
 
@@ -272,7 +297,7 @@ def test_every_component_can_be_swapped(how):
 def test_what_is_tuned_is_any_peft_method_or_a_stack(generator, parts, tmp_path):
     gan = build(generator=generator)
     before = hashes(frozen(gan))
-    gan.train(PAIRS)
+    gan.train()
     assert hashes(frozen(gan)) == before
     assert {part for part in parts for name, _ in trainable(gan) if part in name} == parts
     gan.save_pretrained(tmp_path)
@@ -285,47 +310,45 @@ def test_what_is_tuned_is_any_peft_method_or_a_stack(generator, parts, tmp_path)
 def test_every_combination_trains(name, reward, advantage):
     gan = build(discriminator=name, reward=reward, advantage=advantage, num_train_epochs=1, warmup_share=0.0)
     phases = {"adversarial"} if reward == "constant" else {"discriminator", "adversarial"}
-    assert {row["phase"] for row in gan.train(PAIRS)} == phases
+    assert {row["phase"] for row in trained(gan)} == phases
 
 
-def test_the_best_checkpoint_on_validation_is_kept():
-    gan = build(validation_share=0.34, num_train_epochs=6)
-    losses = []
-    measure = gan._validation_loss
-    gan._validation_loss = lambda rows: losses.append(measure(rows)) or losses[-1]
-    gan.train(PAIRS)
-    held_out = gan._encode(PAIRS)[1]
-    assert len(held_out) == 2
-    assert measure(held_out) == pytest.approx(min(losses), rel=1e-6)
+def test_the_best_weights_on_validation_are_kept():
+    gan = build(validation_share=0.34, num_train_epochs=6, learning_rate=0.3, likelihood_weight=0.0)
+    gan.train()
+    losses = [row["eval_loss"] for row in gan.state.log_history if "eval_loss" in row]
+    assert len(gan.eval_dataset) == 2 and len(set(losses)) == len(losses) == 4
+    assert losses[-1] > min(losses), "or it says nothing"
+    assert gan.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
 def test_validation_scores_no_more_rows_at_once_than_training():
-    gan = build(validation_share=0.67, batch_size=2)
+    gan = build(validation_share=0.67, per_device_train_batch_size=2)
     seen, score = [], gan.policy.score
     gan.policy.score = lambda batch, **options: seen.append(len(batch)) or score(batch, **options)
-    held_out = gan._encode(PAIRS)[1]
-    gan._validation_loss(held_out)
-    assert len(held_out) == 4 and seen == [2, 2]
+    gan.evaluate()
+    assert len(gan.eval_dataset) == 4 and seen == [2, 2]
 
 
 def test_saved_and_loaded_it_answers_alike(tmp_path):
     gan = build(generator="embedding+lora")
-    gan.train(PAIRS)
+    gan.train()
     gan.save_pretrained(tmp_path)
     torch.manual_seed(99)
-    again = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    base = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    again = LanguageGAN.from_pretrained(tmp_path, *base, train_dataset=PAIRS[:3], **QUIET)
     batch = batch_of(gan)
     assert torch.equal(gan.policy.score(batch), again.policy.score(batch))
     assert torch.equal(gan.discriminator.prefix_logits(batch), again.discriminator.prefix_logits(batch))
     questions = [pair.question for pair in PAIRS]
     assert gan.generate(questions) == again.generate(questions)
-    assert again.config == gan.config
-    again.train(PAIRS[:3])  # and it can be trained on
+    assert own_settings(again.args) == own_settings(gan.args)
+    assert len(trained(again)) == 2 + 3 + 2  # and it can be trained on
 
 
 def test_components_of_a_user_are_named_in_the_files_and_given_again(tmp_path):
     gan = build(discriminator=OwnDiscriminator, reward=OwnReward)
-    assert gan.config.discriminator == f"{__name__}.OwnDiscriminator"
+    assert gan.args.discriminator == f"{__name__}.OwnDiscriminator"
     gan.save_pretrained(tmp_path)
     again = LanguageGAN.from_pretrained(
         tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer(), discriminator=OwnDiscriminator, reward=OwnReward
@@ -341,8 +364,8 @@ def test_it_finds_its_base_model_again(tmp_path):
     base, saved = tmp_path / "base", tmp_path / "saved"
     TINY_MODELS["gpt2"]().save_pretrained(base)
     tiny_tokenizer().save_pretrained(base)
-    gan = LanguageGAN(load_model(str(base)), load_tokenizer(str(base)), LanguageGANConfig(**SMALL))
-    gan.train(PAIRS)
+    gan = LanguageGAN(str(base), LanguageGANConfig(**QUIET | SMALL), PAIRS)
+    gan.train()
     gan.save_pretrained(saved)
     assert LanguageGAN.from_pretrained(saved).generate(["who is ann?"]) == gan.generate(["who is ann?"])
 
@@ -360,13 +383,16 @@ def test_loading_imports_nothing_that_a_file_names(tmp_path):
         file.write_text(broken)
         with pytest.raises(UserError, match=r"language_gan.json: not the settings"):
             LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
-    with pytest.raises(UserError, match=r"language_gan.json"):
+    file.unlink()
+    with pytest.raises(UserError, match=r"no language_gan.json, expected a folder that"):
+        LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    with pytest.raises(UserError, match=r"elsewhere: no such folder"):
         LanguageGAN.from_pretrained(tmp_path / "elsewhere", TINY_MODELS["gpt2"](), tiny_tokenizer())
 
 
 def test_generate_is_greedy_repeatable_and_ordered():
     gan = build()
-    gan.train(PAIRS)
+    gan.train()
     questions = [pair.question for pair in PAIRS] + ["a question of quite another length?"]
     together = gan.generate(questions, batch_size=3)
     assert together == gan.generate(questions, batch_size=1)
@@ -389,15 +415,16 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_weights():
         FloatingPointError,
         match=r"^the reward .*reward' of some answers is not finite.*the weights are those after epoch 4",
     ):
-        gan.train(PAIRS)
-    whole = build(reward=lambda q, answers, r: [0.5] * len(answers), **settings)
+        gan.train()
     seen = {}
 
-    class Watch(Silent):
-        def on_epoch(self, epoch, model):
-            seen[epoch] = hashes(trainable(whole))
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if epoch_ends(state, control):
+                seen[state.epoch] = hashes(trainable(whole))
 
-    whole.train(PAIRS, Watch())
+    whole = build(reward=lambda q, answers, r: [0.5] * len(answers), callbacks=[Watch()], **settings)
+    whole.train()
     assert hashes(trainable(gan)) == seen[4] != seen[5]
 
 
@@ -406,7 +433,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     before = hashes(trainable(gan))
     gan.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(FloatingPointError, match=r"the gradient of the likelihood loss is (nan|inf)"):
-        gan.likelihood_step(batch_of(gan))
+        gan.train()
     assert hashes(trainable(gan)) == before
 
 
@@ -416,7 +443,7 @@ def test_monte_carlo_rewards_train(search_policy):
         reward="monte-carlo", search_policy=search_policy, search_completions=2, search_stride=3, num_train_epochs=3
     )
     before = hashes(frozen(gan))
-    history = gan.train(PAIRS)
+    history = trained(gan)
     assert hashes(frozen(gan)) == before
     assert sum(row["phase"] == "adversarial" for row in history) >= 2
     if search_policy == "delayed":
@@ -427,7 +454,7 @@ def test_monte_carlo_rewards_train(search_policy):
 
 def test_monte_carlo_values_are_returns_as_they_are():
     """They are not summed again: with advantage none the loss is -Q log pi, computed here from the reward's numbers."""
-    gan = build(reward="monte-carlo", advantage="none", likelihood_weight=0.0, max_grad_norm=1e9)
+    gan = build(reward="monte-carlo", advantage="none", likelihood_weight=0.0)
     batch, values = batch_of(gan), []
     search = gan.reward
 
@@ -469,7 +496,7 @@ def test_kl_is_that_to_the_untouched_model(generator):
 
 
 def test_history_holds_the_health_of_each_adversarial_step():
-    history = build(validation_share=0.34, num_train_epochs=6).train(PAIRS)
+    history = trained(build(validation_share=0.34, num_train_epochs=6))
     row = next(row for row in reversed(history) if row["phase"] == "adversarial")
     for name in ("reward", "reward_std", "no_spread_share", "entropy", "kl", "answer_length", "ended",
                  "distinct_answers", "grad_norm", "discriminator_accuracy", "discriminator_accuracy_real",
@@ -482,7 +509,7 @@ def test_history_holds_the_health_of_each_adversarial_step():
 def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
     gan = build(reward="constant", num_train_epochs=12, warmup_share=0.0)
     with caplog.at_level("WARNING"):
-        history = gan.train(PAIRS)
+        history = trained(gan)
     told = [(row["step"], text) for row in history for text in row.get("warnings", ()) if "got one reward" in text]
     assert len(told) == 1
     assert told[0][1] in caplog.text
@@ -499,7 +526,7 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
         ({"advantage": "critic"}, "unknown advantage 'critic'"),
         ({"num_generations": 1}, "--num-generations 1: policy-gradient with advantage 'leave-one-out'"),
         ({"warmup_share": 1.5}, "--warmup-share 1.5: expected between 0 and 1"),
-        ({"num_train_epochs": 0}, "--num-train-epochs 0: expected at least 1"),
+        ({"num_train_epochs": 0}, "--num-train-epochs 0: expected above 0"),
         ({"temperature": 0.0}, "--temperature 0.0: expected above 0"),
     ],
 )
@@ -512,7 +539,7 @@ def test_bad_settings_are_told_in_one_line(settings, message):
 @pytest.mark.parametrize(("pairs", "share"), [([], 0.0), (PAIRS, 1.0)])
 def test_nothing_to_train_on_is_told(pairs, share):
     with pytest.raises(UserError, match=f"no pair to train on: {len(pairs)} given"):
-        build(validation_share=share).train(pairs)
+        build(validation_share=share, train_dataset=pairs)
 
 
 def test_instances_are_taken_as_they_are():

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from gantune.trainer.non_finite import first_non_finite, non_finite_output
-from gantune.trainer.updates import update
+from gantune.trainer.arguments import PairConfig
+from gantune.trainer.non_finite import first_non_finite, non_finite_output, not_finite
+from gantune.trainer.pair_trainer import PairTrainer
+from tests.test_language_gan import PAIRS, QUIET, SMALL, build, trained
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
 
 
 class Net(nn.Module):
@@ -29,9 +33,11 @@ def losses(net, x=1.0, scale=1.0):
     yield "loss", net(torch.full((1, 2), x), scale)["logits"][0].sum()
 
 
-def step(net, *args, optimizer=None):
-    optimizer = optimizer or torch.optim.SGD(net.named_parameters(), lr=0.1)
-    return update(optimizer, losses(net, *args), 1.0, "test loss")
+def wrong(net, *args):
+    """What is wrong with a loss and the gradients that it leaves."""
+    (_, loss), *_ = losses(net, *args)
+    loss.backward()
+    return not_finite("test loss", loss, net.named_parameters())
 
 
 def test_the_first_tensor_is_named_and_counted():
@@ -49,41 +55,68 @@ def test_the_first_tensor_is_named_and_counted():
 def test_a_parameter_is_named(net):
     with torch.no_grad():
         net.second.weight[0, 1] = float("nan")
-    with pytest.raises(FloatingPointError, match=r"is nan, as is parameter `second.weight` \(1 of 4"):
-        step(net)
+    assert "is nan, as is parameter `second.weight` (1 of 4 are nan)" in wrong(net)
 
 
 def test_a_gradient_is_named_before_clipping_spreads_it(net):
     net.second.weight.register_hook(lambda gradient: torch.tensor([[1.0, float("inf")], [1.0, 1.0]]))
-    before = [parameter.clone() for parameter in net.parameters()]
-    with pytest.raises(FloatingPointError, match=r"is inf at `second.weight` \(1 of 4 are inf\)"):
-        step(net)
-    assert all(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+    assert "the gradient of the test loss is inf at `second.weight` (1 of 4 are inf)" in wrong(net)
+
+
+def test_what_is_finite_is_left_alone(net):
+    assert wrong(net) is None
 
 
 def test_an_output_is_named_by_its_module(net):
-    with pytest.raises(FloatingPointError, match=r"^test loss is (nan|inf|-inf): lower the learning rate$"):
-        step(net, 1.0, float("inf"))
+    assert wrong(net, 1.0, float("inf")) in {
+        f"test loss is {number}: lower the learning rate" for number in ("nan", "inf", "-inf")
+    }
     assert non_finite_output(net, losses(net, 1.0, float("inf"))).startswith("`output of second` (2 of 2 are")
     assert non_finite_output(net, losses(net, float("inf"))).startswith("`output of first` (2 of 2 are")
     assert non_finite_output(net, losses(net)) is None
     assert not net.first._forward_hooks
 
 
-def test_unnamed_parameters_are_numbered(net):
+def pair_trainer(**settings):
+    shared = {name: SMALL[name] for name in ("num_train_epochs", "max_completion_length")}
+    args = PairConfig(**QUIET | shared | settings)
+    return PairTrainer(TINY_MODELS["gpt2"](), args, PAIRS, processing_class=tiny_tokenizer())
+
+
+def test_a_trainer_steps_nothing_and_names_the_parameter():
+    trainer = pair_trainer()
+    name, parameter = trainer.names[3], trainer.parameters[3]
+    parameter.register_hook(lambda gradient: torch.full_like(gradient, float("nan")))
+    before = [p.detach().clone() for p in trainer.parameters]
+    with pytest.raises(FloatingPointError, match=rf"the gradient of the likelihood loss is nan at `{name}` \("):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.parameters, strict=True))
+
+
+def test_the_game_names_the_module_too():
+    gan = build()
     with torch.no_grad():
-        net.first.bias[0] = float("inf")
-    with pytest.raises(FloatingPointError, match="`parameter 1`"):
-        step(net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1))
+        dict(gan.model.named_modules())["base_model.model.transformer.h.1.mlp.c_fc"].weight[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"likelihood loss is nan.*seen in `output of .*h\.1\.mlp\.c_fc`"):
+        gan.train()
 
 
-def test_a_step_is_clipped_as_torch_clips(net):
-    other = Net()
-    other.load_state_dict(net.state_dict())
-    for _, loss in losses(other, 3.0):
-        loss.backward()
-    expected = nn.utils.clip_grad_norm_(other.parameters(), 1.0)
-    torch.optim.SGD(other.parameters(), lr=0.1).step()
-    values, norm = step(net, 3.0)
-    assert norm == expected.item() > 1 and values.keys() == {"loss"}
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+@pytest.mark.parametrize("build", [pair_trainer, build])
+def test_a_step_is_clipped_as_torch_clips(build):
+    """By SGD of rate 1 the weights go down the clipped gradient."""
+    one = {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant"}
+    trainer = build(max_grad_norm=0.5, **one)
+    gradients, clip = [], trainer.accelerator.clip_grad_norm_
+
+    def watched(parameters, *limit):
+        gradients.extend(p.grad.clone() for p in trainer.parameters)
+        return clip(parameters, *limit)
+
+    trainer.accelerator.clip_grad_norm_ = watched
+    before = [p.detach().clone() for p in trainer.parameters]
+    row = trained(trainer)[-1]
+    norm = nn.utils.get_total_norm(gradients)
+    assert row["grad_norm"] == pytest.approx(norm.item(), rel=1e-6) and norm > 0.5
+    for old, new, gradient in zip(before, trainer.parameters, gradients, strict=True):
+        assert torch.allclose(old - new, gradient * 0.5 / norm, rtol=1e-4, atol=1e-6)

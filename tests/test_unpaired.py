@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from baselines.self_training import SelfTrainingConfig
 from gantune.data import Pair
 from gantune.discriminators import Blind, CausalCNN
 from gantune.errors import UserError
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.self_training import SelfTraining
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches
+from tests.test_language_gan import QUIET, trained
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -18,11 +21,13 @@ PAIRS = [Pair(f"who wrote book {i}", f"author {i} wrote it") for i in range(4)]
 UNPAIRED = Unpaired([f"who wrote book {i}" for i in range(10, 16)], [f"author {i} wrote it" for i in range(20, 25)])
 
 
-def build(**settings) -> LanguageGAN:
-    torch.manual_seed(0)
-    defaults = dict(num_train_epochs=2, batch_size=2, max_new_tokens=6, warmup_share=0.0, adversarial_every=1,
-                    validation_share=0.0, discriminator_warmup_steps=1, blind_discriminator=True)  # fmt: skip
-    return LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(**defaults | settings))
+def build(kind=LanguageGAN, unpaired=UNPAIRED, **settings) -> LanguageGAN:
+    own = {key: settings.pop(key) for key in ("decoding", "share") if key in settings}
+    defaults = dict(num_train_epochs=2, per_device_train_batch_size=2, max_completion_length=6, warmup_share=0.0,
+                    adversarial_every=1, validation_share=0.0, discriminator_warmup_steps=1, blind_discriminator=True,
+                    )  # fmt: skip
+    args = LanguageGANConfig(**QUIET | defaults | settings)
+    return kind(TINY_MODELS["gpt2"](), args, PAIRS, processing_class=tiny_tokenizer(), unpaired=unpaired, **own)
 
 
 def test_adversarial_steps_ask_the_unpaired_questions_and_show_the_unpaired_answers(monkeypatch):
@@ -30,7 +35,7 @@ def test_adversarial_steps_ask_the_unpaired_questions_and_show_the_unpaired_answ
     sample, judge = gan.sample, gan.adversary.step
     monkeypatch.setattr(gan, "sample", lambda batch, **o: asked.append(batch) or sample(batch, **o))
     monkeypatch.setattr(gan.adversary, "step", lambda batch, rollout: real.append(batch) or judge(batch, rollout))
-    history = gan.train(PAIRS, unpaired=UNPAIRED)
+    history = trained(gan)
     questions = [pair.question for batch in asked for pair in batch.pairs]
     answers = [pair.answer for batch in real for pair in batch.pairs]
     assert set(questions) <= set(UNPAIRED.questions) and set(answers) <= set(UNPAIRED.answers)
@@ -42,7 +47,7 @@ def test_adversarial_steps_ask_the_unpaired_questions_and_show_the_unpaired_answ
 def test_every_objective_trains_by_every_reward_on_unpaired_data(objective, reward):
     gan = build(objective=objective, reward=reward, num_train_epochs=1, search_completions=1)
     before = [parameter.detach().clone() for parameter in gan.parameters]
-    rows = gan.train(PAIRS, unpaired=UNPAIRED)
+    rows = trained(gan)
     assert any(not torch.equal(old, new) for old, new in zip(before, gan.parameters, strict=True))
     assert all(("discriminator_loss" in row) == (reward != "consensus") for row in rows)
 
@@ -53,33 +58,29 @@ def test_best_of_k_goes_down_the_likelihood_of_the_selected_answers():
 
     gan = build(objective="best-of-k", likelihood_weight=0.0, num_generations=3, adversarial_weight=0.5)
     gan.reward = reward
-    batch = gan.unpaired or UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
-    asked = batch.questions(0)
+    asked = gan.unpaired.questions(0)
     rollout = gan.sample(asked)
     best = rollout.select(torch.tensor([2, 5]))
     log_probs = gan.policy.score(best, noise=best.noise)
     loss = -0.5 * log_probs.sum() / best.answer_mask.sum()
     expected = torch.autograd.grad(loss, gan.parameters)
-    gradients = []
-    gan.optimizer.step = lambda: gradients.extend(parameter.grad.clone() for parameter in gan.parameters)
-    gan.config.max_grad_norm = 1e9
-    figures = gan.generator_step(batch.answers(0), rollout, asked)
+    figures = gan.generator_step(gan.unpaired.answers(0), rollout, asked)
     assert figures["policy_gradient"] == pytest.approx(loss.item(), rel=1e-5)
-    for ours, theirs in zip(gradients, expected, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-6)
+    for parameter, gradient in zip(gan.parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
 
 
 def test_the_likelihood_of_unpaired_answers_is_that_after_the_empty_question():
     gan = build(unpaired_likelihood_weight=0.3, warmup_share=1.0)
-    unpaired = UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
-    batch, answers = unpaired.answers(0), unpaired.answers(1)
+    batch, gan.state.global_step = gan.unpaired.answers(0), 1
+    answers = gan.unpaired.answers(1)
     gan.sampler.noise = lambda size: None
-    losses = dict(gan._likelihood_losses(batch, answers))
+    losses = dict(gan.likelihood_losses(batch))
     log_probs = gan.policy.score(answers)
     expected = -0.3 * log_probs.sum() / answers.answer_mask.sum()
     assert losses["unpaired_likelihood"].item() == pytest.approx(expected.item(), rel=1e-6)
     assert answers.pairs[0].question == ""
-    row = gan.train(PAIRS, unpaired=UNPAIRED)[0]
+    row = trained(gan)[0]
     assert row["phase"] == "likelihood" and row["loss"] > 0
 
 
@@ -87,7 +88,7 @@ def test_a_blind_discriminator_sees_no_question():
     torch.manual_seed(0)
     inner, gan = CausalCNN(vocab_size=500).eval(), build()
     blind = Blind(inner, [3, 4])
-    batch = gan.sample(UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config).questions(0))
+    batch = gan.sample(gan.unpaired.questions(0))
     other = type(batch)(**{**vars(batch), "prompt_ids": batch.prompt_ids.flip(0)})
     assert not torch.allclose(inner.prefix_logits(batch), inner.prefix_logits(other))
     assert torch.equal(blind.prefix_logits(batch), blind.prefix_logits(other))
@@ -96,34 +97,27 @@ def test_a_blind_discriminator_sees_no_question():
 
 def test_batches_go_by_number_and_pass_through_all_rows():
     gan = build()
-    batches = UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
+    batches = gan.unpaired
     asked = [pair.question for number in range(3) for pair in batches.questions(number).pairs]
     assert sorted(asked) == sorted(UNPAIRED.questions)
-    again = UnpairedBatches(UNPAIRED, gan.tokenizer, gan.config)
+    again = UnpairedBatches(UNPAIRED, gan.tokenizer, gan.args)
     assert torch.equal(batches.answers(7).answer_ids, again.answers(7).answer_ids)
 
 
 def test_what_unpaired_data_need_is_told_in_one_line():
     with pytest.raises(UserError, match="--blind-discriminator false: unpaired answers have no questions"):
-        build(blind_discriminator=False).train(PAIRS, unpaired=UNPAIRED)
+        build(blind_discriminator=False)
     with pytest.raises(UserError, match="unpaired data: no answers, expected at least one"):
-        build().train(PAIRS, unpaired=Unpaired(["who"], []))
+        build(unpaired=Unpaired(["who"], []))
 
 
 def test_self_training_learns_its_own_answers_to_the_unpaired_questions_from_its_share_on(monkeypatch):
-    from baselines.self_training import SelfTraining, SelfTrainingConfig
-
-    torch.manual_seed(0)
-    config = SelfTrainingConfig(num_train_epochs=2, batch_size=2, max_new_tokens=6, validation_share=0.0,
-                                self_training_share=0.5, self_training_decoding="greedy")  # fmt: skip
-    trainer = SelfTraining(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)
-    learned, step = [], trainer.likelihood_step
-    monkeypatch.setattr(
-        trainer, "likelihood_step", lambda batch, answers=None: learned.append(answers) or step(batch, answers)
-    )
+    trainer = build(SelfTraining, decoding="greedy", share=0.5, warmup_share=1.0, unpaired_likelihood_weight=1.0)
+    learned, chosen = [], trainer.unpaired_answers
+    monkeypatch.setattr(trainer, "unpaired_answers", lambda step: learned.append(chosen(step)) or learned[-1])
     made, decode = [], trainer.model.generate
     monkeypatch.setattr(trainer.model, "generate", lambda *a, **k: made.append(len(learned)) or decode(*a, **k))
-    trainer.train(PAIRS, unpaired=UNPAIRED)
+    trainer.train()
     assert [answers is None for answers in learned] == [True, True, False, False]
     assert set(made) == {2}  # made once, before the third step
     assert {pair.question for batch in learned[2:] for pair in batch.pairs} <= set(UNPAIRED.questions)

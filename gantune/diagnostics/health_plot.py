@@ -26,9 +26,9 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
     quantities are all missing says "not measured".
 
     Args:
-        rows: the training history: of its rows those of steps, with `step`, `phase` and the figures of [`rollout_health`], `kl`,
-            `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`, `grad_norm` and
-            `discriminator_grad_norm`; any may be missing or None.
+        rows: the training history; drawn are those of steps, with `step`, `phase` and the figures of
+            [`rollout_health`], `kl`, `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`,
+            `grad_norm` and `discriminator_grad_norm`; any may be missing or None.
         path: the PNG.
         title: above the figure.
 

@@ -41,24 +41,32 @@ def last_whole_checkpoint(output_dir: str | Path) -> Path | None:
     Unlike `transformers.trainer_utils.get_last_checkpoint` it never gives one that a killed run has left half written.
     """
     for folder in folders_of(output_dir):
-        manifest = _manifest(folder)
-        if manifest is None:
-            logger.warning("%s: passed over, it is not whole", folder)
-        elif manifest["files"] != _checksums(folder):
-            logger.warning("%s: passed over, it is damaged: its checksums are not those of its %s", folder, MANIFEST)
-        else:
+        if (wrong := _wrong_with(folder)) is None:
             return folder
+        logger.warning("%s: passed over, it is %s", folder, wrong)
     return None
 
 
-def check_training(folder: Path, training: str) -> None:
-    """Refuse to go on with another training.
+def check_checkpoint(folder: Path, training: str) -> None:
+    """Refuse to go on from what is not whole, or of another training.
 
     Raises:
         UserError: naming the folder.
     """
+    if wrong := _wrong_with(folder):
+        raise UserError(f"{folder}: {wrong}, expected a whole checkpoint")
     if _manifest(folder)["training"] != training:
         raise UserError(f"{folder}: is of a training with other settings or data; give another directory, or remove it")
+
+
+def _wrong_with(folder: Path) -> str | None:
+    """Why a checkpoint is not to be read; None if it is whole."""
+    manifest = _manifest(folder)
+    if manifest is None:
+        return f"not whole: no {MANIFEST} of a checkpoint"
+    if manifest["files"] != _checksums(folder):
+        return f"damaged: its checksums are not those of its {MANIFEST}"
+    return None
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

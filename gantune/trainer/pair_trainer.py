@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
@@ -48,7 +49,7 @@ from gantune.policy.micro_batches import MicroBatches
 from gantune.policy.positions import check_positions
 from gantune.trainer.arguments import PairConfig, own_settings
 from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits
-from gantune.trainer.checkpoints import MANIFEST, check_training, last_whole_checkpoint, mark_whole
+from gantune.trainer.checkpoints import MANIFEST, check_checkpoint, last_whole_checkpoint, mark_whole
 from gantune.trainer.non_finite import not_finite
 from gantune.tuning import encode_training_pairs, hold_out
 
@@ -360,9 +361,7 @@ class PairTrainer(Trainer):
             return None
         folder = last_whole_checkpoint(self.args.output_dir) if asked is True else Path(asked)
         if folder is not None:
-            if not (folder / MANIFEST).is_file():
-                raise UserError(f"{folder}: no {MANIFEST}, expected a whole checkpoint")
-            check_training(folder, self.fingerprint())
+            check_checkpoint(folder, self.fingerprint())
             logger.info("going on from %s", folder)
         return folder
 
@@ -410,8 +409,9 @@ class PairTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 mark_whole(folder, self.fingerprint())
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "writ" not in str(error):  # torch's word for what the file said
+        except (OSError, RuntimeError, SafetensorError) as error:
+            of_torch = "writ" in str(error) or "inline_container" in str(error)  # its words for what the disk said
+            if isinstance(error, RuntimeError) and not of_torch:
                 raise
             raise UserError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
