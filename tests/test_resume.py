@@ -36,6 +36,9 @@ def test_killed_at_random_moments_they_end_equal_to_the_bit():
     assert done.returncode == 0, done.stderr[-2000:]
     where = json.loads(done.stdout.splitlines()[-1])
     assert sum(where.values()) == 30 and len(where) >= 8, where
+    assert {"in save_file", "in save", "in save_to_json", "before replace"} <= where.keys(), (
+        "with torn files, and whole"
+    )
 
 
 @pytest.mark.parametrize("method", OPTIONS)
