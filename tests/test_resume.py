@@ -36,6 +36,9 @@ def test_killed_at_random_moments_they_end_equal_to_the_bit():
     assert done.returncode == 0, done.stderr[-2000:]
     where = json.loads(done.stdout.splitlines()[-1])
     assert sum(where.values()) == 30 and len(where) >= 8, where
+    assert {"in save_file", "in save", "in save_to_json", "before replace"} <= where.keys(), (
+        "with torn files, and whole"
+    )
 
 
 @pytest.mark.parametrize("method", OPTIONS)
@@ -94,15 +97,16 @@ def test_torn_checkpoints_do_not_push_out_whole_ones(tmp_path, monkeypatch):
     """Of two that are kept one is torn: the whole one stays until the next one is whole, too."""
     train("lora", tmp_path / "whole", save_steps=5, save_total_limit=None)
     shutil.copytree(tmp_path / "whole" / "checkpoint-5", tmp_path / "again" / "checkpoint-5")
-    shutil.copytree(tmp_path / "whole" / "checkpoint-10", tmp_path / "again" / "checkpoint-10")
-    (tmp_path / "again" / "checkpoint-10" / MANIFEST).unlink()
+    shutil.copytree(tmp_path / "whole" / "checkpoint-10", tmp_path / "again" / "checkpoint-7")  # of a Ctrl-C
+    (tmp_path / "again" / "checkpoint-7" / MANIFEST).unlink()
 
     def killed(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pair_trainer, "mark_whole", killed)
     with pytest.raises(KeyboardInterrupt):
-        train("lora", tmp_path / "again", save_steps=11)
+        train("lora", tmp_path / "again", save_steps=5)
+    assert folders_of(tmp_path / "again")[0].name == "checkpoint-10"
     assert last_whole_checkpoint(tmp_path / "again").name == "checkpoint-5"
 
 
