@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import integration_utils
 from transformers.utils import is_bitsandbytes_available
 
 from gantune.distributed import without_plugins
-from gantune.errors import NotAvailable, UserError
+from gantune.errors import NotAvailable, UserError, first_line
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -59,12 +60,29 @@ class PairConfig(TuningConfig, TrainingArguments):
                 TrainingArguments.__post_init__(self)
         except (ValueError, ImportError) as error:
             raise UserError(" ".join(str(error).split())) from error
+        _check_trackers(self.report_to)
         if any(part in self.optim for part in ("bnb", "paged", "lion", "adamw_8bit")):  # those of bitsandbytes
             if self.use_cpu or not torch.cuda.is_available():
                 raise NotAvailable(f"--optim {self.optim.value} needs CUDA, the model is to be trained on the CPU")
             if not is_bitsandbytes_available():
                 raise NotAvailable(f"--optim {self.optim.value} needs the package bitsandbytes, which is not installed")
         self.activation_checkpointing = None  # transformers' own is for training mode; see `checkpoint_layers`
+
+
+def _check_trackers(names: list[str]) -> None:
+    """Refuse experiment trackers that the trainer could not make.
+
+    Raises:
+        UserError: naming one that transformers does not know, or whose package is not installed.
+    """
+    known = integration_utils.INTEGRATION_TO_CALLBACK
+    for name in names:
+        if name not in known:
+            raise UserError(f"--report-to {name}: expected none, all, or one of {', '.join(sorted(known))}")
+        try:
+            known[name]()
+        except (RuntimeError, ImportError) as error:
+            raise UserError(f"--report-to {name}: cannot be used here: {first_line(error)}") from error
 
 
 @dataclass
