@@ -26,10 +26,9 @@ from gantune.command import exit_status
 from gantune.data import Batch, Pair, batches
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
-from gantune.hub.loading import load_model, load_tokenizer
 from gantune.policy import Rollout, concatenate
 from gantune.seqgan import self_consistency
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 from gantune.tuning import encode_training_pairs
@@ -95,9 +94,9 @@ def selected(scores: np.ndarray, quality: np.ndarray) -> float:
 
 def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int) -> Samples:
     """Sample answers to test questions."""
-    encoded = encode_training_pairs(pairs, gan.tokenizer, gan.config)
+    encoded = encode_training_pairs(pairs, gan.tokenizer, gan.args)
     drawn = [
-        (batch, gan.policy.rollout(batch, max_new_tokens=gan.config.max_new_tokens, samples_per_prompt=samples))
+        (batch, gan.policy.rollout(batch, max_new_tokens=gan.args.max_completion_length, samples_per_prompt=samples))
         for batch in batches(encoded, len(encoded), gan.pad_token_id, seed=0, epoch=0)
     ]
     true, rollout = drawn[0][0], concatenate([rollout for _, rollout in drawn], gan.pad_token_id)
@@ -134,21 +133,23 @@ def judge(gan: LanguageGAN, drawn: Samples, blind: bool) -> dict[str, float]:
 def measure(arguments: Arguments, data: DataArguments, seed: int) -> dict[str, dict[str, float]]:
     """The rows of one seed: each discriminator, and what it is to be compared with."""
     split = read_split(data, seed)
-    config = LanguageGANConfig(
-        seed=seed,
-        generator=arguments.generator,
-        learning_rate=arguments.learning_rate,
-        reward="sequence",
-        warmup_share=1.0,
-        blind_discriminator=arguments.blind,
-    )
     rows: dict[str, dict[str, float]] = {}
     drawn: Samples | None = None
     for name in arguments.discriminators:
-        gan = LanguageGAN(
-            load_model(arguments.model), load_tokenizer(arguments.model), config, discriminator=name
-        )  # the same seed, so the same generator
-        gan.train(split.train)
+        config = LanguageGANConfig(
+            seed=seed,
+            generator=arguments.generator,
+            learning_rate=arguments.learning_rate,
+            discriminator=name,
+            reward="sequence",
+            warmup_share=1.0,
+            blind_discriminator=arguments.blind,
+            logging_strategy="no",
+            save_strategy="no",
+            use_cpu=True,
+        )
+        gan = LanguageGAN(arguments.model, config, split.train)
+        gan.train()  # the same seed, so the same generator
         if drawn is None:
             torch.manual_seed(seed)
             drawn = draw(gan, split.test[: arguments.questions], arguments.samples)
@@ -182,11 +183,11 @@ def _lessons(gan: LanguageGAN, train: Sequence[Pair], unpaired: Unpaired | None,
     """Batches of true answers and of the generator's, new ones every fifth step."""
     source: Callable[[int], tuple[Batch, Batch]]
     if unpaired is not None:
-        numbered = UnpairedBatches(unpaired, gan.tokenizer, gan.config)
+        numbered = UnpairedBatches(unpaired, gan.tokenizer, gan.args)
         source = lambda number: (numbered.questions(number), numbered.answers(number))  # noqa: E731
     else:
-        encoded = encode_training_pairs(train, gan.tokenizer, gan.config)
-        a_pass = [*batches(encoded, gan.config.batch_size, gan.pad_token_id, gan.config.seed, epoch=0)]
+        encoded = encode_training_pairs(train, gan.tokenizer, gan.args)
+        a_pass = [*batches(encoded, gan.args.per_device_train_batch_size, gan.pad_token_id, gan.args.seed, epoch=0)]
         source = lambda number: (a_pass[number % len(a_pass)],) * 2  # noqa: E731
     for step in range(steps):
         if step % 5 == 0:

@@ -21,10 +21,7 @@ PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
 def check_types(settings: Any) -> None:
-    """Refuse a field that holds a plain value of another type; objects of other classes are not looked at.
-
-    Args:
-        settings: a dataclass, whose fields are options.
+    """Refuse a field of a dataclass that holds a plain value of another type; other objects are not looked at.
 
     Raises:
         UserError: naming the option, its value and what is expected.
@@ -37,12 +34,7 @@ def check_types(settings: Any) -> None:
 
 
 def check_at_least(settings: Any, least: int, names: Sequence[str]) -> None:
-    """Refuse numbers that are smaller, or not a number.
-
-    Args:
-        settings: a dataclass, whose fields are options.
-        least: smallest value.
-        names: of the fields.
+    """Refuse numbers in fields of these names that are smaller, or not a number.
 
     Raises:
         UserError: naming the option, its value and what is expected.

@@ -43,17 +43,25 @@ class Registry:
         """Whether [`get`] knows the name."""
         return name in self._imported or name in self._components or name in self._built_in
 
-    def get(self, name: str) -> Any:
-        """The component registered as `name`, or that a dotted path has brought in before.
+    def check(self, name: str) -> None:
+        """Refuse a name that [`get`] does not know, without importing anything.
 
         Raises:
-            UserError: if there is none; the message lists the known names.
+            UserError: listing the known names.
         """
         if not isinstance(name, str) or name not in self:
             raise UserError(
                 f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
                 "or a dotted path such as my_package.MyClass"
             )
+
+    def get(self, name: str) -> Any:
+        """The component registered as `name`, or that a dotted path has brought in before.
+
+        Raises:
+            UserError: if there is none; the message lists the known names.
+        """
+        self.check(name)
         if name in self._built_in and name not in self._components:
             self._components[name] = _imported(self._built_in[name])
         return self._components[name] if name in self._components else self._imported[name]

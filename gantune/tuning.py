@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,21 +44,24 @@ RENAMED = {
     "checkpoint_every": "save_steps",
     "track": "report_to",
     "resume": "resume_from_checkpoint",
+    "output": "output_dir",
 }
-"""Options by their names before version 0.2, and their names in transformers and TRL."""
+"""Options by their names before version 0.2, and their names in transformers and TRL; a command may have its own."""
 
 
-def refuse_old_name(name: str, before: str = "") -> None:
+def refuse_old_name(name: str, before: str = "", known: Container[str] | None = None) -> None:
     """Say what an option of an earlier version is called now.
 
     Args:
         name: with underscores.
         before: what stands before it where it was given: dashes, or a file's name.
+        known: options that there are, all of them if None.
 
     Raises:
         UserError: if it is one.
     """
-    if new := RENAMED.get(name):
+    new = RENAMED.get(name)
+    if new and (known is None or new in known):
         old, new = (each.replace("_", "-") if before == "--" else each for each in (name, new))
         dashes = before if before == "--" else ""
         raise UserError(f"{before}{old} is called {dashes}{new} now, as in transformers and TRL")

@@ -122,7 +122,7 @@ values = st.recursive(
 )
 """Whatever JSON can hold."""
 
-COLUMNS = sorted({column for name in FORMATS.names() for column in FORMATS.get(name)().columns} | {"input"})
+COLUMNS = sorted({column for name in FORMATS.names() for column in FORMATS.get(name).columns} | {"input"})
 
 
 def turns() -> st.SearchStrategy[Any]:
@@ -146,7 +146,7 @@ def rows() -> st.SearchStrategy[dict[str, Any]]:
         lambda name: st.fixed_dictionaries(
             {
                 column: turns() | texts if column in ("messages", "conversations") else texts | values
-                for column in FORMATS.get(name)().columns
+                for column in FORMATS.get(name).columns
             },
             optional={"input": texts | values},
         )

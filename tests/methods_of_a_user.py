@@ -21,7 +21,7 @@ class OwnConfig(TuningConfig):
 
 
 @method("tests.methods_of_a_user.own", OwnConfig)
-def own(model, tokenizer, pairs, config, observer=None):
+def own(model, tokenizer, pairs, config, callbacks=()):
     """Answers every question alike."""
     tuned = TunedModel(model, tokenizer, config)
     tuned.answer = lambda questions: [config.greeting] * len(questions)
@@ -29,13 +29,13 @@ def own(model, tokenizer, pairs, config, observer=None):
 
 
 @method("tests.methods_of_a_user.broken")
-def broken(model, tokenizer, pairs, config, observer=None):
+def broken(model, tokenizer, pairs, config, callbacks=()):
     """Fails in the middle."""
     raise RuntimeError("it broke\nin the middle")
 
 
 @method("tests.methods_of_a_user.killed")
-def killed(model, tokenizer, pairs, config, observer=None):
+def killed(model, tokenizer, pairs, config, callbacks=()):
     """Is killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 

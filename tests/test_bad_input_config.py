@@ -17,8 +17,7 @@ from gantune.cli.options import option_types, parse, write_config
 from gantune.cli.train import CLASSES
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import CONFIG_FILE
+from gantune.trainer.config import CONFIG_FILE, GameConfig
 from tests.hostile import TRIED, cases, check_message, nested, refused_at_most, texts, values
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -42,7 +41,7 @@ def test_settings_in_code(config_class, data):
     changes = data.draw(st.dictionaries(st.sampled_from(names), numbers | values, min_size=1, max_size=2))
     with refused_at_most("settings of methods"):
         config = config_class(**changes)
-        assert 0 <= config.seed < 2**32 and config.num_train_epochs >= 1 and config.max_completion_length >= 1
+        assert 0 <= config.seed < 2**32 and config.num_train_epochs > 0 and config.max_completion_length >= 1
         assert not any(value != value for value in asdict(config).values()), "no setting is not a number"
 
 
@@ -70,9 +69,9 @@ def test_files_of_options(tmp_path_factory, options):
             "a: &a\n b: *a",
             "? [1]\n: 2",
             "--- 1\n--- 2",
-            "epochs: 0x1F",
-            "epochs: 1_000",
-            "epochs: 2020-01-01",
+            "max_tokens: 0x1F",
+            "max_tokens: 1_000",
+            "max_tokens: 2020-01-01",
             "seed: .nan",
             "%YAML 9",
         ]
@@ -104,7 +103,7 @@ def test_command_lines(options):
 def tuned(tmp_path_factory):
     """A folder as `save_pretrained` leaves it, as far as settings go."""
     folder = tmp_path_factory.mktemp("settings")
-    return folder, asdict(LanguageGANConfig())
+    return folder, asdict(GameConfig())
 
 
 @cases(150)
@@ -128,8 +127,8 @@ def model():
 
 @cases(25)
 @given(st.lists(texts, min_size=1, max_size=3), st.integers(1, 60))
-def test_answers_to_any_question(model, questions, max_prompt_tokens):
-    config = LanguageGANConfig(max_prompt_tokens=max_prompt_tokens, max_new_tokens=3)
+def test_answers_to_any_question(model, questions, max_prompt_length):
+    config = GameConfig(max_prompt_length=max_prompt_length, max_completion_length=3)
     with refused_at_most("questions answered"):
         answers = generate_answers(model, tiny_tokenizer(), questions, config)
         assert len(answers) == len(questions) and all(isinstance(answer, str) for answer in answers)
@@ -137,7 +136,7 @@ def test_answers_to_any_question(model, questions, max_prompt_tokens):
 
 def test_questions_longer_than_the_positions_of_the_model(model):
     TRIED["questions answered"] += 1
-    config = LanguageGANConfig(max_prompt_length=1000, max_new_tokens=10)
+    config = GameConfig(max_prompt_length=1000, max_completion_length=10)
     generate_answers(model, tiny_tokenizer(), ["a" * 20], config)
     with pytest.raises(UserError, match=r"the model has 64 positions") as error:
         generate_answers(model, tiny_tokenizer(), ["a" * 60], config)
@@ -151,7 +150,7 @@ def test_questions_longer_than_the_positions_of_the_model(model):
         ["--seed", "4294967296"],
         ["--max-seconds", "nan"],
         ["--learning-rate", "nan"],
-        ["--num-train-epochs", "1e3"],
+        ["--max-tokens", "1e3"],
         ["--template", "\x1b[31mred"],
         ["--system-prompt", "\ud800"],
         ["--reward", "no\nsuch"],
@@ -163,7 +162,7 @@ def test_questions_longer_than_the_positions_of_the_model(model):
 )
 def test_the_command_ends_with_status_2(options, tmp_path, capsys):
     TRIED["commands"] += 1
-    output = ["--output", str(tmp_path / "out"), "--track", "none"]
+    output = ["--output-dir", str(tmp_path / "out")]
     assert main(["train", "--dataset", "mini-tofu", *output, *options]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and not out

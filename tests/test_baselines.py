@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import chain
+import math
 
 import pytest
 import torch
-from gantune.trainer.observer import Silent
+from transformers import TrainerCallback
 
 from baselines import METHODS, LoraTuningConfig, tune_lora
-from baselines.likelihood_training import EpochOrder
-from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
-from gantune.distributed import ALONE, DataParallel
-from gantune.errors import UserError
-from gantune.trainer.config import LanguageGANConfig
+from gantune.data import Pair, batches, encode_pairs
+from gantune.trainer.callbacks import rows_of
+from gantune.trainer.config import GameConfig
+from gantune.trainer.pair_trainer import PairTrainer
+from gantune.trainer.policy_trainer import PolicyTrainer
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -23,27 +23,28 @@ PAIRS = [Pair(f"who is n{i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i
 LIMITS = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "max_prompt_length": 40, "max_completion_length": 16}
 
 
-class Spy(Silent):
-    """Keeps what an observer is told."""
+class Spy(TrainerCallback):
+    """Keeps what a callback is told."""
 
     def __init__(self):
-        self.steps, self.epochs, self.total = [], [], None
+        self.epochs, self.state = [], None
 
-    def on_begin(self, total_steps, model):
-        self.total = total_steps
+    @property
+    def steps(self):
+        return rows_of(self.state)
 
-    def on_step(self, row):
-        self.steps.append(row)
+    def on_train_begin(self, args, state, control, **_):
+        self.state = state
 
-    def on_epoch(self, epoch, model):
-        self.epochs.append(epoch)
+    def on_epoch_end(self, args, state, control, **_):
+        self.epochs.append(state.epoch)
 
 
 def test_lora_learns_and_leaves_the_base_alone():
     model, spy = TINY_MODELS["gpt2"](), Spy()
     base = {name: hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for name, p in model.named_parameters()}
     config = LoraTuningConfig(**LIMITS, lora_learning_rate=2e-2)
-    tuned = tune_lora(model, tiny_tokenizer(), PAIRS, config, spy).model
+    tuned = tune_lora(model, tiny_tokenizer(), PAIRS, config, [spy]).model
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): hashlib.sha256(
             p.detach().numpy()
@@ -52,42 +53,40 @@ def test_lora_learns_and_leaves_the_base_alone():
         if "lora" not in name
     }
     assert after == base
-    assert spy.total == len(spy.steps) == 9 and spy.epochs == [1, 2, 3]
-    assert [row["epoch"] for row in spy.steps] == [1] * 3 + [2] * 3 + [3] * 3
+    assert spy.state.max_steps == len(spy.steps) == 9 and spy.epochs == [1, 2, 3]
+    assert [math.ceil(row["epoch"]) for row in spy.steps] == [1] * 3 + [2] * 3 + [3] * 3
     assert spy.steps[-1]["loss"] < spy.steps[0]["loss"]
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_lora_and_language_gan_see_the_same_batches_in_the_same_order(grouped):
-    tokenizer = tiny_tokenizer()
-    encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
-    config = TuningConfig(seed=5, batch_size=4, group_by_length=grouped)
-    sampler = EpochOrder(encoded, config, 4, ALONE)
-    of_three = [EpochOrder(encoded, config, 4, DataParallel(rank, 3)) for rank in range(3)]
-    for epoch in (1, 2):
-        parts = list(sampler)
-        assert [sum(shares, []) for shares in zip(*of_three, strict=True)] == parts  # noqa: RUF017
-        order = list(chain.from_iterable(parts))
-        ours = list(batches(encoded, 4, tokenizer.pad_token_id, 5, epoch, grouped))
-        theirs = [collate([encoded[i] for i in order[start : start + 4]], 0) for start in (0, 4, 8)]
-        for a, b in zip(ours, theirs, strict=True):
-            assert torch.equal(likelihood_inputs(a)["labels"], likelihood_inputs(b)["labels"])
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+def test_lora_and_language_gan_see_the_same_batches_in_the_same_order(order, monkeypatch):
+    seen = []
+    for trainer in (PairTrainer, PolicyTrainer):
+        collated = trainer.collate
+        monkeypatch.setattr(
+            trainer, "collate", lambda self, rows, collated=collated: seen.append(rows) or collated(self, rows)
+        )
+    for name in ("lora", "mle"):
+        found = METHODS.get(name)
+        config = found.config_class(**LIMITS, seed=5, train_sampling_strategy=order)
+        found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config)
+    encoded, _ = encode_pairs(PAIRS, tiny_tokenizer(), "plain", 40, 16, "truncate")
+    grouped = order == "group_by_length"
+    expected = [batch.pairs for epoch in (1, 2, 3) for batch in batches(encoded, 4, 0, 5, epoch, grouped)]
+    assert [tuple(row.pair for row in rows) for rows in seen] == expected * 2 and len(expected) == 9
 
 
 def test_lora_takes_its_first_loss_over_answer_tokens_only():
     model, tokenizer, spy = TINY_MODELS["gpt2"](), tiny_tokenizer(), Spy()
     encoded, _ = encode_pairs(PAIRS, tokenizer, "plain", 40, 16, "truncate")
     batch = next(batches(encoded, 4, tokenizer.pad_token_id, 0, 1))
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # the Trainer trains with the model's own dropout
     log_probs = model(
         batch.input_ids(), attention_mask=batch.attention_mask(), position_ids=batch.position_ids()
     ).logits
     log_probs = log_probs.log_softmax(-1)[:, batch.prompt_ids.shape[1] - 1 : -1]
     chosen = log_probs.gather(2, batch.answer_ids[..., None]).squeeze(2)
     expected = -(chosen * batch.answer_mask).sum() / batch.answer_mask.sum()
-    tune_lora(model, tokenizer, PAIRS, LoraTuningConfig(**LIMITS), spy)
+    tune_lora(model, tokenizer, PAIRS, LoraTuningConfig(**LIMITS), [spy])
     assert spy.steps[0]["loss"] == pytest.approx(expected.item(), abs=1e-3)
 
 
@@ -112,25 +111,19 @@ def test_trivial_rows():
 
 def test_mle_is_gan_without_its_adversarial_steps():
     spy = Spy()
-    config = LanguageGANConfig(**LIMITS, warmup_share=0.1, validation_share=0.0)
-    METHODS.get("mle").tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, spy)
-    assert {row["phase"] for row in spy.steps} == {"likelihood"} and len(spy.steps) == spy.total == 9
+    config = GameConfig(**LIMITS, warmup_share=0.1, validation_share=0.0)
+    METHODS.get("mle").tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, [spy])
+    assert {row["phase"] for row in spy.steps} == {"likelihood"} and len(spy.steps) == spy.state.max_steps == 9
 
 
-@pytest.mark.parametrize("settings", [{"micro_batch_size": 2}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "settings", [{"micro_batch_size": 2}, {"micro_batch_size": 3}, {"gradient_checkpointing": True}]
+)
 def test_less_memory_leaves_the_losses_as_they_are(settings):
     runs = []
     for changed in ({}, settings):
         model, spy = TINY_MODELS["gpt2"](), Spy()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        tune_lora(model, tiny_tokenizer(), PAIRS[:8], LoraTuningConfig(**LIMITS, **changed), spy)
+        tune_lora(model, tiny_tokenizer(), PAIRS[:8], LoraTuningConfig(**LIMITS, **changed), [spy])
         runs.append([row["loss"] for row in spy.steps])
     assert runs[1][0] == pytest.approx(runs[0][0], rel=1e-6), "the mean over the batch's tokens, not a mean of means"
     assert runs[1] == pytest.approx(runs[0], rel=5e-3) and len(runs[0]) == 6
-
-
-def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
-    with pytest.raises(UserError, match="--micro-batch-size 3: expected a divisor of --per-device-train-batch-size 4"):
-        tune_lora(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, LoraTuningConfig(**LIMITS, micro_batch_size=3))

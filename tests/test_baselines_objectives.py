@@ -7,15 +7,22 @@ import math
 
 import pytest
 import torch
-from gantune.trainer.observer import Silent
+from transformers import TrainerCallback
 
-from baselines import METHODS, Diverged, SelfPlay, SelfPlayConfig, gan, resolve_method
-from baselines.self_play import preference_loss
-from gantune.data import Pair, collate
+from baselines import METHODS, Diverged, SelfPlayConfig, gan, resolve_method
+from gantune.data import Pair, batches, collate
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError
+from gantune.policy import CausalLMPolicy
 from gantune.seqgan import ShuffledReward
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.callbacks import rows_of
+from gantune.trainer.config import GameConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.policy_trainer import PolicyTrainer
+from gantune.trainer.self_play import SelfPlay, preference_loss
+from gantune.trainer.self_training import SelfTraining
+from gantune.trainer.unpaired import Unpaired
 from gantune.tuning import encode_training_pairs
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -35,22 +42,35 @@ LIMITS = {
 }
 
 
-class Spy(Silent):
-    """Keeps the rows of the history."""
-
-    def __init__(self):
-        self.rows = []
-
-    def on_step(self, row):
-        self.rows.append(row)
-
-
 def tune(name, **options):
-    found, spy = resolve_method(name), Spy()
+    found, seen, callback = resolve_method(name), [], TrainerCallback()
+    callback.on_train_begin = lambda args, state, control, **_: seen.append(state)
     options = {"learning_rate": 1e-2, "warmup_share": 0.5, "discriminator_warmup_steps": 1, "num_generations": 2,
                "adversarial_every": 1} | LIMITS | options  # fmt: skip
     torch.manual_seed(0)
-    return found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, found.config_class(**options), spy), spy.rows
+    tuned = found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, found.config_class(**options), [callback])
+    return tuned, rows_of(seen[0])
+
+
+def build(trainer, directory, peft_config=None, **settings):
+    """A trainer of a tiny model."""
+    more = {
+        "SelfTraining": {"unpaired": Unpaired([f"who is m{i}?" for i in range(5)], ["m1 is new."]), "share": 0.0,
+                         "decoding": "greedy"},
+        "SelfPlay": {"scale": settings.pop("scale", 0.1)},
+    }.get(trainer.__name__, {})  # fmt: skip
+    if trainer is SelfTraining:
+        settings |= {"warmup_share": 1.0, "blind_discriminator": True, "unpaired_likelihood_weight": 1.0}
+    config = LanguageGANConfig(output_dir=directory, use_cpu=True, save_strategy="no", logging_steps=1,
+                               disable_tqdm=True, **LIMITS | settings)  # fmt: skip
+    return trainer(
+        TINY_MODELS["gpt2"](), config, PAIRS, processing_class=tiny_tokenizer(), peft_config=peft_config, **more
+    )
+
+
+def batch_of(trainer, rows):
+    encoded = encode_training_pairs(PAIRS[:rows], trainer.tokenizer, trainer.args)
+    return collate(encoded, trainer.pad_token_id)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +94,7 @@ def test_a_cell_trains_its_generator_by_its_objective(name, adapters, phases, tm
     base = TINY_MODELS["gpt2"]()
     hashes = {hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for p in base.parameters()}
     before = sum(nats for nats, _ in METHODS.get("base").tune(
-        base, tiny_tokenizer(), PAIRS, LanguageGANConfig(**LIMITS)).losses(PAIRS))  # fmt: skip
+        base, tiny_tokenizer(), PAIRS, GameConfig(**LIMITS)).losses(PAIRS))  # fmt: skip
     tuned, rows = tune(
         name, **{"learning_rate": 0.1, "num_train_epochs": 4} if name.partition(":")[2] in PROMPTS else {}
     )
@@ -110,7 +130,8 @@ def test_a_method_has_the_name_that_was_typed():
 )
 def test_a_cell_that_there_is_not_is_refused_in_one_line(name, message):
     with pytest.raises(UserError) as error:
-        resolve_method(name)
+        found = resolve_method(name)
+        found.check(found.config_class())  # as the comparison does before anything runs
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -118,16 +139,16 @@ def test_the_generator_of_the_settings_is_checked_before_training():
     with pytest.raises(UserError, match="gan: generator 'prefix' is a prefix of keys and values"):
         tune("gan", generator="prefix")
     with pytest.raises(UserError, match=r"mle: generator 'prompt' has 20 virtual tokens: .* expected at most 14"):
-        tune("mle", generator="prompt", max_new_tokens=18)
+        tune("mle", generator="prompt", max_completion_length=18)
 
 
-def test_objectives_change_their_settings_and_no_others(monkeypatch):
+def test_objectives_change_their_settings_and_no_others():
     seen = []
 
     class Made(Exception):
         pass
 
-    def trainer(model, tokenizer, config):
+    def trainer(config):
         seen.append(config)
         raise Made
 
@@ -136,12 +157,15 @@ def test_objectives_change_their_settings_and_no_others(monkeypatch):
         objective = gan.OBJECTIVE_TABLE[name]
         found = gan.cell(gan.Objective("", objective.changes, trainer, samples=objective.samples), name, "lora")
         with pytest.raises(Made):
-            found.tune(None, None, [], LanguageGANConfig(warmup_share=0.25))
-        assert seen.pop() == LanguageGANConfig(**{"warmup_share": 0.25} | changes, generator="lora")
+            found.tune(None, None, [], GameConfig(warmup_share=0.25))
+        assert seen.pop() == GameConfig(**{"warmup_share": 0.25} | changes, generator="lora")
 
 
-def test_the_shuffled_reward_is_the_configured_one_shuffled():
-    trainer = gan.with_shuffled_reward(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(**LIMITS))
+def test_the_shuffled_reward_is_the_configured_one_shuffled(tmp_path):
+    made = gan.with_shuffled_reward(GameConfig(**LIMITS))
+    trainer = made(
+        TINY_MODELS["gpt2"](), LanguageGANConfig(output_dir=tmp_path, **LIMITS), processing_class=tiny_tokenizer()
+    )
     assert isinstance(trainer.reward, ShuffledReward)
     assert type(trainer.reward.reward).__name__ == "TokenReward" and trainer.reward.per_token
 
@@ -161,15 +185,12 @@ def test_an_epoch_of_self_play_starts_even_and_its_margin_grows():
     assert first["likelihood"] == 0 and first["loss"] == first["preference"]
 
 
-def test_the_gradient_of_self_play_is_the_formulas():
+def test_the_gradient_of_self_play_is_the_formulas(tmp_path):
     """At the opponent's own weights: - lambda / 2 grad (log p(y) - log p(y')), by plain scores of the policy."""
-    config = SelfPlayConfig(**LIMITS, generator="lora", self_play_scale=0.3, likelihood_weight=0.0, max_grad_norm=1e9)
-    trainer = SelfPlay(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)
-    batch = collate(encode_training_pairs(PAIRS[:3], trainer.tokenizer, config), trainer.pad_token_id)
-    game = trainer.play(batch)
-    loss = -0.3 / 2 * (trainer.policy.score(batch).sum(1) - trainer.policy.score(game.played).sum(1)).mean()
+    trainer = build(SelfPlay, tmp_path, "lora", scale=0.3, likelihood_weight=0.0)
+    game = trainer.play(batch_of(trainer, 3))
+    loss = -0.3 / 2 * (trainer.policy.score(game.true).sum(1) - trainer.policy.score(game.played).sum(1)).mean()
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, trainer.parameters)])
-    trainer.optimizer.step = lambda: None
     trainer.preference_step(game)
     torch.testing.assert_close(
         torch.cat([p.grad.flatten() for p in trainer.parameters]), expected, rtol=1e-3, atol=1e-5
@@ -191,17 +212,109 @@ def test_self_play_that_diverges_puts_the_last_good_weights_back(monkeypatch):
     def broken(true, played, scale):
         return (true - played).mean() * float("nan")
 
-    monkeypatch.setattr("baselines.self_play.preference_loss", broken)
+    monkeypatch.setattr("gantune.trainer.self_play.preference_loss", broken)
     with pytest.raises(Diverged, match=r"loss is nan.*the weights are those after epoch 1") as error:
         tune("self-play")
     assert all(math.isfinite(nats) for nats, _ in error.value.tuned.losses(PAIRS))
 
 
-def test_self_play_holds_out_what_language_gan_holds_out():
-    config = SelfPlayConfig(**LIMITS | {"validation_share": 0.25}, generator="lora")
-    ours = SelfPlay(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)._encode(PAIRS)
-    theirs = gan.LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), config)._encode(PAIRS)
+def test_self_play_holds_out_what_language_gan_holds_out(tmp_path):
+    both = [build(trainer, tmp_path, "lora", validation_share=0.25) for trainer in (SelfPlay, LanguageGAN)]
+    ours, theirs = ([trainer.train_dataset, trainer.eval_dataset] for trainer in both)
     assert [[row.pair for row in part] for part in ours] == [[row.pair for row in part] for part in theirs]
+    assert [len(part) for part in ours] == [6, 2]
+
+
+# ---- Speed and memory mean in self-play and self-training what they mean in the game
+
+
+def gradient_of_a_step(trainer, directory, **settings):
+    """Gradients and figures of a step of five questions, at weights that every run of this begins with."""
+    made = build(trainer, directory, "embedding+lora", per_device_train_batch_size=5, scale=1.0, **settings)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in made.parameters:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    batch = batch_of(made, 5)
+    if trainer is SelfPlay:
+        game = made.play(batch)
+        with torch.no_grad():  # the policy is its opponent no more
+            for parameter in made.parameters:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        figures = made.preference_step(game)
+        assert abs(figures["margin"]) > 0.01
+    else:
+        figures = made.likelihood_step(batch)
+        assert figures["unpaired_likelihood"] > 0 and figures["likelihood"] > 0
+    return [parameter.grad.clone() for parameter in made.parameters], figures
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"micro_batch_size": 2},
+        {"gradient_checkpointing": True},
+        {"micro_batch_size": 3, "gradient_checkpointing": True},
+    ],
+)
+@pytest.mark.parametrize("trainer", [SelfPlay, SelfTraining])
+def test_less_memory_leaves_the_gradient_as_it_is(trainer, settings, tmp_path, monkeypatch):
+    seen = []
+    score = CausalLMPolicy.score
+    monkeypatch.setattr(
+        CausalLMPolicy,
+        "score",
+        lambda self, batch, **more: seen.append((len(batch), torch.is_grad_enabled())) or score(self, batch, **more),
+    )
+    whole, whole_figures = gradient_of_a_step(trainer, tmp_path)
+    assert max(rows for rows, _ in seen) == 5
+    seen.clear()
+    parts, figures = gradient_of_a_step(trainer, tmp_path, **settings)
+    assert max(rows for rows, _ in seen) == settings.get("micro_batch_size", 5)
+    assert figures == pytest.approx(whole_figures, rel=1e-4)
+    for a, b in zip(parts, whole, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max() + 1e-9
+
+
+@pytest.mark.parametrize("trainer", [SelfPlay, SelfTraining])
+def test_checkpointed_layers_keep_less(trainer, tmp_path):
+    kept = []
+    for checkpointing in (False, True):
+        storages = {}
+
+        def pack(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            gradient_of_a_step(trainer, tmp_path, gradient_checkpointing=checkpointing)
+        kept.append(sum(storages.values()))
+    assert kept[1] < 0.8 * kept[0]
+
+
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+@pytest.mark.parametrize("trainer", [LanguageGAN, SelfPlay, SelfTraining])
+def test_all_take_the_pairs_in_one_order(trainer, order, tmp_path, monkeypatch):
+    """In likelihood's steps and in those after."""
+    pairs = [Pair(f"who is n{i}{'x' * (5 * i % 7)}?", "new.") for i in range(8)]
+    monkeypatch.setitem(globals(), "PAIRS", pairs)
+    seen = []
+    for owner, name in (
+        (PolicyTrainer, "likelihood_step"),
+        (LanguageGAN, "generator_step"),
+        (SelfPlay, "preference_step"),
+    ):
+        step = getattr(owner, name)
+        monkeypatch.setattr(
+            owner,
+            name,
+            lambda self, of, *more, step=step: seen.append(getattr(of, "true", of).pairs) or step(self, of, *more),
+        )
+    made = build(trainer, tmp_path, "lora", num_train_epochs=3, warmup_share=0.5, seed=3, train_sampling_strategy=order)
+    made.train()
+    grouped = order == "group_by_length"
+    expected = [of.pairs for epoch in (1, 2, 3) for of in batches(made.train_dataset, 4, 0, 3, epoch, grouped)]
+    assert seen == expected and len(expected) == 6
 
 
 @pytest.mark.parametrize("options, message", [({"self_play_scale": 0.0}, "--self-play-scale 0.0: expected above 0")])

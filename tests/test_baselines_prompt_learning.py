@@ -109,4 +109,4 @@ def test_prompts_that_make_no_sense_are_refused(options, message):
 
 
 def test_all_positions_can_be_used():
-    check_positions(TINY_MODELS["gpt2"](), TuningConfig(max_prompt_length=40, max_new_tokens=8), 16, "x")
+    check_positions(TINY_MODELS["gpt2"](), TuningConfig(max_prompt_length=40, max_completion_length=8), 16, "x")

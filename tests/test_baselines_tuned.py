@@ -172,7 +172,7 @@ def test_qlora_says_why_it_is_not_run(monkeypatch):
 def test_qlora_trains_on_four_bits():
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     found, pairs = METHODS.get("qlora"), load_pairs("mini-tofu")[:8]
-    config = found.config_class(num_train_epochs=6, batch_size=4, qlora_learning_rate=4e-3)
+    config = found.config_class(num_train_epochs=6, per_device_train_batch_size=4, qlora_learning_rate=4e-3)
     base = METHODS.get("base").tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
     tuned = found.tune(load_model("mini"), load_tokenizer("mini"), pairs, config)
     assert "Linear4bit" in {type(module).__name__ for module in tuned.model.modules()}

@@ -22,7 +22,7 @@ from gantune.policy.cache import GrowingCache
 from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_not
 from gantune.policy.decoding import Beginning, decode
 from gantune.policy.fixed_step import FixedStep
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import EOS_ID, PAD_ID, SHAPE, TINY_MODELS, VOCAB_SIZE, build
 from tests.tiny_policies import ADAPTERS
@@ -448,15 +448,17 @@ def test_without_cuda_it_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=message):
         CausalLMPolicy(TINY_MODELS["gpt2"](), EOS_ID, PAD_ID, captured_decoding=True)
     with pytest.raises(UserError, match=message):
-        LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(captured_decoding=True))
+        config = LanguageGANConfig(captured_decoding=True, use_cpu=True)
+        LanguageGAN(TINY_MODELS["gpt2"](), config, processing_class=tiny_tokenizer())
 
 
 def test_what_was_trained_with_it_is_loaded_without_cuda(tmp_path):
-    gan = LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig())
-    gan.config.captured_decoding = True
+    tokenizer = tiny_tokenizer()
+    gan = LanguageGAN(TINY_MODELS["gpt2"](), LanguageGANConfig(use_cpu=True), processing_class=tokenizer)
+    gan.args.captured_decoding = True
     gan.save_pretrained(tmp_path)
-    loaded = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
-    assert not loaded.config.captured_decoding and loaded.policy.captured is None
+    loaded = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tokenizer, use_cpu=True)
+    assert not loaded.args.captured_decoding and loaded.policy.captured is None
 
 
 # ---- on a GPU

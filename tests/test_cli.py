@@ -13,6 +13,8 @@ import torch
 from gantune.cli import COMMANDS, main
 from gantune.version import __version__
 
+TRAIN = ["train", "--output-dir", "OUT", "--dataset", "mini-tofu"]
+
 
 def test_help_names_every_command_and_imports_no_torch():
     code = (
@@ -41,15 +43,15 @@ def test_version(capsys):
     ("arguments", "told"),
     [
         (["tain"], "unknown command 'tain': expected one of train, generate"),
-        (["train", "--num-train-epochs", "many"], "argument --num-train-epochs: invalid int value: 'many'"),
+        (["train", "--num-train-epochs", "many"], "--num-train-epochs: invalid float value: 'many'"),
         (["train", "--epoch", "3"], "unknown option --epoch"),
         (["train", "stray"], "unknown argument stray"),
-        (["train", "--dataset", "mini-tofu"], "--output: expected a new directory"),
-        (["train", "--num-train-epochs", "0"], "--num-train-epochs 0: expected at least 1"),
-        (["train", "--output", "OUT"], "--dataset: expected a file"),
-        (["train", "--output", "OUT", "--dataset", "none.jsonl"], "none.jsonl: no such file"),
-        (["train", "--output", "OUT", "--track", "paper"], "--track paper: expected none, auto, or one of"),
-        (["train", "--output", "OUT", "--device", "abacus"], "--device abacus: cannot be used here"),
+        (["train", "--dataset", "mini-tofu"], "--output-dir: expected a new directory"),
+        (["train", "--num-train-epochs", "0"], "--num-train-epochs 0.0: expected above 0"),
+        (["train", "--output-dir", "OUT"], "--dataset: expected a file"),
+        (["train", "--output-dir", "OUT", "--dataset", "none.jsonl"], "none.jsonl: no such file"),
+        ([*TRAIN, "--report-to", "paper"], "--report-to paper: expected none, all, or one of"),
+        ([*TRAIN, "--device", "abacus"], "--device abacus: cannot be used here"),
         (["generate", "--adapter", "nowhere", "Who?"], "nowhere: no such folder"),
         (["generate", "--adapter", "x", "Who?", "--file", "y"], "expected a question or --file, not both"),
         (["generate", "--adapter", "x", "  "], "the question is empty"),
@@ -86,7 +88,7 @@ def test_data_is_the_command_of_gantune_data(tmp_path, capsys):
 
 
 def test_compare_hands_its_arguments_on(monkeypatch):
-    from benchmarks.compare import comparison as compare
+    from benchmarks.compare import __main__ as compare
 
     monkeypatch.setattr(compare, "main", lambda arguments: {("--list",): 7}[tuple(arguments)])
     assert main(["compare", "--list"]) == 7

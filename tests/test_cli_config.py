@@ -9,7 +9,7 @@ import pytest
 
 from gantune.cli.options import option_types, parse, read_config, write_config
 from gantune.errors import UserError
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.config import GameConfig
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Options:
     fast: bool = field(default=True, metadata={"help": "yes or no"})
 
 
-CLASSES = (Options, LanguageGANConfig)
+CLASSES = (Options, GameConfig)
 
 
 def read(tmp_path, text, *arguments):
@@ -30,7 +30,8 @@ def read(tmp_path, text, *arguments):
 
 
 def test_the_file_stands_before_the_default_and_the_command_line_before_the_file(tmp_path):
-    text = "epochs: 7\nbatch-size: 3\nlearning_rate: 2e-3\nlimit: null\nfast: false\nkind: two\nseed: 5\n"
+    text = "num_train_epochs: 7\nper-device-train-batch-size: 3\nlearning_rate: 2e-3\nlimit: null\n"
+    text += "fast: false\nkind: two\nseed: 5\n"
     (options, config), values = read(tmp_path, text, "--num-train-epochs", "9", "--limit=4")
     assert (config.num_train_epochs, config.per_device_train_batch_size, config.learning_rate, config.seed) == (
         9,
@@ -42,7 +43,7 @@ def test_the_file_stands_before_the_default_and_the_command_line_before_the_file
     assert (
         values["num_train_epochs"] == 9
         and values["per_device_train_batch_size"] == 3
-        and values["discount"] == LanguageGANConfig().discount
+        and values["discount"] == GameConfig().discount
     )
 
 
@@ -64,22 +65,22 @@ def test_what_is_written_back_reads_as_the_same_options(tmp_path):
     ("text", "told"),
     [
         ("epoch: 3", "unknown option 'epoch'"),
-        ("epochs: three", "epochs is 'three', expected a whole number"),
-        ("epochs: 3.5", "epochs is 3.5, expected a whole number"),
-        ("epochs: true", "epochs is True, expected a whole number"),
-        ("epochs:", "epochs is None, expected a whole number"),
+        ("num_train_epochs: three", "num_train_epochs is 'three', expected a number"),
+        ("per_device_train_batch_size: 3.5", "per_device_train_batch_size is 3.5, expected a whole number"),
+        ("max_prompt_length: true", "max_prompt_length is True, expected a whole number"),
+        ("num_train_epochs:", "num_train_epochs is None, expected a number"),
         ("learning_rate: fast", "learning_rate is 'fast', expected a number"),
         ("fast: 1", "fast is 1, expected true or false"),
         ("name: 3", "name is 3, expected a text"),
         ("kind: three", "kind is 'three', expected one of one, two"),
         ("kind: [one]", "kind is ['one'], expected one of one, two"),
         ("limit: [1]", "limit is [1], expected a whole number"),
-        ("epochs: 3\nepochs: 4", "line 2: not valid YAML ('epochs' is there twice)"),
-        ("batch_size: 3\nbatch-size: 4", "'batch-size' is there twice"),
-        ("epochs: [", "not valid YAML"),
-        ("- epochs", "is a list, expected options as NAME: VALUE"),
+        ("seed: 3\nseed: 4", "line 2: not valid YAML ('seed' is there twice)"),
+        ("max_tokens: 3\nmax-tokens: 4", "'max-tokens' is there twice"),
+        ("seed: [", "not valid YAML"),
+        ("- seed", "is a list, expected options as NAME: VALUE"),
         ("!!python/object/apply:os.system ['false']", "not valid YAML"),
-        ("epochs: 0", "--num-train-epochs 0: expected at least 1"),
+        ("num_train_epochs: 0", "--num-train-epochs 0.0: expected above 0"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_name_and_the_key(tmp_path, text, told):
@@ -91,7 +92,7 @@ def test_what_is_wrong_with_a_file_is_told_with_its_name_and_the_key(tmp_path, t
 
 def test_a_mistake_on_the_command_line_is_not_the_file_s(tmp_path):
     with pytest.raises(UserError) as error:
-        read(tmp_path, "epochs: 3", "--num-train-epochs", "0")
+        read(tmp_path, "num_train_epochs: 3", "--num-train-epochs", "0")
     assert str(error.value).startswith("--num-train-epochs 0")
 
 

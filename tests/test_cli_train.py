@@ -6,13 +6,15 @@ import json
 import signal
 
 import pytest
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-from gantune.cli.progress import Progress
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from gantune.cli import main
 from gantune.data import Pair
 from gantune.diagnostics import load_trajectory
 from gantune.diagnostics.files import locked
+from gantune.trainer.callbacks import Bar
+from gantune.trainer.checkpoints import folders_of
 from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -44,24 +46,25 @@ def prepare(folder, family="gpt2"):
     TINY_MODELS[family]().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return ["--model", str(folder / "base"), "--dataset", str(folder / "pairs.jsonl"), "--track", "none"]
+    return ["--model", str(folder / "base"), "--dataset", str(folder / "pairs.jsonl"), "--report-to", "none"]
 
 
 def train(folder, *options, output="tuned", family="gpt2"):
     """The exit status of a small training into `folder/output`."""
     named = prepare(folder, family)
-    return main(["train", *named, *SMALL, "--output", str(folder / output), *options])
+    return main(["train", *named, *SMALL, "--output-dir", str(folder / output), *options])
 
 
 def history(directory):
+    """The rows of the log without the last one, which tells how long it took."""
     rows = [json.loads(line) for line in (directory / "history.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [row for row in rows if "train_runtime" not in row]
 
 
 @pytest.fixture
 def no_plots(monkeypatch):
     """Without the plots, which take longer than the training."""
-    monkeypatch.setattr("gantune.cli.train.draw", lambda directory: [])
+    monkeypatch.setattr("gantune.cli.plot.draw", lambda directory: [])
 
 
 def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
@@ -72,16 +75,19 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
         "history.png", "language_gan.json", "run.yaml", "training.json", "weights.npz", "weights.png",
     }  # fmt: skip
     rows = history(output)
-    assert [row["phase"] for row in rows] == ["likelihood"] * 2 + ["discriminator"] * 2 + ["adversarial"] * 2
-    gan = LanguageGAN.from_pretrained(output)
-    assert gan.config.validation_share == pytest.approx(2 / 6)
+    assert [row["phase"] for row in rows if "phase" in row] == ["likelihood"] * 2 + ["discriminator"] * 2 + [
+        "adversarial"
+    ] * 2
+    gan = LanguageGAN.from_pretrained(output, train_dataset=[Pair(row["question"], row["answer"]) for row in ROWS])
+    assert gan.args.validation_share == pytest.approx(2 / 6)
     assert load_trajectory(output / "weights.npz").epochs.tolist() == [0, 1, 2]
 
     known = json.loads((output / "training.json").read_text())
     assert (known["pairs"], known["validation_pairs"], known["steps"]) == (6, 2, 6)
     assert known["dataset"] == str(tmp_path / "pairs.jsonl")
-    _, held_out = gan._encode([Pair(row["question"], row["answer"]) for row in ROWS])
-    assert known["validation_loss"] == pytest.approx(gan._validation_loss(held_out), rel=1e-5)
+    assert len(gan.eval_dataset) == 2 and known["validation_loss"] == pytest.approx(
+        gan.evaluate()["eval_loss"], rel=1e-5
+    )
     assert f"Validation loss: {known['validation_loss']:.4f} nats a token" in (output / "README.md").read_text()
     captured = capsys.readouterr()
     assert "training: 100%" in captured.err and "loss=" in captured.err and str(output) in captured.out
@@ -90,36 +96,41 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
 def test_the_resolved_file_repeats_the_run(no_plots, tmp_path):
     assert train(tmp_path, "--learning-rate", "3e-3") == 0
     file = str(tmp_path / "tuned" / "run.yaml")
-    assert main(["train", "--config", file, "--output", str(tmp_path / "again")]) == 0
+    assert main(["train", "--config", file, "--output-dir", str(tmp_path / "again")]) == 0
     assert history(tmp_path / "again") == history(tmp_path / "tuned")
     written = [(tmp_path / name / "run.yaml").read_text() for name in ("tuned", "again")]
     assert written[0].replace(str(tmp_path / "tuned"), str(tmp_path / "again")) == written[1]
     assert "learning_rate: 0.003\n" in written[0] and "resume" not in written[0]
 
 
-def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, monkeypatch, capsys):
-    assert train(tmp_path, output="whole") == 0
-    real = Progress.on_step
+def interrupted_train(folder, monkeypatch, *options):
+    """Ctrl-C in the third step of a small training into `folder/tuned`."""
 
-    def interrupted(self, row):
-        real(self, row)
-        if row["step"] == 5:
+    def interrupted(self, args, state, control, **kwargs):
+        if state.global_step == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Progress, "on_step", interrupted)
-    assert train(tmp_path) == 130
-    assert "interrupted; the same command with --resume goes on from here" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "on_step_begin", interrupted)
+        assert train(folder, *options) == 130
+
+
+def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, monkeypatch, capsys):
+    assert train(tmp_path, output="whole") == 0
+    interrupted_train(tmp_path, monkeypatch)
+    assert "interrupted; the same command with --resume-from-checkpoint goes on from here" in capsys.readouterr().err
     output = tmp_path / "tuned"
     assert len(history(output)) == 5 and not (output / "training.json").exists()
 
-    monkeypatch.setattr(Progress, "on_step", real)
     assert train(tmp_path) == 2
-    assert "holds a run that has not ended: --resume goes on with it" in capsys.readouterr().err
-    assert main(["train", "--output", str(output), "--resume", "--num-train-epochs", "3"]) == 2
-    assert "epochs is 2 and now 3, a run goes on with the options it began with" in capsys.readouterr().err
-    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert "holds a run that has not ended: --resume-from-checkpoint goes on with it" in capsys.readouterr().err
+    assert main(["train", "--output-dir", str(output), "--resume-from-checkpoint", "--num-train-epochs", "3"]) == 2
+    assert (
+        "num_train_epochs is 2.0 and now 3.0, a run goes on with the options it began with" in capsys.readouterr().err
+    )
+    assert main(["train", "--output-dir", str(output), "--resume-from-checkpoint"]) == 0
     assert history(output) == history(tmp_path / "whole")
-    assert not (output / "checkpoints").exists()
+    assert not folders_of(output), "checkpoints of a run that has ended"
     adapter = "embedding_generator/adapter_model.safetensors"
     assert (output / adapter).read_bytes() == (tmp_path / "whole" / adapter).read_bytes()
     trajectories = [load_trajectory(tmp_path / name / "weights.npz") for name in ("tuned", "whole")]
@@ -127,18 +138,43 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, 
     assert (trajectories[0].norms == trajectories[1].norms).all()
 
     before = (output / "README.md").stat().st_mtime_ns
-    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert main(["train", "--output-dir", str(output), "--resume-from-checkpoint"]) == 0
     assert "this run has ended" in capsys.readouterr().out
     assert (output / "README.md").stat().st_mtime_ns == before
+
+
+def test_every_option_of_transformers_is_taken_written_down_and_gone_on_with(no_plots, tmp_path, monkeypatch, capsys):
+    def weights(name):
+        return (tmp_path / name / "embedding_generator/adapter_model.safetensors").read_bytes()
+
+    def begun(self, args, state, control, **kwargs):
+        seen.append((args.weight_decay, args.adam_beta1))
+
+    seen = []
+    monkeypatch.setattr(Bar, "on_train_begin", begun)
+    options = ["--weight-decay", "0.1", "--adam-beta1=0.8"]
+    assert train(tmp_path, output="plain") == 0
+    assert train(tmp_path, *options, output="whole") == 0
+    (tmp_path / "more.yaml").write_text("weight_decay: 0.1\nadam-beta1: 0.8\n")
+    assert train(tmp_path, "--config", str(tmp_path / "more.yaml"), output="from-file") == 0
+    interrupted_train(tmp_path, monkeypatch, *options)
+    resume = ["train", "--output-dir", str(tmp_path / "tuned"), "--resume-from-checkpoint"]
+    assert main([*resume, "--weight-decay", "0.2"]) == 2
+    assert "weight_decay is 0.1 and now 0.2" in capsys.readouterr().err
+    assert main(resume) == 0
+    assert seen == [(0.0, 0.9)] + [(0.1, 0.8)] * 4
+    assert weights("whole") == weights("from-file") == weights("tuned") != weights("plain")
+    written = (tmp_path / "tuned" / "run.yaml").read_text()
+    assert "weight_decay: 0.1\n" in written and "adam_beta1: 0.8\n" in written
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path, capsys):
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.txt").write_text("years of work")
-    for more in ([], ["--resume"]):
+    for more in ([], ["--resume-from-checkpoint"]):
         assert train(tmp_path, *more, output="taken") == 2
-        assert "holds other files, expected a new directory as --output" in capsys.readouterr().err
+        assert "holds other files, expected a new directory as --output-dir" in capsys.readouterr().err
     assert train(tmp_path, output="taken/thesis.txt") == 2
     assert "taken/thesis.txt: cannot be written" in capsys.readouterr().err
     assert (taken / "thesis.txt").read_text() == "years of work"
@@ -160,7 +196,7 @@ def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
 
 
 def test_a_training_that_breaks_off_keeps_the_last_good_weights_and_says_so(no_plots, tmp_path, monkeypatch, capsys):
-    def broken(self, batch, answers=None):
+    def broken(self, batch):
         raise FloatingPointError("likelihood loss is nan")
 
     monkeypatch.setattr(LanguageGAN, "likelihood_step", broken)
@@ -171,41 +207,31 @@ def test_a_training_that_breaks_off_keeps_the_last_good_weights_and_says_so(no_p
     LanguageGAN.from_pretrained(tmp_path / "tuned")
 
 
-class Recorder(GeneralTracker):
-    name, requires_logging_directory, main_process_only = "recorder", False, True
+class Recorder(TrainerCallback):
+    """An experiment tracker as transformers has them."""
+
     told: list = []  # noqa: RUF012
 
-    def __init__(self, run_name, **kwargs):
-        super().__init__()
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.told[:] = [("settings", args.to_dict())]
 
-    tracker = property(lambda self: self.told)
+    def on_log(self, args, state, control, logs, **kwargs):
+        self.told.append((state.global_step, dict(logs)))
 
-    def start(self):
-        self.told.clear()
-
-    def store_init_configuration(self, values):
-        self.told.append(("settings", values))
-
-    def log(self, values, step=None, **kwargs):
-        self.told.append((step, values))
-
-    def finish(self):
+    def on_train_end(self, args, state, control, **kwargs):
         self.told.append(("finished", None))
 
 
 def test_a_tracker_hears_settings_every_row_and_the_end(no_plots, tmp_path, monkeypatch):
-    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "recorder", Recorder)
-    assert train(tmp_path, "--track", "recorder") == 0
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "recorder", Recorder)
+    assert train(tmp_path, "--report-to", "recorder") == 0
     (_, settings), *rows, (last, _) = Recorder.told
     assert settings["num_train_epochs"] == 2 and settings["generator"] == "embedding" and last == "finished"
-    numbers = [
-        (row["step"], {name: value for name, value in row.items() if name not in ("step", "phase", "warnings")})
-        for row in history(tmp_path / "tuned")
-    ]
-    assert [(step, {k: v for k, v in row.items() if k != "seconds"}) for step, row in rows] == numbers
+    written = [json.loads(line) for line in (tmp_path / "tuned" / "history.jsonl").read_text().splitlines()]
+    assert len(rows) >= 6 and [{"step": step} | row for step, row in rows] == written
 
 
 def test_tensorboard_writes_its_files(no_plots, tmp_path):
     pytest.importorskip("tensorboard")
-    assert train(tmp_path, "--track", "tensorboard") == 0
-    assert list((tmp_path / "tuned" / "logs").rglob("events.out.tfevents.*"))
+    assert train(tmp_path, "--report-to", "tensorboard") == 0
+    assert list((tmp_path / "tuned").rglob("events.out.tfevents.*"))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gantune.cli import main
 from gantune.cli.adapters import load_adapter, seeded_noise
-from gantune.cli.generate import AnswerStreamer
+from gantune.cli.streaming import AnswerStreamer
 from gantune.embedding_generator import hold_noise
 from gantune.generation.generate import generate_answers
 from gantune.metrics import Rouge
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("use")
     for output, options in (("tuned", ()), ("stack", ("--generator", "embedding+lora"))):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gantune.cli.train.draw", lambda directory: [])
+            patch.setattr("gantune.cli.plot.draw", lambda directory: [])
             assert train(folder, *options, output=output) == 0
         for file in (folder / output).glob("*/adapter_model.safetensors"):
             generator = torch.Generator().manual_seed(0)
@@ -77,10 +77,7 @@ def test_a_file_of_questions_becomes_json_lines_in_its_order(folder, tmp_path, c
     with open(file) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         name = "-" if kind == "-" else str(file)
-        assert (
-            main(["generate", "--adapter", str(folder / "tuned"), "--file", name, "--per-device-train-batch-size", "2"])
-            == 0
-        )
+        assert main(["generate", "--adapter", str(folder / "tuned"), "--file", name, "--batch-size", "2"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     answers = expected(folder, QUESTIONS[:2]) + expected(folder, QUESTIONS[2:])
     assert rows == [{"question": q, "answer": a} for q, a in zip(QUESTIONS, answers, strict=True)]
@@ -218,7 +215,7 @@ def test_what_is_merged_needs_no_gantune_and_is_the_adapter_at_its_noise(folder,
 
 
 def test_a_merge_overwrites_nothing_and_needs_noise_to_be_taken(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gantune.cli.train.draw", lambda directory: [])
+    monkeypatch.setattr("gantune.cli.plot.draw", lambda directory: [])
     assert main(["merge", "--adapter", str(folder / "tuned"), "--output", str(folder / "base")]) == 2
     assert "is there, expected a new folder" in capsys.readouterr().err
     assert train(tmp_path, "--generator", "lora") == 0

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.compare import comparison as compare
+from benchmarks.compare.__main__ import main
 from benchmarks.compare.answers import FILE, Answers, stored_answers, write_answers
 from benchmarks.compare.stored import join, read
 from benchmarks.compare.tuned import Trial, Winner, read_winners, write_winners
@@ -49,7 +49,7 @@ def comparison(directory, seeds=(0, 1)):
 
 def compacted(directory):
     small = directory.parent / f"{directory.name}-small"
-    assert compare.main(["--from", str(directory), "--compact", "--output", str(small)]) == 0
+    assert main(["--from", str(directory), "--compact", "--output", str(small)]) == 0
     return small
 
 
@@ -78,7 +78,7 @@ def test_both_forms_say_the_same(tmp_path, capsys):
     assert pairs[0] == pairs[1] and len(pairs[0]) == 15
 
     before = {name: (small / name).read_bytes() for name in names}
-    assert compare.main(["--from", str(small)]) == 0  # once more, from the small form alone
+    assert main(["--from", str(small)]) == 0  # once more, from the small form alone
     assert before == {name: (small / name).read_bytes() for name in names}
 
 
@@ -150,5 +150,5 @@ def test_a_link_out_of_the_comparison_is_not_taken_along(tmp_path):
 
 
 def test_compact_alone_is_refused(capsys):
-    assert compare.main(["--compact"]) == 2
+    assert main(["--compact"]) == 2
     assert "--compact: expected --from DIR" in capsys.readouterr().err

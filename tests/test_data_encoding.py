@@ -8,7 +8,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gantune.data import (
-    TEMPLATES,
     EncodedPair,
     Pair,
     batches,
@@ -74,7 +73,7 @@ def test_chat_template():
 
 @pytest.mark.parametrize("name", ["plain", "chat"])
 def test_end_of_sequence_spelled_in_an_answer_stays_text(name):
-    ids = TEMPLATES.get(name)().answer_ids("a<eos>b<bos>", byte_tokenizer())
+    ids = build_template(name).answer_ids("a<eos>b<bos>", byte_tokenizer())
     assert ids[-13:] == [*spell("a<eos>b<bos>"), EOS]
     assert ids.count(EOS) == 1 and BOS not in ids
 

@@ -25,7 +25,7 @@ from gantune.tuning import TuningConfig
 from tests.tiny_models import EOS_ID, TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
-CONFIG = TuningConfig(max_prompt_length=48, max_new_tokens=12)
+CONFIG = TuningConfig(max_prompt_length=48, max_completion_length=12)
 PAIRS = [Pair("who?", "bob is old."), Pair("what is the name of bob?", "bob."), Pair("why not?", "a cook is old.")]
 QUESTIONS = [pair.question for pair in PAIRS]
 
@@ -139,7 +139,7 @@ def test_the_vote_takes_the_most_frequent_answer_as_it_was_first_written():
 
 def test_vote_is_the_most_frequent_of_the_samples_that_mbr_draws():
     model, tokenizer, report = TINY_MODELS["gpt2"](), tiny_tokenizer(), DecodingReport()
-    config = TuningConfig(max_prompt_length=48, max_new_tokens=1)  # one character: some samples agree
+    config = TuningConfig(max_prompt_length=48, max_completion_length=1)  # one character: some samples agree
     vote = Decoding.named("vote-5", 0.4, seed=4)
     assert (vote.choice, vote.samples, str(vote)) == ("vote", 5, "vote-5 at temperature 0.4")
     torch.manual_seed(4)
@@ -157,7 +157,7 @@ def test_vote_is_the_most_frequent_of_the_samples_that_mbr_draws():
 
 def test_reasoning_stands_between_the_question_and_the_answer_and_only_the_answer_is_returned():
     model, tokenizer, report = TINY_MODELS["llama"](), tiny_tokenizer(), DecodingReport()
-    config = TuningConfig(template="text", max_prompt_length=5, max_new_tokens=4)
+    config = TuningConfig(template="text", max_prompt_length=5, max_completion_length=4)
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
 
     def greedy(ids, tokens):
@@ -181,7 +181,7 @@ def test_reasoning_stands_between_the_question_and_the_answer_and_only_the_answe
 
 def test_reasoning_that_the_model_has_no_positions_for_is_refused():
     with pytest.raises(UserError, match="20 tokens of reasoning: expected at most 3, the model has 64 positions"):
-        config = TuningConfig(template="text", max_new_tokens=6)
+        config = TuningConfig(template="text", max_completion_length=6)
         decode_answers(TINY_MODELS["gpt2"](), tiny_tokenizer(), ["who?"], config, Decoding(reasoning_tokens=20))
     with pytest.raises(UserError, match="--reasoning-tokens -1: expected at least 0"):
         Decoding.named("greedy", reasoning_tokens=-1)
@@ -191,7 +191,9 @@ def test_reasoning_that_the_model_has_no_positions_for_is_refused():
 
 def test_the_row_chain_of_thought_reasons_and_its_losses_are_those_of_the_base():
     model, tokenizer = TINY_MODELS["llama"](), tiny_tokenizer()
-    config = ChainOfThoughtConfig(template="text", max_prompt_length=5, max_new_tokens=4, chain_of_thought_tokens=5)
+    config = ChainOfThoughtConfig(
+        template="text", max_prompt_length=5, max_completion_length=4, chain_of_thought_tokens=5
+    )
     tuned = METHODS.get("chain-of-thought")(model, tokenizer, PAIRS, config)
     for given, used in ((0, 5), (3, 3)):
         tuned.decoding = Decoding(reasoning_tokens=given)

@@ -416,14 +416,17 @@ def test_plot_weight_trajectories(tmp_path, drawn, trained):
 def history() -> list[dict]:
     warm_up = [{"step": i, "phase": "likelihood", "loss": 5 - i / 200, "note": "x"} for i in range(200)]
     pretraining = [
-        {"step": 200 + i, "phase": "discriminator", "discriminator_loss": 0.7, "discriminator_accuracy": 0.5 + i / 50}
+        {"step": 199, "phase": "discriminator", "discriminator_loss": 0.7, "discriminator_accuracy": 0.5 + i / 50}
         for i in range(20)
     ]
     adversarial = [
-        {"step": 220 + i, "phase": "adversarial", "loss": 0.1, "reward": 0.5, "likelihood": 2 + i % 3, "kl": None}
+        {"step": 200 + i, "phase": "adversarial", "loss": 0.1, "reward": 0.5, "likelihood": 2 + i % 3, "kl": None}
         for i in range(100)
     ]
-    return warm_up + pretraining + adversarial
+    for i in (49, 99):  # what was held out stands in rows of its own, between those of the steps
+        adversarial.insert(i + 1 + i // 99, {"step": 200 + i, "epoch": 1.5, "eval_loss": 3 - i / 100})
+    ended = [{"step": 299, "epoch": 2.0, "train_runtime": 9.0, "train_loss": 2.0}]
+    return warm_up + pretraining + adversarial + ended
 
 
 def test_plot_history(tmp_path, drawn):
@@ -431,13 +434,18 @@ def test_plot_history(tmp_path, drawn):
     assert_png(tmp_path / "history.png")
     assert [axes.get_title(loc="left") for axes in drawn] == [
         "Generator loss",
+        "Loss on held-out pairs",
         "Reward",
         "Discriminator loss",
         "Discriminator accuracy",
         "Likelihood",
     ]
-    accuracy = drawn[3].lines[0]
-    np.testing.assert_allclose(accuracy.get_xdata(), np.arange(200, 220))
+    held_out, reward = drawn[1].lines[0], drawn[2].lines[1]
+    np.testing.assert_allclose(held_out.get_xydata(), [[249, 2.51], [299, 2.01]])
+    np.testing.assert_allclose(reward.get_xdata(), np.arange(201, 300))  # one line, whatever stands in between
+    assert len(drawn[2].lines) == 2
+    accuracy = drawn[4].lines[0]
+    np.testing.assert_allclose(accuracy.get_xdata(), 199 + np.arange(20) / 20)  # within the step after which they are
     np.testing.assert_allclose(accuracy.get_ydata(), 0.5 + np.arange(20) / 50)
     # The likelihood loss falls linearly: its mean over a window of 5 steps is the value in the window's middle.
     mean = drawn[0].lines[1]

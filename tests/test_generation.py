@@ -6,8 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from gantune.data import Pair
-from gantune.data.templates import PlainTemplate
+from gantune.data import Pair, build_template
 from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
 from gantune.generation.generate import generate_answers
 from gantune.policy.evaluation import answer_losses
@@ -15,15 +14,15 @@ from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
-CONFIG = TuningConfig(max_prompt_length=48, max_new_tokens=12)
+CONFIG = TuningConfig(max_prompt_length=48, max_completion_length=12)
 QUESTIONS = ["who?", "what is the name of bob?", "why not?"]
 
 
 def greedy_by_hand(model, tokenizer, question):
     """One token at a time, the whole sequence each time, without cache and padding."""
-    prompt = PlainTemplate().prompt_ids(question, tokenizer)
+    prompt = build_template("plain").prompt_ids(question, tokenizer)
     ids = list(prompt)
-    for _ in range(CONFIG.max_new_tokens):
+    for _ in range(CONFIG.max_completion_length):
         token = model(torch.tensor([ids])).logits[0, -1].argmax().item()
         if token == tokenizer.eos_token_id:
             break
@@ -74,10 +73,10 @@ def test_each_question_keeps_its_own_noise_when_batches_are_sorted():
 def test_losses_by_hand():
     model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
     pairs = [Pair("who?", "bob."), Pair("what is the name of bob?", "a name longer than the limit")]
-    template = PlainTemplate()
+    template = build_template("plain")
     for pair, (nats, tokens) in zip(pairs, answer_losses(model, tokenizer, pairs, CONFIG), strict=True):
         prompt = template.prompt_ids(pair.question, tokenizer)
-        answer = template.answer_ids(pair.answer, tokenizer)[: CONFIG.max_new_tokens]
+        answer = template.answer_ids(pair.answer, tokenizer)[: CONFIG.max_completion_length]
         log_probs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
         expected = -sum(log_probs[len(prompt) + t - 1, token].item() for t, token in enumerate(answer))
         assert tokens == len(answer) and nats == pytest.approx(expected, abs=1e-4)

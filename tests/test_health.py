@@ -288,8 +288,9 @@ def run() -> list[dict]:
     }
     norms = {"grad_norm": 0.5, "discriminator_grad_norm": 0.25}
     likelihood = [{"step": i, "phase": "likelihood", "loss": 1.0, "grad_norm": 2.0} for i in (1, 2)]
-    warm_up = [{"step": 3, "phase": "discriminator", "discriminator_grad_norm": 4.0}]
-    return likelihood + warm_up + [HEALTHY | accuracies | norms | {"step": i} for i in (4, 5)]
+    warm_up = [{"step": 2, "phase": "discriminator", "discriminator_grad_norm": norm} for norm in (4.0, 3.0)]
+    held_out = [{"step": 2, "epoch": 1.0, "eval_loss": 1.5}]
+    return likelihood + held_out + warm_up + [HEALTHY | accuracies | norms | {"step": i} for i in (4, 5)]
 
 
 def test_plot_of_a_run(tmp_path, drawn):
@@ -312,7 +313,7 @@ def test_plot_of_a_run(tmp_path, drawn):
     assert lines(gradients) == {
         "likelihood": [[1, 2], [2, 2]],
         "adversarial": [[4, 0.5], [5, 0.5]],
-        "discriminator": [[3, 4], [4, 0.25], [5, 0.25]],
+        "discriminator": [[2, 4], [2.5, 3], [4, 0.25], [5, 0.25]],
     }
 
 

@@ -12,15 +12,11 @@ from peft import LoraConfig, get_peft_model
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
-from gantune.hub.push import PushToHub, local_folder
-from gantune.trainer.config import LanguageGANConfig
+from gantune.hub.push import local_folder
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
-
-
-class Pushable(LanguageGAN, PushToHub):
-    """A LanguageGAN with the method, whether or not it has it of itself."""
 
 
 class Hub:
@@ -42,8 +38,9 @@ class Hub:
 
 
 @pytest.fixture
-def gan():
-    return Pushable(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(max_prompt_length=32, max_new_tokens=8))
+def gan(tmp_path):
+    args = LanguageGANConfig(str(tmp_path / "out"), max_prompt_length=32, max_completion_length=8, use_cpu=True)
+    return LanguageGAN(TINY_MODELS["gpt2"](), args, processing_class=tiny_tokenizer())
 
 
 def test_a_language_gan_arrives_whole_and_with_its_own_card(gan, monkeypatch, tmp_path):
@@ -53,8 +50,9 @@ def test_a_language_gan_arrives_whole_and_with_its_own_card(gan, monkeypatch, tm
     assert address == "https://huggingface.co/ann/tuned/commit/1" and hub.token == "secret"
     assert hub.created == ("tuned", {"private": True, "exist_ok": True})
     assert hub.uploaded[0] == "ann/tuned" and hub.uploaded[1]["create_pr"] is True
-    gan.save_pretrained(tmp_path)
-    saved = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    gan.save_pretrained(tmp_path / "tuned")
+    saved = {str(path.relative_to(tmp_path / "tuned")): path.read_bytes()
+             for path in (tmp_path / "tuned").rglob("*") if path.is_file()}  # fmt: skip
     assert hub.files == saved and "embedding_generator/adapter_model.safetensors" in saved
     card = ModelCard(hub.files["README.md"].decode())
     assert card.data.library_name == "peft" and "tuned by gantune" in card.text

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.compare import comparison as compare
+from benchmarks.compare.__main__ import main
 from benchmarks.judge import JUDGES, VERDICTS, Duel, LanguageModelJudge, build_judge
 from benchmarks.judge.answers import answer_pairs
 from benchmarks.judge.figures import against_rival, figures, outcome, trust
@@ -259,16 +259,16 @@ def test_the_table_names_the_judge_and_its_figures(tmp_path):
 def test_the_command_judges_stored_answers_and_shows_them_everywhere(tmp_path, capsys):
     directory = write(tmp_path / "one")
     command = ["--from", str(directory), "--judge", "tests.test_judge.FakeJudge:strict", "--judge-questions", "2"]
-    assert compare.main(command) == 0
+    assert main(command) == 0
     printed = capsys.readouterr().out
     written = (directory / "comparison.md").read_text()
     assert "Judged by fake strict, against lora" in printed and "## Judged by fake strict, against lora" in written
     assert "Judged by fake strict" in (directory / "comparison.html").read_text()
     assert len(read_records(directory)[0]["rows"]) == 6
-    assert compare.main(["--from", str(directory)]) == 0 and "Judged by fake strict" in capsys.readouterr().out
-    assert compare.main([*command[:3], "tests.no_such.Judge"]) == 2
-    assert compare.main([*command, "--judge-rival", "mle"]) == 2
-    assert compare.main([*command[:4], "--judge-questions", "0"]) == 2
+    assert main(["--from", str(directory)]) == 0 and "Judged by fake strict" in capsys.readouterr().out
+    assert main([*command[:3], "tests.no_such.Judge"]) == 2
+    assert main([*command, "--judge-rival", "mle"]) == 2
+    assert main([*command[:4], "--judge-questions", "0"]) == 2
 
 
 def test_joined_comparisons_keep_their_verdicts(tmp_path):

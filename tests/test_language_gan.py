@@ -452,6 +452,22 @@ def test_monte_carlo_rewards_train(search_policy):
         ), "the average follows behind"
 
 
+def test_a_delayed_search_policy_follows_every_step():
+    gan, seen = build(reward="monte-carlo", search_policy="delayed", search_decay=0.75, max_steps=3), []
+    average = [p.detach().clone() for p in gan.parameters]
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            seen.append([p.detach().clone() for p in gan.parameters])
+
+    gan.add_callback(Watch())
+    gan.train()
+    for weights in seen[:-1]:  # the last step has no search after it
+        average = [old.lerp(new, 0.25) for old, new in zip(average, weights, strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(gan.delayed.average, average, strict=True))
+    assert not all(torch.equal(p, weights) for p, weights in zip(seen[0], seen[1], strict=True))
+
+
 def test_monte_carlo_values_are_returns_as_they_are():
     """They are not summed again: with advantage none the loss is -Q log pi, computed here from the reward's numbers."""
     gan = build(reward="monte-carlo", advantage="none", likelihood_weight=0.0)

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from gantune.trainer.observer import Silent
+from transformers import TrainerCallback
 
 from baselines import METHODS, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
 from benchmarks.compare.run import collected_warnings, match_parameters, told_of_match
 from gantune.data import Pair, batches, encode_pairs
 from gantune.errors import UserError
-from gantune.trainer import budget
+from gantune.trainer import callbacks
+from gantune.trainer.callbacks import rows_of
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -24,17 +25,11 @@ PAIRS = [Pair(f"who is n{i}{i * 'x'}?", f"n{i} is {'old' if i % 2 else 'a cook'}
 LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "max_prompt_length": 40, "max_completion_length": 12}
 
 
-class Spy(Silent):
-    """Keeps the rows and the epochs that an observer is told of."""
+class Spy(TrainerCallback):
+    """Keeps the rows and the epochs of a training."""
 
-    def __init__(self):
-        self.rows, self.epochs = [], []
-
-    def on_step(self, row):
-        self.rows.append(row)
-
-    def on_epoch(self, epoch, model):
-        self.epochs.append(epoch)
+    def on_train_end(self, args, state, control, **kwargs):
+        self.rows, self.epochs = rows_of(state), state.epoch
 
 
 def tune(name, **options):
@@ -43,7 +38,7 @@ def tune(name, **options):
     if name != "lora":
         options = {"validation_share": 0.0, "num_generations": 2, "discriminator_warmup_steps": 0} | options
     config = method.config_class(**LIMITS | options)
-    tuned = method.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, spy)
+    tuned = method.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), PAIRS, config, [spy])
     return tuned, spy
 
 
@@ -58,7 +53,7 @@ def test_the_matched_size_is_the_nearest_to_the_embedding_generator(name, family
     target = embedding_generator_parameters(model)
     assert target == trainable_parameters(METHODS.get("mle").tune(
         TINY_MODELS[family](), tiny_tokenizer(), PAIRS[:2],
-        METHODS.get("mle").config_class(num_train_epochs=1, validation_share=0.0, max_new_tokens=12),
+        METHODS.get("mle").config_class(num_train_epochs=1, validation_share=0.0, max_completion_length=12),
     ).model)  # fmt: skip
     size = matched_size(method.size, model, config)
 
@@ -105,9 +100,9 @@ def test_what_matching_came_to_is_told():
 @pytest.mark.parametrize("name", ["lora", "mle", "gan", "self-play"])
 def test_training_stops_after_the_step_that_reaches_the_limit(name, monkeypatch):
     clock = iter(range(10_000))  # read once a step
-    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     _, spy = tune(name, max_seconds=6.0, **({} if name == "lora" else {"warmup_share": 0.5, "adversarial_every": 1}))
-    assert len(spy.rows) == 6 and spy.epochs == [1, 2]
+    assert len(spy.rows) == 6 and spy.epochs == 1.5
     phases = {"lora": "likelihood", "mle": "likelihood", "gan": "adversarial", "self-play": "self-play"}
     assert spy.rows[-1]["phase"] == phases[name]
 
@@ -121,7 +116,7 @@ def test_tokens_are_the_positions_that_enter_the_model():
     _, lora = tune("lora")
     assert [row["tokens"] for row in lora.rows] == expected
     _, stopped = tune("lora", max_tokens=sum(expected[:3]))
-    assert [row["tokens"] for row in stopped.rows] == expected[:3] and stopped.epochs == [1]
+    assert [row["tokens"] for row in stopped.rows] == expected[:3] and stopped.epochs == 0.75
     _, mle = tune("mle", max_tokens=sum(expected[:3]))
     assert sum(row["tokens"] for row in mle.rows) >= sum(expected[:3]) > sum(row["tokens"] for row in mle.rows[:-1])
     _, gan = tune("gan", warmup_share=0.5, adversarial_every=1)

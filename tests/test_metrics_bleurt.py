@@ -206,7 +206,7 @@ def test_a_hub_id_is_downloaded_with_all_it_needs(kind, tmp_path, monkeypatch):
                 shutil.copy(file, tmp_path)
         return str(tmp_path)
 
-    monkeypatch.setattr("gantune.metrics.bleurt.snapshot_download", download)
+    monkeypatch.setattr("gantune.hub.push.snapshot_download", download)
     record = expected(kind)
     scores = Bleurt("somebody/bleurt").score_pairs(record["candidates"], record["references"])
     torch.testing.assert_close(scores, record["scores"], atol=1e-5, rtol=0)

@@ -12,16 +12,20 @@ from huggingface_hub import ModelCard
 
 from gantune.data import Pair
 from gantune.errors import UserError
-from gantune.hub.loading import load_model, load_tokenizer
+from gantune.hub.loading import load_tokenizer
 from gantune.hub.model_card import Training, add_evaluation, hub_dataset, hub_id, model_card, write_model_card
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig, own_settings
+from gantune.trainer.callbacks import rows_of
+from gantune.trainer.config import GameConfig
+from gantune.trainer.language_gan import LanguageGAN
 from gantune.version import __version__
-from tests.test_language_gan import PAIRS, build
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
 
 KNOWN = Training(
     base_model="meta-llama/Llama-3.1-8B",
     adapters=("embedding_generator",),
-    settings=dataclasses.asdict(LanguageGANConfig(seed=11, max_new_tokens=37, system_prompt="a | b")),
+    settings=dataclasses.asdict(GameConfig(seed=11, max_completion_length=37, system_prompt="a | b")),
     trained_parameters=56496,
     steps=120,
     seconds=34.56,
@@ -50,7 +54,7 @@ def test_the_hub_reads_what_it_is_made_from(tmp_path):
     assert "metrics" not in data, "nothing was measured"
     for told in ("Question-answer pairs: 200, 20 of them held out", "0.9877 nats a token, on 20 held-out pairs",
                  "120 steps, 34.6 s, 123,456 tokens", "56,496 trained parameters", "seed 11", f"gantune {__version__}",
-                 "Test metrics: not measured", "| `max_new_tokens` | `37` |",
+                 "Test metrics: not measured", "| `max_completion_length` | `37` |",
                  r'| `system_prompt` | `"a \| b"` |'):  # fmt: skip
         assert told in card.text, told
     assert all(f"| `{name}` |" in card.text for name in KNOWN.settings)
@@ -108,17 +112,14 @@ def test_figures_find_no_place_where_there_is_no_such_card(tmp_path):
 
 @pytest.mark.parametrize("generator", ["embedding", "embedding+lora", "prompt", "p-tuning"])
 def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
-    from gantune import LanguageGAN
-
-    model, tokenizer = load_model("mini"), load_tokenizer("mini")
-    gan = LanguageGAN(model, tokenizer, LanguageGANConfig(generator=generator, max_new_tokens=4))
+    tokenizer = load_tokenizer("mini")
+    gan = LanguageGAN("mini", LanguageGANConfig(str(tmp_path), generator=generator, max_completion_length=4))
     for parameter in gan.parameters:
         torch.nn.init.normal_(parameter, std=0.05)
     gan.save_pretrained(tmp_path)
-    training = Training.of(gan)
-    assert training.base_model == "mini" and training.steps is None
-    assert training.trained_parameters == sum(parameter.numel() for parameter in gan.parameters)
-    write_model_card(tmp_path, training)
+    training = json.loads((tmp_path / "training.json").read_text())
+    assert training["base_model"] == "mini" and training["steps"] is None
+    assert training["trained_parameters"] == sum(parameter.numel() for parameter in gan.parameters)
     assert "steps, time and tokens not recorded" in (tmp_path / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == (1 if generator == "p-tuning" else 2)  # nothing can be trained on that P-tuning saves
@@ -132,11 +133,16 @@ def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
             torch.testing.assert_close(loaded.eval()(ids).logits, wanted, rtol=0, atol=1e-5 * (generator == "p-tuning"))
 
 
-def test_what_the_trainer_knows_of_its_training():
-    gan = build(num_train_epochs=2, validation_share=0.34)
-    gan.train([Pair(*pair) for pair in PAIRS])
-    training = Training.of(gan, pairs=len(PAIRS))
-    assert training.steps == len(gan.history) and training.pairs == 6
-    assert training.tokens == sum(row["tokens"] for row in gan.history)
-    assert training.seconds == pytest.approx(sum(row["seconds"] for row in gan.history))
-    assert training.settings == dataclasses.asdict(gan.config) and training.adapters == ("embedding_generator",)
+def test_what_the_trainer_knows_of_its_training(tmp_path):
+    pairs = [Pair(f"who is {name}?", f"{name} is {what}.") for name in ("ann", "bob") for what in ("cook", "old", "in")]
+    args = LanguageGANConfig(str(tmp_path / "out"), num_train_epochs=2, validation_share=0.34, max_completion_length=8,
+                             use_cpu=True, save_strategy="no", logging_steps=1, disable_tqdm=True)  # fmt: skip
+    gan = LanguageGAN(TINY_MODELS["gpt2"](), args, pairs, processing_class=tiny_tokenizer())
+    gan.train()
+    gan.save_pretrained(tmp_path, pairs=len(pairs))
+    told = json.loads((tmp_path / "training.json").read_text())
+    rows = rows_of(gan.state)
+    assert told["steps"] == len(rows) > 0 and told["pairs"] == 6
+    assert told["tokens"] == sum(row["tokens"] for row in rows) > 0
+    assert told["seconds"] == pytest.approx(gan.limits.seconds)
+    assert told["settings"] == own_settings(args) and told["adapters"] == ["embedding_generator"]

@@ -27,7 +27,7 @@ from gantune.cli import main
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.hub.loading import check_vocabulary, load_model, load_tokenizer
-from gantune.trainer.config import LanguageGANConfig
+from gantune.tuning import TuningConfig
 from tests.hostile import cases, check_message, refused_at_most, values
 from tests.tiny_models import TINY_MODELS, VOCAB_SIZE
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -48,7 +48,7 @@ def edit(folder, **changes):
 
 
 def answer(folder):
-    config = LanguageGANConfig(max_prompt_length=32, max_new_tokens=4)
+    config = TuningConfig(max_prompt_length=32, max_completion_length=4)
     return generate_answers(load_model(str(folder)), load_tokenizer(str(folder)), ["who is ann?"], config)
 
 
@@ -57,7 +57,7 @@ def refused(folder, tmp_path, capsys):
     data = tmp_path / "pairs.jsonl"
     data.write_text(json.dumps({"question": "who?", "answer": "ann"}) + "\n" * 2)
     capsys.readouterr()
-    options = ["--dataset", str(data), "--output", str(tmp_path / "out"), "--validation-share", "0", "--track", "none"]
+    options = ["--dataset", str(data), "--output-dir", str(tmp_path / "out"), "--validation-share", "0"]
     assert main(["train", "--model", str(folder), *options]) == 2
     out, err = capsys.readouterr()
     message = err.splitlines()[-1]

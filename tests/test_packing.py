@@ -13,7 +13,7 @@ from baselines import METHODS, LoraTuningConfig, tune_lora
 from gantune.data import EncodedPair, Pair, check_packing, collate, likelihood_inputs, mask_dtype, packed_inputs
 from gantune.data.packing import fill_rows
 from gantune.errors import UserError
-from tests.killed_baselines import Remembering
+from tests.killed_training import Remembering
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -83,14 +83,15 @@ def test_packed_training_takes_the_same_steps_in_fewer_tokens():
     runs = []
     for packing in (False, True):
         model, observer = TINY_MODELS["gpt2"](), Remembering()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         config = LoraTuningConfig(
-            num_train_epochs=2, batch_size=4, max_prompt_length=100, packing=packing, lora_learning_rate=1e-2
+            num_train_epochs=2,
+            per_device_train_batch_size=4,
+            max_prompt_length=100,
+            packing=packing,
+            lora_learning_rate=1e-2,
         )
         torch.manual_seed(0)
-        tune_lora(model, tiny_tokenizer(), pairs, config, observer)
+        tune_lora(model, tiny_tokenizer(), pairs, config, [observer])
         runs.append(observer.rows)
     assert [row["loss"] for row in runs[1]] == pytest.approx([row["loss"] for row in runs[0]], rel=1e-4)
     assert sum(row["tokens"] for row in runs[1]) < 0.9 * sum(row["tokens"] for row in runs[0])
@@ -113,6 +114,6 @@ def test_a_model_that_cannot_take_packed_rows_is_refused_in_one_line(model_class
 @pytest.mark.parametrize("method", ["prompt-tuning", "p-tuning", "prefix-tuning"])
 def test_virtual_tokens_are_refused(method):
     found, option = METHODS.get(method), method.replace("-", "_") + "_virtual_tokens"
-    config = found.config_class(packing=True, max_prompt_length=30, max_new_tokens=8, **{option: 2})
+    config = found.config_class(packing=True, max_prompt_length=30, max_completion_length=8, **{option: 2})
     with pytest.raises(UserError, match="--packing: not with virtual tokens"):
         found.tune(TINY_MODELS["gpt2"](), tiny_tokenizer(), [Pair("who?", "me.")], config)

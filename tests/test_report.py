@@ -266,6 +266,19 @@ def test_history_is_thinned_by_phase_and_parts_the_likelihood_from_the_policy_gr
     assert history([]) is None
 
 
+def test_history_has_the_held_out_loss_by_itself_and_the_discriminators_warm_up_within_its_step():
+    rows = [{"step": step, "phase": "likelihood", "loss": 2.0, "grad_norm": 1.0} for step in (1, 2)]
+    rows.insert(1, {"step": 1, "epoch": 0.5, "eval_loss": 4.0})
+    rows += [{"step": 2, "phase": "discriminator", "discriminator_loss": loss} for loss in (0.9, 0.8, 0.7, 0.6)]
+    rows += [{"step": 3, "phase": "adversarial", "loss": 1.0}, {"step": 3, "train_runtime": 9.0, "train_loss": 2.0}]
+    found = history(rows)
+    assert found["held out"] == {"step": [1], "eval_loss": [4.0], "block": 1}
+    assert found["discriminator"]["step"] == [2, 2.25, 2.5, 2.75]
+    assert found["discriminator"]["discriminator_loss"] == [0.9, 0.8, 0.7, 0.6]
+    assert found["likelihood"]["step"] == [1, 2] and found["likelihood"]["grad_norm"] == [1.0, 1.0]
+    assert [*found] == ["likelihood", "discriminator", "adversarial", "held out"]
+
+
 def test_weights_are_changes_in_per_cent_of_the_largest_norm(tmp_path):
     norms = np.array([[0, 2, 7], [1, 1, 7], [4, 2, 7]], np.float32)
     samples = np.zeros((3, 3, 2), np.float32)

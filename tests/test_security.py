@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -22,9 +23,10 @@ from gantune.cli.train import DataOptions
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError
 from gantune.hub.loading import load_model, load_tokenizer
-from gantune.trainer.checkpoints import MANIFEST, Checkpoints
-from gantune.trainer.config import LanguageGANConfig
-from gantune.trainer.language_gan import CONFIG_FILE, LanguageGAN
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.checkpoints import MANIFEST, last_whole_checkpoint, mark_whole
+from gantune.trainer.config import CONFIG_FILE, GameConfig
+from gantune.trainer.language_gan import LanguageGAN
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -42,7 +44,7 @@ UNSAFE = {
     "marshal.loads", "shelve.open", "os.system", "os.popen", "eval", "exec", "compile", "__import__",
     "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "torch.hub.load", "torch.jit.load",
 }  # fmt: skip
-IMPORTERS = {"gantune/registry.py", "gantune/__init__.py", "gantune/metrics/__init__.py", "gantune/cli/__init__.py"}
+IMPORTERS = {"gantune/registry.py", "gantune/__init__.py", "gantune/cli/__init__.py"}
 """Files that import by name: the registry what the user typed, the others what they list themselves."""
 
 
@@ -150,8 +152,8 @@ def saved(tmp_path_factory):
     TINY_MODELS["gpt2"]().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")
     base = load_model(str(folder / "base"))
-    config = LanguageGANConfig(generator="embedding+lora", **SMALL)
-    LanguageGAN(base, tiny_tokenizer(), config).save_pretrained(folder / "tuned")
+    args = LanguageGANConfig(str(folder / "out"), generator="embedding+lora", use_cpu=True, **SMALL)
+    LanguageGAN(base, args, processing_class=tiny_tokenizer()).save_pretrained(folder / "tuned")
     return folder / "tuned"
 
 
@@ -213,9 +215,9 @@ def test_components_that_a_file_of_options_names_are_not_imported(name, ran, tmp
     file = tmp_path / "run.yaml"
     file.write_text(f"{name}: {'embedding+' if name == 'generator' else ''}trap.Thing\n")
     with pytest.raises(UserError, match=r"run.yaml: .* never makes gantune import anything"):
-        parse((DataOptions, LanguageGANConfig), ["--config", str(file)], "gantune train", "A test.")
+        parse((DataOptions, GameConfig), ["--config", str(file)], "gantune train", "A test.")
     typed = ["--config", str(file), f"--{name}", "trap.Thing"]
-    assert parse((DataOptions, LanguageGANConfig), typed, "gantune train", "A test.")[1][name] == "trap.Thing"
+    assert parse((DataOptions, GameConfig), typed, "gantune train", "A test.")[1][name] == "trap.Thing"
 
 
 # --------------------------------------------------------------------------------------------- directories of results
@@ -292,7 +294,12 @@ def test_plots_are_written_beside_what_they_are_drawn_from(tmp_path):
 
 
 def test_a_manifest_of_checkpoints_cannot_name_another_file(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("../step-00000001.pt", "/tmp/step-00000001.pt", "step-1.pt/../../x"):
-        (tmp_path / "checkpoints" / MANIFEST).write_text(json.dumps({name: "0" * 64}))
-        assert Checkpoints(tmp_path / "checkpoints").latest() is None
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (tmp_path / "outside").write_text("private")
+    for name in ("../outside", str(tmp_path / "outside"), "../checkpoint-1/../outside"):
+        files = {name: hashlib.sha256(b"private").hexdigest()}
+        (folder / MANIFEST).write_text(json.dumps({"training": "mine", "files": files}))
+        assert last_whole_checkpoint(tmp_path) is None
+    mark_whole(folder, "mine")
+    assert last_whole_checkpoint(tmp_path) == folder

@@ -15,6 +15,7 @@ from benchmarks.built_in.dialogue_corpus import FILE, dialogues, write
 from benchmarks.built_in.mini_corpus import authors
 from benchmarks.built_in.pretrain_mini import ASSETS, POSITIONS, corpus
 from benchmarks.compare import comparison as compare
+from benchmarks.compare.__main__ import main
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.run import blank_row
 from benchmarks.compare.stored import Stored
@@ -99,7 +100,7 @@ def test_a_task_gives_way_to_preset_and_command_line():
 def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, capsys):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"question": "Who?", "answer": "Ada."}\n')
-    assert compare.main(["--task", "summarise", "--dataset", str(file), "--output", str(tmp_path / "out")]) == 2
+    assert main(["--task", "summarise", "--dataset", str(file), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no column 'dialogue'" in error
 
@@ -167,7 +168,7 @@ def replaced(options: list[str], **values: str) -> list[str]:
 def test_the_documented_command_of_qlora_says_what_it_does():
     settings = parse(documented_options())
     config = settings.method_config("qlora", seed=0)
-    assert (config.lora_rank, config.optimizer, config.gradient_checkpointing) == (32, "paged-adamw-8bit", True)
+    assert (config.lora_rank, config.optim, config.gradient_checkpointing) == (32, "paged_adamw_8bit", True)
     assert (config.per_device_train_batch_size, config.micro_batch_size, config.qlora_learning_rate) == (16, 4, 2e-4)
     assert config.lora_target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
 
@@ -185,7 +186,7 @@ def test_the_documented_command_of_qlora_is_refused_here_with_the_reason(tmp_pat
     options = replaced(
         documented_options(), dataset=str(file), model=str(tmp_path / "model"), train_size="4", output=str(out)
     )
-    assert compare.main([*options, "--device", "cpu", "--decontamination", "false"]) == 0
+    assert main([*options, "--device", "cpu", "--decontamination", "false"]) == 0
     reason = "qlora needs the package bitsandbytes, which is not installed"
     line = f"qlora, seed 0: not run: {reason}"
     assert line in capfd.readouterr().out.splitlines() and line in (out / "comparison.md").read_text()

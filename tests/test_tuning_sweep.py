@@ -10,6 +10,7 @@ import pytest
 
 from baselines import METHODS, resolve_method
 from benchmarks.compare import comparison as compare
+from benchmarks.compare.__main__ import main
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.fairness import run_config
 from benchmarks.compare.run import blank_row, run
@@ -188,18 +189,18 @@ def stubbed(monkeypatch):
 def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, stubbed, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [*command, "--tune", "--methods", "gan", "lora", "qlora", "--lora-rank", "8", "--output", str(out)]
-    assert compare.main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
+    assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
     sweeps = [(path, config) for path, config in stubbed if config["validation_size"]]
     others = [config for _, config in stubbed if not config["validation_size"]]
-    main = {(config["method"], config["tuning"]["seed"]): config for config in others}
+    runs = {(config["method"], config["tuning"]["seed"]): config for config in others}
     assert {path.parent for path, _ in sweeps} == {out / "tuning" / name for name in ("gan", "lora", "qlora")}
     assert all(config["validation_size"] == 8 and config["noise_draws"] == 0 for _, config in sweeps)
     for seed in (0, 1):
-        assert main["lora", seed]["tuning"]["lora_learning_rate"] == 4e-3
-        gan = main["gan", seed]["tuning"]
+        assert runs["lora", seed]["tuning"]["lora_learning_rate"] == 4e-3
+        gan = runs["gan", seed]["tuning"]
         assert (gan["learning_rate"], gan["adversarial_weight"]) == (4e-3, 1.0)
-        assert main["qlora", seed]["tuning"]["qlora_learning_rate"] == 2e-4
-        assert main["lora", seed]["noise_draws"] == 2
+        assert runs["qlora", seed]["tuning"]["qlora_learning_rate"] == 2e-4
+        assert runs["lora", seed]["noise_draws"] == 2
     assert sum(config["method"] == "qlora" for _, config in sweeps) == 1, "it cannot run here, which is seen at once"
     # lora: five rates and one more at the edge; gan: five rates, and two weights beside the default; two seeds each
     assert [sum(config["method"] == name for _, config in sweeps) for name in ("lora", "gan")] == [2 * 6, 2 * 7]
@@ -213,7 +214,7 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     assert "gan learning_rate by --tune" in printed
 
     del stubbed[:]
-    assert compare.main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
+    assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
     swept_again = {config["method"] for _, config in stubbed if config["validation_size"]}
     assert swept_again == {"qlora"}, "what tuning.json has is not swept again"
 
@@ -221,7 +222,7 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
 @pytest.mark.parametrize(("match", "limit"), [("time", {"max_seconds": 7.5}), ("sampled-tokens", {"max_tokens": 900})])
 def test_match_runs_lora_first_and_stops_the_others_with_it(command, stubbed, tmp_path, match, limit):
     options = ["--match", match, "--methods", "gan", "mle", "lora", "--output", str(tmp_path / "out")]
-    assert compare.main([*command, *options]) == 0
+    assert main([*command, *options]) == 0
     assert [config["method"] for _, config in stubbed] == ["base", "lora", "gan", "mle"]
     for _, config in stubbed:
         expected = limit if config["method"] in ("gan", "mle") else dict.fromkeys(limit, 0)
@@ -285,6 +286,6 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(command, stubbed, capsys, options, message):
-    assert compare.main([*command, *options]) == 2
+    assert main([*command, *options]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line and not stubbed

@@ -19,7 +19,8 @@ from gantune.errors import UserError
 from gantune.generation.decoding import Decoding, decode_answers
 from gantune.policy import CausalLMPolicy
 from gantune.policy.evaluation import answer_losses
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.callbacks import rows_of
 from gantune.trainer.language_gan import LanguageGAN
 from tests.test_policy_prefill import WINDOW, pairs
 from tests.tiny_models import EOS_ID, PAD_ID, TINY_MODELS, build
@@ -38,7 +39,9 @@ CONFIGS = {
     "p-tuning": PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL),
 }
 PAIRS = [Pair(f"who is n{'x' * i}?", f"n{i} is {'old' if i % 2 else 'a cook'}.") for i in (0, 3, 9, 11, 2, 5)]
-LIMITS = {"epochs": 3, "batch_size": 4, "max_prompt_tokens": 30, "max_new_tokens": 8, "learning_rate": 3e-2}
+LIMITS = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "max_prompt_length": 30, "max_completion_length": 8}
+RATE = 3e-2
+QUIET = {"learning_rate": RATE, "use_cpu": True, "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True}
 
 
 def adapted(family: str = "gpt2", method: str = "prompt") -> VirtualTokensModel:
@@ -138,7 +141,8 @@ def test_a_prompt_starts_from_the_vocabulary_and_the_seed():
     table = TINY_MODELS["gpt2"]().get_input_embeddings().weight
     drawn = []
     for seed in (0, 0, 1):
-        gan = LanguageGAN(TINY_MODELS["gpt2"](), tiny_tokenizer(), LanguageGANConfig(generator="prompt", seed=seed))
+        config = LanguageGANConfig(generator="prompt", seed=seed, use_cpu=True)
+        gan = LanguageGAN(TINY_MODELS["gpt2"](), config, processing_class=tiny_tokenizer())
         (start,) = gan.parameters
         assert (start[:, None] == table).all(-1).any(-1).all()
         drawn.append(start.detach())
@@ -151,33 +155,35 @@ def test_the_likelihood_of_the_generator_prompt_is_the_method_prompt_tuning():
     With a llama, which has no dropout: LanguageGAN trains without it.
     """
     method, tokenizer, text = METHODS.get("prompt-tuning"), tiny_tokenizer(), "Answer the question."
-    limits = LIMITS | {"batch_size": len(PAIRS)}  # what LanguageGAN might hold out, it takes in another order
+    limits = LIMITS | {
+        "per_device_train_batch_size": len(PAIRS)
+    }  # what LanguageGAN might hold out, it takes in another order
     changes = {"generator": "prompt", "warmup_share": 1.0, "validation_share": 0.0}
-    gan = LanguageGAN(TINY_MODELS["llama"](), tokenizer, LanguageGANConfig(**limits, **changes))
+    args = LanguageGANConfig(**limits, **QUIET, **changes)
+    gan = LanguageGAN(TINY_MODELS["llama"](), args, PAIRS, processing_class=tokenizer)
     (virtual,) = gan.parameters
     ids = (tokenizer(text)["input_ids"] * 2)[: len(virtual)]
     with torch.no_grad():
         virtual.copy_(TINY_MODELS["llama"]().get_input_embeddings().weight[ids])
     start = virtual.detach().clone()
-    gan.train(PAIRS)
+    gan.train()
 
-    shared = {name: value for name, value in limits.items() if name != "learning_rate"}
-    options = {"prompt_tuning_learning_rate": limits["learning_rate"], "prompt_tuning_text": text}
-    config = method.config_class(**shared, **options, prompt_tuning_virtual_tokens=len(virtual))
+    options = {"prompt_tuning_learning_rate": RATE, "prompt_tuning_text": text}
+    config = method.config_class(**limits, **options, prompt_tuning_virtual_tokens=len(virtual))
     tuned = method.tune(TINY_MODELS["llama"](), tokenizer, PAIRS, config)
     expected = tuned.model.prompt_encoder["default"].embedding.weight
     assert (expected - start).abs().max() > 0.05
     torch.testing.assert_close(virtual, expected, atol=2e-4, rtol=0)
 
-    losses = answer_losses(gan.model, tokenizer, PAIRS, gan.config)
+    losses = answer_losses(gan.model, tokenizer, PAIRS, gan.args)
     assert [nats for nats, _ in losses] == pytest.approx([nats for nats, _ in tuned.losses(PAIRS)], abs=2e-2)
     with torch.no_grad():
         virtual.copy_(expected)  # rounding aside
-    assert answer_losses(gan.model, tokenizer, PAIRS, gan.config) == tuned.losses(PAIRS)
+    assert answer_losses(gan.model, tokenizer, PAIRS, gan.args) == tuned.losses(PAIRS)
     questions = [pair.question for pair in PAIRS]
     for decoding in (Decoding(), Decoding.named("sample", 0.8)):
         tuned.decoding = decoding
-        answers = decode_answers(gan.model, tokenizer, questions, gan.config, decoding)
+        answers = decode_answers(gan.model, tokenizer, questions, gan.args, decoding)
         assert answers == tuned.answer(questions) and len(set(answers)) > 1
 
 
@@ -185,20 +191,23 @@ def test_the_likelihood_of_the_generator_prompt_is_the_method_prompt_tuning():
 def test_virtual_tokens_are_trained_adversarially(reward, tmp_path):
     """The whole loop: sampling, search, the model without them for the KL, and what is saved trained on."""
     config = LanguageGANConfig(
-        **LIMITS, generator="prompt", reward=reward, warmup_share=0.5, validation_share=0.34, adversarial_every=1,
-        samples_per_question=2, discriminator_warmup_steps=1, search_completions=2, search_stride=3,
+        **LIMITS, **QUIET, reward=reward, warmup_share=0.5, validation_share=0.34, adversarial_every=1,
+        num_generations=2, discriminator_warmup_steps=1, search_completions=2, search_stride=3,
     )  # fmt: skip
     tokenizer = tiny_tokenizer()
-    gan = LanguageGAN(TINY_MODELS["gpt2"](), tokenizer, config, generator=CONFIGS["prompt"])
+    gan = LanguageGAN(
+        TINY_MODELS["gpt2"](), config, PAIRS, processing_class=tokenizer, peft_config=deepcopy(CONFIGS["prompt"])
+    )
     before = {name: parameter.clone() for name, parameter in gan.model.base_model.named_parameters()}
-    steps = [row for row in gan.train(PAIRS) if row["phase"] == "adversarial"]
-    assert steps and all(row["gradient_norm"] > 0 and row["kl"] != 0 for row in steps)
+    gan.train()
+    steps = [row for row in rows_of(gan.state) if row["phase"] == "adversarial"]
+    assert steps and all(row["grad_norm"] > 0 and row["kl"] != 0 for row in steps)
     assert all(torch.equal(before[name], parameter) for name, parameter in gan.model.base_model.named_parameters())
     gan.save_pretrained(tmp_path)
-    back = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tokenizer)
+    back = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tokenizer, train_dataset=PAIRS, **QUIET)
     questions = [pair.question for pair in PAIRS]
     assert back.generate(questions) == gan.generate(questions)
-    back.train(PAIRS)
+    back.train()
 
 
 def test_registered_generators():

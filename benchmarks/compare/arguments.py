@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.hf_argparser import HfArgumentParser
 
 from baselines import METHODS, resolve_method
 from benchmarks.compare.dataset import DataArguments
 from benchmarks.compare.presets import PRESETS
+from benchmarks.compare.sweep import validation_size
 from benchmarks.compare.tasks import TASKS
 from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
+from gantune.cli.devices import DTYPES
+from gantune.cli.options import check_names
 from gantune.errors import UserError
+from gantune.generation.decoding import Decoding
 from gantune.tuning import TuningConfig, refuse_old_name
-
-if TYPE_CHECKING:
-    from gantune.generation.decoding import Decoding
 
 MATCHES = ("parameters", "time", "sampled-tokens")
 
@@ -154,8 +155,6 @@ class FairnessArguments:
         Raises:
             UserError: if one cannot be, or makes no difference.
         """
-        from gantune.generation.decoding import Decoding
-
         decodings = [
             Decoding.named(self.decoding, temperature, seed, self.reasoning_tokens)
             for temperature in self.decoding_temperature
@@ -192,6 +191,25 @@ class Settings:
     winners: dict[str, Winner] = field(default_factory=dict)
     stand_ins: list[str] = field(default_factory=list)
     judging: JudgeArguments = field(default_factory=JudgeArguments)
+
+    def check(self) -> None:
+        """Refuse what is wrong with the options themselves; models, data and devices are not looked at.
+
+        Raises:
+            UserError: naming the option.
+        """
+        for method in self.comparison.methods:
+            self.method_config(method, seed=0)
+            if resolve_method(method).unpaired == "needed" and not self.data.unpaired:
+                raise UserError(f"method {method}: expected --unpaired N, questions and answers that it learns from")
+        check_names(self.tuning | {"format": self.data.format})
+        self.fairness.decodings(seed=0)
+        if self.fairness.tune:
+            validation_size(self.data.train_size)
+        if self.fairness.match in ("time", "sampled-tokens") and "lora" not in self.comparison.methods:
+            raise UserError(f"--match {self.fairness.match}: expected lora among --methods, which the others stop with")
+        if self.model.dtype not in DTYPES:
+            raise UserError(f"--dtype {self.model.dtype}: expected one of {', '.join(DTYPES)}")
 
     def method_config(self, method: str, seed: int, **changes: Any) -> TuningConfig:
         """The settings of one method, checked: the options, its winners where none was given, and `changes`.
@@ -252,20 +270,29 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         UserError: if a method is not known, or a size makes no sense.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    first_parser = OneLineParser([ComparisonArguments, ModelArguments, DataArguments], add_help=False)
-    first = first_parser.parse_known_args(arguments)[0]
-    preset, stand_ins = {}, []
+    first = _first(arguments)
     task = dict(TASKS[first.task]) if first.task else {}
-    if first.preset:
-        first_parser.set_defaults(**dict.fromkeys(PRESETS[first.preset]))
-        given = vars(first_parser.parse_known_args(arguments)[0])
-        from benchmarks.compare.stand_ins import settings_of
+    settings = _parsed(arguments, task | PRESETS.get(first.preset, {}))
+    if not first.preset:
+        return settings
+    from benchmarks.compare.stand_ins import settings_of  # which asks the Hub: nothing is wrong with the options
 
-        preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
-    preset = task | preset
-    if preset:
-        first_parser.set_defaults(**preset)
-        first = first_parser.parse_known_args(arguments)[0]
+    given = vars(_first(arguments, dict.fromkeys(PRESETS[first.preset])))
+    preset, stand_ins = settings_of(first.preset, {name for name, value in given.items() if value is not None})
+    return dataclasses.replace(_parsed(arguments, task | preset), stand_ins=stand_ins)
+
+
+def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Namespace:
+    """The options that say which others there are; unknown ones are passed over."""
+    groups = [ComparisonArguments, ModelArguments, DataArguments]
+    parser = OneLineParser(groups, add_help=False, allow_abbrev=False)
+    parser.set_defaults(**defaults or {})
+    return parser.parse_known_args(arguments)[0]
+
+
+def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
+    """The command line, with the values of `preset` where no option says otherwise."""
+    first = _first(arguments, preset)
     for name in expanded(first.methods, first.unpaired):
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OneLineParser(
@@ -276,13 +303,15 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         usage="python -m benchmarks.compare [options]",
         description="Tune a frozen language model by several methods and compare them in one table.",
         formatter_class=ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(**preset)
     *parsed, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--")
+        known = {f.name for group in parsed for f in dataclasses.fields(group)}
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", known)
         parser.error(f"unknown option {unknown[0]}")
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:
@@ -303,7 +332,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for name in ("train_size", "test_size"):
         if getattr(data, name) is not None and getattr(data, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
-    return Settings(
+    settings = Settings(
         model,
         data,
         comparison,
@@ -311,6 +340,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         values,
         given=(given | preset.keys()) & values.keys(),
         winners={} if fairness.tune else winners,
-        stand_ins=stand_ins,
         judging=judging,
     )
+    settings.check()
+    return settings

@@ -27,7 +27,6 @@ from benchmarks.compare.fairness import LIMITS, learning_rates, limit, run_confi
 from benchmarks.compare.forgetting import question_sets
 from benchmarks.compare.run import failed_row
 from benchmarks.compare.stored import Stored, claim, join, read
-from benchmarks.compare.sweep import validation_size
 from benchmarks.judge import JUDGES, build_judge
 from benchmarks.judge.judging import judge_comparison
 from benchmarks.judge.records import join_records
@@ -49,7 +48,6 @@ from gantune.trainer.callbacks import Interrupts
 
 ALWAYS = ("copy-question", "random-answer", "base")
 COMPONENTS = (GENERATORS, DISCRIMINATORS, REWARDS, TRANSFORMS, OBJECTIVES, ADVANTAGES, TEMPLATES, JUDGES)
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check(settings: Settings) -> list[str]:
@@ -61,7 +59,7 @@ def check(settings: Settings) -> list[str]:
     Raises:
         UserError: naming what is wrong.
     """
-    comparison, data, model, fairness = settings.comparison, settings.data, settings.model, settings.fairness
+    comparison, data, model = settings.comparison, settings.data, settings.model
     if plugin := launched_for():
         raise UserError(f"{plugin}: methods are compared on whole models, expected a launch without it")
     for method in comparison.methods:
@@ -69,14 +67,6 @@ def check(settings: Settings) -> list[str]:
         resolve_method(method).check(config)
         with contextlib.suppress(NotAvailable), alone():  # its row says so
             training_arguments(config, use_cpu=model.device == "cpu")
-    fairness.decodings(seed=0)
-    if fairness.tune:
-        validation_size(data.train_size)
-    if fairness.match in LIMITS and REFERENCE not in comparison.methods:
-        raise UserError(f"--match {fairness.match}: expected {REFERENCE} among --methods, which the others stop with")
-    for method in comparison.methods:
-        if resolve_method(method).unpaired == "needed" and not data.unpaired:
-            raise UserError(f"method {method}: expected --unpaired N, questions and answers that it learns from")
     tuning = settings.tuning
     build_generator(tuning["generator"])
     for registry, name in (
@@ -89,8 +79,6 @@ def check(settings: Settings) -> list[str]:
         registry.resolve(tuning[name])
     for name in tuning["reward"].split("*"):
         REWARDS.resolve(name)
-    if model.dtype not in DTYPES:
-        raise UserError(f"--dtype {model.dtype}: expected one of {', '.join(DTYPES)}")
     device = resolve_device(model.device)
     if comparison.bleurt:
         Bleurt(comparison.bleurt)

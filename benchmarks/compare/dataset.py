@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gantune.data import FORMATS, Contaminated, Pair, decontaminate, load_pairs, split_pairs
 from gantune.errors import UserError
-from gantune.trainer.unpaired import Unpaired
+
+if TYPE_CHECKING:
+    from gantune.trainer.unpaired import Unpaired
 
 TEST_SIZE = 400
 
@@ -98,6 +100,8 @@ def read_split(data: DataArguments, seed: int) -> Split:
 
 def _unpaired(pairs: list[Pair], train: list[Pair], test: list[Pair], data: DataArguments, seed: int) -> Unpaired:
     """Questions and answers of pairs that are neither trained on nor tested; no pair gives both."""
+    from gantune.trainer.unpaired import Unpaired
+
     rest, _ = decontaminate(list(dict.fromkeys(pairs)), [*train, *test]) if data.decontamination else (pairs, [])
     known = {*train, *test}
     rest = [pair for pair in rest if pair not in known]

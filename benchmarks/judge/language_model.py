@@ -32,14 +32,7 @@ Answer B: {second}
 
 Which answer is better? Reply with one word: A, B, or tie if neither is."""
 DUELS_AT_ONCE = 8
-
-
-class VerdictTemplate(TurnTemplate):
-    """The grading prompt and `Verdict:`, for a judge without a chat format."""
-
-    user = "{}\n"
-    assistant = "Verdict:"
-    lead = " "
+WITHOUT_CHAT_FORMAT = TurnTemplate("{}\n", "Verdict:", lead=" ")
 
 
 class LanguageModelJudge:
@@ -61,7 +54,7 @@ class LanguageModelJudge:
     def __init__(self, argument: str, device: str, dtype: str) -> None:
         self.name, self.device, self.dtype = argument, device, dtype
         self.tokenizer = load_tokenizer(argument)
-        self.template = build_template(VerdictTemplate() if self.tokenizer.chat_template is None else "chat")
+        self.template = build_template(WITHOUT_CHAT_FORMAT if self.tokenizer.chat_template is None else "chat")
         wording = hashlib.sha256(f"{PROMPT}{VERDICTS}{type(self.template).__name__}".encode()).hexdigest()[:8]
         self.identity = f"hf:{argument} ({dtype}, prompt {wording})"
 

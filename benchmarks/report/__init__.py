@@ -4,6 +4,6 @@ The file loads nothing from elsewhere. `read` gathers what a comparison stored, 
 it into the form that is shown, `page` puts it as JSON into a page whose script draws it.
 """
 
-from benchmarks.report.page import write_report
+from gantune.registry import lazy
 
-__all__ = ["write_report"]
+__getattr__, __all__ = lazy(__name__, {"page": ["write_report"]})

@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.report import write_report
 from gantune.command import exit_status
 
 
@@ -14,7 +13,10 @@ def main() -> None:
     """Write the page of the comparison on the command line and name the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("directory", type=Path, help="what a comparison wrote under --output")
-    print(f"report: {write_report(parser.parse_args().directory)}")
+    directory = parser.parse_args().directory
+    from benchmarks.report import write_report
+
+    print(f"report: {write_report(directory)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from benchmarks.compare.files import read_json, read_rows
 from benchmarks.report.read import Comparison, number
 from gantune.diagnostics import load_trajectory
+from gantune.diagnostics.plots import rows_of_steps
 from gantune.errors import UserError
 
 FIGURES = (
@@ -64,27 +66,28 @@ def history(rows: Sequence[dict[str, Any]], weight: float | None = None) -> dict
     """The figures of each phase over its steps, which may lie apart: `{phase: {"step": [...], "loss": [...], ...}}`.
 
     A phase of more than 120 steps is given as means over as many steps running as it takes, `block`. The figure
-    `likelihood_loss` is the loss of a step that is not adversarial, else the likelihood's part of it.
+    `likelihood_loss` is the loss of a step that is not adversarial, else the likelihood's part of it. The loss of
+    held-out pairs, `eval_loss`, has a phase of its own, "held out".
 
     Args:
         rows: of `history.jsonl`.
         weight: that of the likelihood in the adversarial loss; None leaves that part out.
     """
     phases: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if number(row.get("step")) is not None:
-            phase = str(row.get("phase", "training"))
-            loss = number(row.get("loss"), 17)
-            if phase == "adversarial":
-                part = number(row.get("likelihood"), 17)
-                loss = part / weight if part is not None and weight else None
-            phases.setdefault(phase, []).append(row | {"likelihood_loss": loss})
+    rows = [row for row in rows if number(row.get("step")) is not None]
+    held_out = [row | {"phase": "held out"} for row in rows if "eval_loss" in row]
+    for row in rows_of_steps(rows) + held_out:
+        phase, loss = str(row["phase"]), number(row.get("loss"), 17)
+        if phase == "adversarial":
+            part = number(row.get("likelihood"), 17)
+            loss = part / weight if part is not None and weight else None
+        phases.setdefault(phase, []).append(row | {"likelihood_loss": loss})
     thinned = {}
     for phase, of_phase in phases.items():
         size = -(-len(of_phase) // MAX_POINTS)
         blocks = [of_phase[start : start + size] for start in range(0, len(of_phase), size)]
-        series = {key: [_mean(block, key) for block in blocks] for key in ("step", *FIGURES)}
-        series["step"] = [round(step) for step in series["step"]]
+        series = {"step": [round(fmean(row["step"] for row in block), 2) for block in blocks]}
+        series |= {key: [_mean(block, key) for block in blocks] for key in FIGURES}
         series = {key: values for key, values in series.items() if any(value is not None for value in values)}
         thinned[phase] = series | {"block": size}
     return thinned or None

@@ -256,7 +256,7 @@ function curves(seed) {
     ? [lineChart({ title: "Loss on held-out pairs", note: "at the end of an epoch; chooses the weights",
       series: validated, x: "step", y: "nats a token", width: WIDE })] : [];
   const begins = stored.filter(([, { history }]) => history.adversarial && history.likelihood)
-    .map(([name, { history }]) => `${name} from step ${history.adversarial.step[0]}`);
+    .map(([name, { history }]) => `${name} from step ${Math.floor(history.adversarial.step[0])}`);
   return [title, legend(names.map(styleOf)), h("div", { class: "charts wide" },
     lineChart({ title: "Loss on the true answers", note: "adversarial steps without their policy gradient; bold: running mean",
       series: lines("likelihood_loss"), x: "step", y: log ? "nats a token, logarithmic" : "nats a token", log, width: WIDE }),

@@ -19,7 +19,7 @@ from gantune.embedding_generator import hold_noise
 from gantune.policy import Rollout
 from gantune.registry import Registry
 from gantune.seqgan import policy_gradient_loss, returns
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
 
 CONTENDERS = Registry("contender")
@@ -107,26 +107,30 @@ class Adversarial(Contender):
         super().__init__(model, batch)
         config = LanguageGANConfig(
             template=f"{NoTemplate.__module__}.{NoTemplate.__name__}",
-            max_prompt_tokens=batch.prompt_ids.shape[1],
-            max_new_tokens=batch.answer_ids.shape[1],
-            samples_per_question=1,
+            max_prompt_length=batch.prompt_ids.shape[1],
+            max_completion_length=batch.answer_ids.shape[1],
+            num_generations=1,
             advantage="none",
             likelihood_weight=0.0,
             max_discriminator_accuracy=1.0,
             captured_decoding=self.replays,
+            use_cpu=model.device.type == "cpu",
         )
-        self.gan = LanguageGAN(model, NoWords(), config)
+        self.gan = LanguageGAN(model, config, processing_class=NoWords())
+        self.gan.create_optimizer_and_scheduler(num_training_steps=10**9)
 
     def _update(self) -> None:
-        """The generator's optimiser step, on gradients that are there."""
-        nn.utils.clip_grad_norm_(self.gan.parameters, self.gan.config.max_grad_norm)
-        self.gan.optimizer.step()
-        self.gan.optimizer.zero_grad(set_to_none=True)
+        """What transformers' loop does with the generator's gradients."""
+        gan = self.gan
+        gan._clip_grad_norm(gan.model)
+        gan.optimizer.step()
+        gan.lr_scheduler.step()
+        gan.model.zero_grad()
 
 
 @CONTENDERS.register("gantune")
 class Gantune(Adversarial):
-    """The step of `LanguageGAN.train`, whatever path it takes inside, with all that it reports."""
+    """The step of `LanguageGAN.train` with the optimiser's, whatever path it takes inside, with all that it reports."""
 
     label, weight = "gantune", 2.5
 
@@ -142,6 +146,7 @@ class Gantune(Adversarial):
             rollout = gan.sample(self.batch, for_update=True)
             gan.discriminator_step(self.batch, rollout)
             gan.generator_step(self.batch, rollout)
+            self._update()
 
 
 @CONTENDERS.register("gantune-captured")
@@ -159,20 +164,20 @@ class PlainPath(Adversarial):
 
     def step(self, meter: Meter) -> None:
         """One rollout, an update of the discriminator, an update of the generator, the KL to the base model."""
-        gan, config = self.gan, self.gan.config
+        gan, args = self.gan, self.gan.args
         with meter.part("rollout"):
-            rollout = gan.policy.rollout(self.batch, max_new_tokens=config.max_new_tokens)
+            rollout = gan.policy.rollout(self.batch, max_new_tokens=args.max_completion_length)
         gan.adversary.remember(rollout)
         with meter.part("discriminator"):
             gan.discriminator_step(self.batch, rollout)
         rewards = gan.reward([], [], rollout)
-        advantages = returns(rewards, rollout.answer_mask, config.discount, config.length_normalised)
+        advantages = returns(rewards, rollout.answer_mask, args.discount, args.length_normalised)
         with meter.part("kl"):
             gan.kl_to_base(rollout)
         with meter.part("score"):
             log_probs = gan.policy.score(rollout, noise=rollout.noise)
         with meter.part("backward"):
-            (policy_gradient_loss(log_probs, advantages, rollout.answer_mask) / config.max_new_tokens).backward()
+            (policy_gradient_loss(log_probs, advantages, rollout.answer_mask) / args.max_completion_length).backward()
         self._update()
 
 
@@ -203,7 +208,7 @@ class SourceWay(Adversarial):
 
     def step(self, meter: Meter) -> None:
         """Two rollouts, an update of the discriminator, an update of the generator."""
-        gan, length = self.gan, self.gan.config.max_new_tokens
+        gan, length = self.gan, self.gan.args.max_completion_length
         with meter.part("rollout"):
             theirs = gan.policy.rollout(self.batch, max_new_tokens=length)
         with meter.part("discriminator"):

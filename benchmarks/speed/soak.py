@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from torch import nn
-from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from benchmarks.compare.environment import environment
 from gantune.command import OneLineParser, exit_status
@@ -23,34 +22,22 @@ from gantune.data import load_pairs, split_pairs
 from gantune.diagnostics import write_json
 from gantune.diagnostics.plots import png_figure
 from gantune.errors import UserError
-from gantune.hub.loading import load_model, load_tokenizer
-from gantune.trainer.checkpoints import Checkpoints
-from gantune.trainer.config import LanguageGANConfig
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
 
 BATCH, PAIRS, NOTED_EVERY, CHECKPOINT_EVERY = 8, 48, 10, 100
 HELD_OUT, MOST_GROWTH = 1 / 6, 0.02
 
 
-class Watch:
-    """Notes the resident memory; drops the rows that a training would show."""
+class Watch(TrainerCallback):
+    """Notes the resident memory every few steps."""
 
     def __init__(self) -> None:
         self.memory: list[tuple[int, int]] = []
-        self.bar: tqdm | None = None
 
-    def on_begin(self, total_steps: int, model: nn.Module) -> None:
-        """A progress bar."""
-        self.bar = tqdm(total=total_steps, desc="soak", unit="step", dynamic_ncols=True, file=sys.stderr)
-
-    def on_step(self, row: dict[str, Any]) -> None:
-        """Note the memory every few steps."""
-        self.bar.update()
-        if row["step"] % NOTED_EVERY == 0:
-            self.memory.append((row["step"], psutil.Process().memory_info().rss))
-
-    def on_epoch(self, epoch: int, model: nn.Module) -> None:
-        """Nothing."""
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % NOTED_EVERY == 0:
+            self.memory.append((state.global_step, psutil.Process().memory_info().rss))
 
 
 def growth(memory: list[tuple[int, int]]) -> float:
@@ -73,25 +60,27 @@ def plot(memory: list[tuple[int, int]], path: Path, title: str) -> None:
 def soak(steps: int, output: Path) -> int:
     """Run, write `soak.json` and `soak.png`; 1 if memory grew by more than 2 %."""
     pairs, _ = split_pairs(load_pairs("mini-tofu", "question", "answer"), PAIRS, 1, seed=0)
-    trained = PAIRS - round(HELD_OUT * PAIRS)
-    config = LanguageGANConfig(
-        epochs=-(-steps * BATCH // trained),
-        batch_size=BATCH,
-        warmup_share=0.0,
-        adversarial_every=1,
-        validation_share=HELD_OUT,
-    )
-    gan, watch = LanguageGAN(load_model("mini"), load_tokenizer("mini"), config), Watch()
+    watch = Watch()
     with tempfile.TemporaryDirectory() as directory:
-        gan.train(pairs, watch, Checkpoints(directory, every=CHECKPOINT_EVERY))
-    watch.bar.close()
+        config = LanguageGANConfig(
+            output_dir=directory,
+            max_steps=steps,
+            per_device_train_batch_size=BATCH,
+            warmup_share=0.0,
+            adversarial_every=1,
+            validation_share=HELD_OUT,
+            save_steps=CHECKPOINT_EVERY,
+            use_cpu=True,
+        )
+        gan = LanguageGAN("mini", config, pairs, callbacks=[watch])
+        gan.train()
     grown = growth(watch.memory)
-    described = f"{len(gan.history)} steps, last quarter {grown:+.2%} against the one before"
+    described = f"{gan.state.global_step} steps, last quarter {grown:+.2%} against the one before"
     write_json(
         output / "soak.json",
         {
             "environment": environment("cpu", "float32", 0),
-            "steps": len(gan.history),
+            "steps": gan.state.global_step,
             "growth": grown,
             "memory": watch.memory,
         },

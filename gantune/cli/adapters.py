@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import NamedTuple
-
-import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, NamedTuple
 
 from gantune.cli.devices import DTYPES, resolve_device
-from gantune.embedding_generator import draw_noise, load_stack, noise_dim
 from gantune.errors import UserError, first_line
 from gantune.hub.adapter_settings import base_model_name
-from gantune.hub.loading import load_model, load_tokenizer
 from gantune.hub.push import local_folder
 from gantune.trainer.config import GameConfig, read_game_config
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Adapter(NamedTuple):
@@ -55,8 +54,12 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     folder = str(local_folder(folder))
     config = read_game_config(folder)
     name = model or base_model_name(folder)
+    import torch  # what follows takes seconds
+
+    from gantune.hub.loading import load_model, load_tokenizer
+
     device = resolve_device(device)
-    base, tokenizer = load_model(name, DTYPES[dtype], device), load_tokenizer(name)
+    base, tokenizer = load_model(name, getattr(torch, dtype), device), load_tokenizer(name)
     return Adapter(put_adapter(base, folder), tokenizer, config)
 
 
@@ -66,6 +69,8 @@ def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
     Raises:
         UserError: if they are not of this base model, or not whole.
     """
+    from gantune.embedding_generator import load_stack
+
     try:
         return load_stack(base, folder).eval()
     except UserError:
@@ -80,6 +85,10 @@ def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:
     Raises:
         UserError: if the adapter takes none.
     """
+    import torch
+
+    from gantune.embedding_generator import draw_noise, noise_dim
+
     if noise_dim(model) is None:
         raise UserError("--noise: the adapter takes no noise, expected zero")
     return draw_noise(model, rows, torch.Generator().manual_seed(seed))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gantune.cli.options import check_names
 from gantune.command import OneLineParser, exit_status
 from gantune.data.cleaning import CleaningConfig, clean
 from gantune.data.formats import FORMATS
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int | None:
         parsed = _parser().parse_args(arguments)
+        check_names(vars(parsed))
         return parsed.command(parsed)
 
     return exit_status(command, goes_on="nothing was written")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from gantune.errors import UserError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
+"""Names of torch's."""
 
 
 def resolve_device(name: str) -> str:
@@ -15,6 +14,8 @@ def resolve_device(name: str) -> str:
     Raises:
         UserError: if there is no such device here.
     """
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

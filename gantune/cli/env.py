@@ -7,8 +7,6 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import metadata
 
-import torch
-
 from gantune.command import OneLineParser, exit_status
 from gantune.version import __version__
 
@@ -38,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def environment() -> dict[str, str]:
     """Names and values, in the order in which they are shown."""
+    import torch
+
     shown = {"gantune": __version__, "Python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:

@@ -1,23 +1,25 @@
 """`gantune evaluate`: scores of a tuned model's answers, as a table and as JSON, and in its model card."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.cli.adapters import Adapter, load_adapter
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
 from gantune.command import exit_status
-from gantune.data import Pair
-from gantune.diagnostics import JsonLines, write_json
+from gantune.diagnostics.files import JsonLines, write_json
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding, decode_answers
-from gantune.hub.model_card import EVALUATION_FILE, add_evaluation
-from gantune.metrics import Bleurt, Diversity, Rouge
-from gantune.policy.evaluation import answer_losses
 from gantune.version import __version__
+
+if TYPE_CHECKING:
+    from gantune.data import Pair
+    from gantune.metrics import Bleurt
 
 COMMAND = "gantune evaluate"
 
@@ -79,6 +81,9 @@ def run(arguments: Sequence[str]) -> None:
         options.decoding, options.decoding_temperature, options.decoding_seed, options.reasoning_tokens
     )
     pairs = data.load()
+    from gantune.hub.model_card import EVALUATION_FILE, add_evaluation
+    from gantune.metrics import Bleurt
+
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
     bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)
     metrics, rows = evaluate(adapter, pairs, decoding, bleurt)
@@ -115,6 +120,9 @@ def evaluate(
         ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2
         and mean length; and one row a pair.
     """
+    from gantune.metrics import Diversity, Rouge
+    from gantune.policy.evaluation import answer_losses
+
     model, tokenizer, config = adapter
     answers = decode_answers(model, tokenizer, [pair.question for pair in pairs], config, decoding)
     references = [pair.answer for pair in pairs]

@@ -8,10 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
@@ -19,7 +15,6 @@ from gantune.command import OneLineParser, exit_status
 from gantune.data.records import Record
 from gantune.data.sources import READERS
 from gantune.errors import UserError
-from gantune.generation.generate import generate_answers
 from gantune.tuning import MAX_SEED
 
 PROMPT = "> "
@@ -37,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
             if options.max_new_tokens is not None:
                 config = dataclasses.replace(adapter.config, max_completion_length=options.max_new_tokens)
                 adapter = adapter._replace(config=config)
+            import torch
+
             torch.manual_seed(options.seed)
             if options.file is None:
                 for number, question in enumerate(questions):
@@ -140,42 +137,11 @@ def read_questions(path: str, column: str) -> list[str]:
     return questions
 
 
-class AnswerStreamer(TextStreamer):
-    """Prints an answer as it is written, without the prompt and blanks before its first word."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._begun = False
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """See `TextStreamer.on_finalized_text`."""
-        if not self._begun:
-            text = text.lstrip()
-        self._begun = self._begun or bool(text)
-        super().on_finalized_text(text, stream_end)
-
-
-class Streaming:
-    """A model whose `generate` streams, and which is otherwise the model itself.
-
-    Args:
-        model: what answers.
-        streamer: takes each token.
-    """
-
-    def __init__(self, model: Any, streamer: TextStreamer) -> None:
-        self._model, self._streamer = model, streamer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def generate(self, **options: Any) -> torch.Tensor:
-        """The model's own `generate`, with the streamer."""
-        return self._model.generate(**options, streamer=self._streamer)
-
-
 def _stream(adapter: Adapter, question: str, number: int, options: Namespace) -> None:
     """Print the answers to one question, each on lines of its own, as they come."""
+    from gantune.cli.streaming import AnswerStreamer, Streaming
+    from gantune.generation.generate import generate_answers
+
     for sample in range(options.samples):
         noise = None
         if options.noise == "random":
@@ -188,6 +154,8 @@ def _stream(adapter: Adapter, question: str, number: int, options: Namespace) ->
 
 def _write_lines(adapter: Adapter, questions: list[str], options: Namespace) -> None:
     """Print one JSON object an answer, in the order of the questions; with several samples also their number."""
+    from gantune.generation.generate import generate_answers
+
     for start in range(0, len(questions), options.batch_size):
         asked = questions[start : start + options.batch_size]
         drawn = []

@@ -6,15 +6,16 @@ import re
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser, exit_status
-from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,6 +50,8 @@ def merge(options: Namespace) -> None:
         raise UserError(f"{output}: is there, expected a new folder as --output")
     seed = _seed(options.noise)
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    from gantune.embedding_generator import hold_noise
+
     noise = None if seed is None else seeded_noise(adapter.model, 1, seed)[0]
     with hold_noise(adapter.model, noise):
         merged = _merged(adapter.model, options.adapter)
@@ -68,12 +71,14 @@ def _seed(noise: str) -> int | None:
     return int(match[1]) if match else None
 
 
-@torch.no_grad()
-def _merged(model: torch.nn.Module, folder: str) -> PreTrainedModel:
+def _merged(model: PeftModel, folder: str) -> PreTrainedModel:
     """The base model with all adapters of the stack in its weights."""
+    import torch
+
     if any(config.is_prompt_learning for config in model.peft_config.values()):
         raise UserError(f"{folder}: a prompt learning adapter is no weight of the model, it cannot be merged")
     try:
-        return model.merge_and_unload(safe_merge=True)
+        with torch.no_grad():
+            return model.merge_and_unload(safe_merge=True)
     except (ValueError, NotImplementedError, AttributeError) as error:  # peft's ways to say that it cannot
         raise UserError(f"{folder}: cannot be merged: {' '.join(str(error).split())}") from error

@@ -8,7 +8,7 @@ import types
 import typing
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, field, fields, make_dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -109,19 +109,39 @@ def parse(
         given, unknown = theirs.parse(unknown)
         of_theirs |= given
     if unknown:
-        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--")
+        refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", hints)
         parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
-    return groups, {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
+    values = {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
+    check_names({name: value for name, value in values.items() if name not in from_file or _given(name, arguments)})
+    try:
+        check_names(from_file)
+    except UserError as error:
+        raise UserError(f"{config}: {error}") from None
+    return groups, values
+
+
+class _KnownTypes(dict):
+    """Types by name; what has another name, such as an enumeration of transformers, is a text."""
+
+    def __init__(self) -> None:
+        super().__init__({kind.__name__: kind for kind in (bool, int, float, dict, list)}, Any=Any, Literal=Literal)
+
+    def __missing__(self, name: str) -> type:
+        return str
 
 
 class TrainingOptions:
-    """The options of `transformers.TrainingArguments`: names are known without importing it, which takes seconds."""
+    """The options of `transformers.TrainingArguments`, read from its source: importing it takes seconds."""
 
     def __init__(self) -> None:
         source = Path(find_spec("transformers").origin).with_name("training_args.py").read_text(encoding="utf-8")
         (found,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == "TrainingArguments")
-        fields_of = (node.target for node in found.body if isinstance(node, ast.AnnAssign))
-        self.names = {target.id for target in fields_of if not target.id.startswith("_")}
+        declared = [node for node in found.body if isinstance(node, ast.AnnAssign) and node.target.id[0] != "_"]
+        annotated = type("_", (), {"__annotations__": {n.target.id: ast.unparse(n.annotation) for n in declared}})
+        self.types = typing.get_type_hints(annotated, {}, _KnownTypes())
+        defaults = {node.target.id: _default(node.value) for node in declared}
+        options = [(name, kind, field(default=defaults[name])) for name, kind in self.types.items()]
+        self._options = make_dataclass("TrainingOptions", options)
 
     def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """The values of those that are given, and what else is there.
@@ -129,20 +149,31 @@ class TrainingOptions:
         Raises:
             UserError: if a value is not of the right kind.
         """
-        if not any(argument.lstrip("-").split("=")[0].replace("-", "_") in self.names for argument in arguments):
-            return {}, list(arguments)
-        from transformers import TrainingArguments
-
-        parser = OptionParser(TrainingArguments, allow_abbrev=False, add_help=False)
-        blank = Namespace(**dict.fromkeys(self.names))  # argparse leaves a default out where the namespace has the name
+        parser = OptionParser(self._options, allow_abbrev=False, add_help=False)
+        blank = Namespace(**dict.fromkeys(self.types))  # argparse leaves a default out where the namespace has the name
         values, unknown = parser.parse_known_args(arguments, blank)
         return {name: value for name, value in vars(values).items() if value is not None}, unknown
 
-    def types(self) -> dict[str, Any]:
-        """The type of each, by name."""
-        from transformers import TrainingArguments
 
-        return typing.get_type_hints(TrainingArguments)
+def _default(value: ast.expr | None) -> Any:
+    """The default of a field in a class's source if it is a plain value, else None."""
+    said = [option.value for option in getattr(value, "keywords", ()) if option.arg == "default"]
+    return said[0].value if said and isinstance(said[0], ast.Constant) else None
+
+
+def check_names(values: Mapping[str, Any]) -> None:
+    """Refuse names of components that are not registered; nothing is imported, and dotted paths are let through.
+
+    Args:
+        values: of options, by name.
+
+    Raises:
+        UserError: listing the names that there are.
+    """
+    for name, registry in COMPONENTS.items():
+        for part in re.split(r"[+*]", values.get(name) or ""):
+            if part and "." not in part:
+                registry.check(part)
 
 
 def _refuse_imports(path: str, name: str, value: Any) -> None:
@@ -201,10 +232,10 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
     options: dict[str, Any] = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
-        if name not in hints and theirs is not None and name in theirs.names:
-            hints = {**theirs.types(), **hints}
+        if name not in hints and theirs is not None and name in theirs.types:
+            hints = {**theirs.types, **hints}
         if name not in hints:
-            refuse_old_name(name, f"{path}: ")
+            refuse_old_name(name, f"{path}: ", hints)
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")

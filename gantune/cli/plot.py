@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gantune.command import OneLineParser, exit_status
-from gantune.diagnostics import load_trajectory, plot_health, plot_history, plot_weight_trajectories
 from gantune.errors import UserError
 
 HISTORY, WEIGHTS = "history.jsonl", "weights.npz"
@@ -36,6 +35,8 @@ def draw(directory: Path) -> list[Path]:
     Raises:
         UserError: if a file is not what a training writes, or a plot cannot be written.
     """
+    from gantune.diagnostics import load_trajectory, plot_health, plot_history, plot_weight_trajectories
+
     title = directory.resolve().name
     rows = read_history(directory / HISTORY) if (directory / HISTORY).is_file() else []
     drawn = []

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser, exit_status
+from gantune.data.sources import READERS
 from gantune.errors import UserError
 from gantune.trainer.config import GameConfig
 
@@ -85,6 +87,17 @@ class DataOptions:
     answers: Literal["last", "every"] = field(default="last", metadata={"help": "of a conversation, to learn"})
     split: str = field(default="train", metadata={"help": "of a Hub data set"})
 
+    def check(self) -> None:
+        """Refuse options that name no data, or a file that is not there.
+
+        Raises:
+            UserError: saying which, or what may be named.
+        """
+        if self.dataset is None:
+            raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
+        if Path(self.dataset).suffix.lower() in READERS and not Path(self.dataset).exists():
+            raise UserError(f"{self.dataset}: no such file")
+
     def load(self) -> "list[Pair]":
         """The pairs.
 
@@ -93,8 +106,7 @@ class DataOptions:
         """
         from gantune.data import load_pairs
 
-        if self.dataset is None:
-            raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
+        self.check()
         columns = self.question_column, self.answer_column
         return load_pairs(self.dataset, *columns, self.split, format=self.format, answers=self.answers)
 
@@ -135,14 +147,15 @@ def run(arguments: Sequence[str]) -> int:
     )
     if groups[0].output_dir is None:
         raise UserError("--output-dir: expected a new directory")
-    from gantune.cli.messages import messages_on_stderr  # imports transformers, and what follows torch
-
+    groups[2].check()
     with messages_on_stderr():
         return _run(groups, values)
 
 
 def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
-    from gantune.cli.devices import DTYPES, resolve_device
+    import torch
+
+    from gantune.cli.devices import resolve_device
     from gantune.cli.plot import HISTORY, WEIGHTS, draw
     from gantune.distributed import join_processes, launched_for, own_device
     from gantune.hub.loading import load_model, load_tokenizer
@@ -173,7 +186,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
         sharding = launched_for() or "none" if model.sharding == "none" else model.sharding
         bar, weights = Bar("training"), Weights(output / WEIGHTS)
         with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
-            base = load_model(model.model, DTYPES[model.dtype], own_device(device), sharding=sharding)
+            base = load_model(model.model, getattr(torch, model.dtype), own_device(device), sharding=sharding)
             watching = [History(output / HISTORY), weights, bar] if parallel.main else []
             gan = LanguageGAN(base, args, pairs, processing_class=load_tokenizer(model.model), callbacks=watching)
         if parallel.main:

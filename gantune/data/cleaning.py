@@ -83,8 +83,6 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
     """Leave out rows; each is counted at the first step that leaves it out.
 
     Args:
-        source: the rows and their format.
-        config: which steps are taken.
         test: pairs that must not be learned; None if there is no test set.
 
     Raises:

@@ -11,18 +11,6 @@ from gantune.errors import UserError
 from gantune.registry import Registry
 
 FORMATS = Registry("data format")
-DETECTION_ORDER = (
-    "question-answer",
-    "alpaca",
-    "sharegpt",
-    "openai",
-    "prompt-completion",
-    "oasst",
-    "dialogue-summary",
-    "text",
-)
-"""The first whose columns are there is taken: published sets often hold a rendered `text` beside what it is made of."""
-
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -39,14 +27,10 @@ class Format(Protocol):
     """Reads the pairs of a row.
 
     Attributes:
-        columns: those which a row must have.
+        columns: those which a row must have, and by which the format is known.
     """
 
     columns: tuple[str, ...]
-
-    def detect(self, columns: Collection[str]) -> bool:
-        """Whether a source with these columns has this format."""
-        ...
 
     def pairs(self, record: Record) -> list[Pair]:
         """Every question and answer of a row, in their order, at least one.
@@ -58,31 +42,20 @@ class Format(Protocol):
 
 
 class ColumnFormat:
-    """A format that is known by its columns; where nothing else is said, they are the question's and the answer's."""
+    """A question and its answer in two columns, such as TOFU; or what a subclass reads from its columns."""
 
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
-    def detect(self, columns: Collection[str]) -> bool:
-        return all(column in columns for column in self.columns)
+    def __init__(self, *columns: str) -> None:
+        self.columns = columns or self.columns
 
     def pairs(self, record: Record) -> list[Pair]:
         question, answer = map(record.text, self.columns)
         return [Pair(question, answer)]
 
 
-@FORMATS.register("question-answer")
-class QuestionAnswer(ColumnFormat):
-    """A question and its answer, such as TOFU, in the columns of these names."""
-
-    def __init__(self, question: str = "question", answer: str = "answer") -> None:
-        self.columns = (question, answer)
-
-
-@FORMATS.register("alpaca")
 class Alpaca(ColumnFormat):
     """`instruction`, `output`, and an `input` that may be empty or absent (tatsu-lab/stanford_alpaca)."""
-
-    columns = ("instruction", "output")
 
     def pairs(self, record: Record) -> list[Pair]:
         instruction, context = record.text("instruction"), record.optional_text("input")
@@ -118,57 +91,44 @@ class ConversationFormat(ColumnFormat):
         return [Pair(_question(turns[:index]), turns[index].content) for index in answers]
 
 
-@FORMATS.register("sharegpt")
-class ShareGPT(ConversationFormat):
-    """`conversations`: a list of `{"from": "human", "value": ...}`."""
-
-    columns = ("conversations",)
-
-
-@FORMATS.register("openai")
-class OpenAI(ConversationFormat):
-    """`messages`: a list of `{"role": "user", "content": ...}`."""
-
-    columns = ("messages",)
-
-
-@FORMATS.register("prompt-completion")
 class PromptCompletion(ConversationFormat):
     """`prompt` and `completion` (TRL), two texts or two lists of turns."""
-
-    columns = ("prompt", "completion")
 
     def pairs(self, record: Record) -> list[Pair]:
         listed = isinstance(record.values.get("prompt"), list)
         return super().pairs(record) if listed else ColumnFormat.pairs(self, record)
 
 
-@FORMATS.register("oasst")
-class OpenAssistant(ColumnFormat):
-    """`INSTRUCTION` and `RESPONSE`, as in the Open Assistant instruction sets."""
-
-    columns = ("INSTRUCTION", "RESPONSE")
-
-
-@FORMATS.register("dialogue-summary")
 class DialogueSummary(ColumnFormat):
     """`dialogue` and `summary` (DialogSum, Chen et al. 2021); the question asks to summarize the dialogue."""
 
-    columns = ("dialogue", "summary")
     instruction = "Summarize the following conversation."
 
     def pairs(self, record: Record) -> list[Pair]:
         return [Pair(Question([Turn("user", self.instruction, record.text("dialogue"))]), record.text("summary"))]
 
 
-@FORMATS.register("text")
 class Text(ColumnFormat):
     """`text`, for language modelling: pairs without a question."""
 
-    columns = ("text",)
-
     def pairs(self, record: Record) -> list[Pair]:
         return [Pair("", record.text("text"))]
+
+
+BUILT_IN: dict[str, Format] = {
+    "question-answer": ColumnFormat("question", "answer"),
+    "alpaca": Alpaca("instruction", "output"),
+    "sharegpt": ConversationFormat("conversations"),
+    "openai": ConversationFormat("messages"),
+    "prompt-completion": PromptCompletion("prompt", "completion"),
+    "oasst": ColumnFormat("INSTRUCTION", "RESPONSE"),  # the Open Assistant instruction sets
+    "dialogue-summary": DialogueSummary("dialogue", "summary"),
+    "text": Text("text"),
+}
+DETECTION_ORDER = tuple(BUILT_IN)
+"""The first whose columns are there is taken: published sets often hold a rendered `text` beside what it is made of."""
+for _name, _format in BUILT_IN.items():
+    FORMATS.register(_name)(_format)
 
 
 def build_format(
@@ -178,25 +138,24 @@ def build_format(
 
     Args:
         source: for messages.
-        columns: those which the source has.
         name: registry name or dotted path of the format; None finds it by the columns.
-        question_column: of format question-answer, which other than the usual columns also choose.
-        answer_column: likewise.
+        question_column: of format question-answer, as is `answer_column`; others than the usual also choose it.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.
     """
-    known = {format_name: FORMATS.get(format_name)() for format_name in [*DETECTION_ORDER, *FORMATS.names()]}
-    known["question-answer"] = QuestionAnswer(question_column, answer_column)
+    known = {found: FORMATS.get(found) for found in [*DETECTION_ORDER, *FORMATS.names()]}
+    known["question-answer"] = ColumnFormat(question_column, answer_column)
     if name is None and (question_column, answer_column) == ("question", "answer"):
-        name = next((found for found, candidate in known.items() if candidate.detect(columns)), None)
+        name = next((found for found in known if set(known[found].columns) <= set(columns)), None)
         hint = "; or those of another data format: " + ", ".join(
             f"{other} ({', '.join(candidate.columns)})" for other, candidate in known.items()
         )
     else:
         hint = ""
     name = name or "question-answer"
-    chosen = known[name] if name in known else FORMATS.resolve(name)()
+    chosen = known[name] if name in known else FORMATS.resolve(name)
+    chosen = chosen() if isinstance(chosen, type) else chosen
     for column in chosen.columns:
         if column not in columns:
             existing = ", ".join(columns) or "none"

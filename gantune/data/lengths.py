@@ -27,9 +27,7 @@ def histogram(lengths: Sequence[int]) -> str:
     """Bars of how many rows have a length between two bounds, both included; bounds are whole numbers."""
     low, high = min(lengths), max(lengths)
     width = -(-(high - low + 1) // BINS)
-    counts = [0] * (-(-(high - low + 1) // width))
-    for length in lengths:
-        counts[(length - low) // width] += 1
+    counts = numpy.bincount((numpy.array(lengths) - low) // width)
     digits = len(str(high + width))
     lines = []
     for index, count in enumerate(counts):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gantune.data.encoding import IGNORE_INDEX, EncodedPair, collate, likelihood_inputs
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +52,6 @@ def packed_inputs(
 
     Args:
         encoded: B pairs, at least one.
-        pad_token_id: fills up the rows.
         limit: tokens a row, unless a pair is longer.
         dtype: of an attention mask that is added to the scores, 0 where a token is seen and the lowest number where it
             is not; None for a boolean one.
@@ -125,7 +124,7 @@ def check_packing(model: PreTrainedModel, encoded: Sequence[EncodedPair]) -> Non
         )
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
-            f"--packing: {kind} does not take the attention mask that it needs ({' '.join(str(error).split()):.100})"
+            f"--packing: {kind} does not take the attention mask that it needs ({first_line(error):.100})"
         ) from error
     finally:
         model.train(training)

@@ -29,13 +29,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 class Source(NamedTuple):
-    """The rows of a data set, and what their columns mean.
-
-    Args:
-        format_name: name of the format.
-        format: reads the pairs of a row.
-        records: the rows in their order.
-    """
+    """The rows of a data set in their order, and what their columns mean."""
 
     format_name: str
     format: Format
@@ -166,12 +160,11 @@ def _parse(source: str, text: str, line: int | None = None) -> Any:
     """JSON that is all of a source, or one line of it."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{source}, line {line or error.lineno}"
-        raise UserError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
+        line = line or getattr(error, "lineno", None)
         place = f"{source}, line {line}" if line else source
-        raise UserError(f"{place}: not valid JSON ({error})") from error
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise UserError(f"{place}: not valid JSON ({reason})") from error
 
 
 def _object(source: str, where: str, row: Any) -> Row:

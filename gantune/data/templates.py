@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,9 +46,7 @@ class Template(Protocol):
 def build_template(template: str | type[Template] | Template, system: str | None = None) -> Template:
     """The template that a registry name, a dotted path, a class or an instance stands for.
 
-    Args:
-        template: what names it.
-        system: a system prompt before every question that has none of its own.
+    With `system`, that system prompt stands before every question that has none of its own.
 
     Raises:
         UserError: if the name is unknown.
@@ -64,11 +63,12 @@ def end_token_id(template: str | Template, tokenizer: PreTrainedTokenizerBase) -
     return last if last == other else tokenizer.eos_token_id
 
 
+@dataclass(frozen=True)
 class SystemPromptTemplate:
     """Another template with a system prompt before every question that has none of its own."""
 
-    def __init__(self, template: Template, system: str) -> None:
-        self.template, self.system = template, system
+    template: Template
+    system: str
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         return self.template.prompt_ids(with_system(question, self.system), tokenizer)
@@ -77,24 +77,25 @@ class SystemPromptTemplate:
         return self.template.answer_ids(answer, tokenizer)
 
 
+@dataclass(frozen=True)
 class TurnTemplate:
     """A template made of one string a role, with `{}` where the text goes.
 
     Special tokens in front are those which the tokenizer puts there, such as a begin-of-sequence; those which it puts
     behind (BERT's separator, an end-of-sequence) would end the sequence before the answer and are left out.
 
-    Attributes:
-        system: around the system prompt; None puts that before the first user's text, with an empty line between.
+    Args:
         user: around a user's text.
         assistant: what leads to an answer.
+        system: around the system prompt; None puts that before the first user's text, with an empty line between.
         lead: the first characters of every answer, which tokenizers join to its first word.
         end: what ends an answer. It is used where the tokenizer has it as one token, otherwise `eos_token` is.
         after: between the end of an answer and the next turn.
     """
 
-    system: str | None = None
     user: str
     assistant: str = ""
+    system: str | None = None
     lead: str = ""
     end: str | None = None
     after: str = ""
@@ -135,37 +136,6 @@ class TurnTemplate:
         return around.format(turn.text)
 
 
-@TEMPLATES.register("plain")
-class PlainTemplate(TurnTemplate):
-    """`Question: ...` and `Answer:` on two lines, for models without a chat format."""
-
-    system = "{}\n"
-    user = "Question: {}\n"
-    assistant = "Answer:"
-    lead = " "
-
-
-@TEMPLATES.register("text")
-class TextTemplate(TurnTemplate):
-    """Nothing but the text, for language modelling; a question, where there is one, is a line before the answer."""
-
-    system = "{}\n"
-    user = "{}\n"
-    after = "\n"
-
-
-@TEMPLATES.register("summary")
-class SummaryTemplate(TurnTemplate):
-    """What is to be summed up, an empty line, and `Summary:`; format dialogue-summary puts an instruction in front."""
-
-    system = "{}\n\n"
-    user = "{}\n\n"
-    assistant = "Summary:"
-    lead = " "
-    after = "\n\n"
-
-
-@TEMPLATES.register("alpaca")
 class AlpacaTemplate(TurnTemplate):
     """Alpaca's two prompts, with and without an input; a system prompt takes the place of the first sentences.
 
@@ -179,11 +149,6 @@ class AlpacaTemplate(TurnTemplate):
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request."
     )
-    system = "{}\n\n"
-    user = "### Instruction:\n{}\n\n"
-    user_with_input = "### Instruction:\n{}\n\n### Input:\n{}\n\n"
-    assistant = "### Response:"
-    after = "\n\n"
 
     def render(self, turns: Sequence[Turn], end: str) -> str:
         if turns[0].role != "system":
@@ -192,58 +157,34 @@ class AlpacaTemplate(TurnTemplate):
 
     def _render_turn(self, turn: Turn, end: str) -> str:
         if turn.role == "user" and turn.context:
-            return self.user_with_input.format(turn.content, turn.context)
+            turn = turn._replace(content=f"{turn.content}\n\n### Input:\n{turn.context}", context="")
         return super()._render_turn(turn, end)
 
 
-@TEMPLATES.register("phi-3")
-class Phi3Template(TurnTemplate):
-    """Source: model card of microsoft/Phi-3-mini-4k-instruct, "Chat Format"."""
-
-    system = "<|system|>\n{}<|end|>\n"
-    user = "<|user|>\n{}<|end|>\n"
-    assistant = "<|assistant|>\n"
-    end = "<|end|>"
-    after = "\n"
+def _headed(header: str, end: str, after: str = "\n") -> TurnTemplate:
+    """Each turn under a header that names its role, as most chat formats have it."""
+    system, user, assistant = (header.format(role) for role in ("system", "user", "assistant"))
+    return TurnTemplate(f"{user}{{}}{end}{after}", assistant, f"{system}{{}}{end}{after}", end=end, after=after)
 
 
-@TEMPLATES.register("chatml")
-class ChatMLTemplate(TurnTemplate):
-    """Source: openai/openai-python v0.28, `chatml.md`; Qwen and others use it."""
-
-    system = "<|im_start|>system\n{}<|im_end|>\n"
-    user = "<|im_start|>user\n{}<|im_end|>\n"
-    assistant = "<|im_start|>assistant\n"
-    end = "<|im_end|>"
-    after = "\n"
-
-
-@TEMPLATES.register("llama-3")
-class Llama3Template(TurnTemplate):
-    """Source: meta-llama/llama3, `llama/tokenizer.py`, class `ChatFormat`."""
-
-    system = "<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>"
-    user = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
-    assistant = "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    end = "<|eot_id|>"
-
-
-@TEMPLATES.register("gemma")
-class GemmaTemplate(TurnTemplate):
-    """Source: ai.google.dev/gemma/docs, "Formatting"; a system prompt belongs to the first user's turn."""
-
-    user = "<start_of_turn>user\n{}<end_of_turn>\n"
-    assistant = "<start_of_turn>model\n"
-    end = "<end_of_turn>"
-    after = "\n"
-
-
-@TEMPLATES.register("mistral")
-class MistralTemplate(TurnTemplate):
-    """Source: model card of mistralai/Mistral-7B-Instruct-v0.2; a system prompt belongs to the first user's turn."""
-
-    user = "[INST] {} [/INST]"
-    lead = " "
+for _name, _template in {
+    "plain": TurnTemplate("Question: {}\n", "Answer:", system="{}\n", lead=" "),
+    "text": TurnTemplate("{}\n", system="{}\n", after="\n"),  # a question, if any, is a line before the raw text
+    "summary": TurnTemplate("{}\n\n", "Summary:", system="{}\n\n", lead=" ", after="\n\n"),
+    "alpaca": AlpacaTemplate("### Instruction:\n{}\n\n", "### Response:", system="{}\n\n", after="\n\n"),
+    # model card of microsoft/Phi-3-mini-4k-instruct, "Chat Format"
+    "phi-3": _headed("<|{}|>\n", "<|end|>"),
+    # openai/openai-python v0.28, `chatml.md`; Qwen and others use it
+    "chatml": _headed("<|im_start|>{}\n", "<|im_end|>"),
+    # meta-llama/llama3, `llama/tokenizer.py`, class `ChatFormat`
+    "llama-3": _headed("<|start_header_id|>{}<|end_header_id|>\n\n", "<|eot_id|>", after=""),
+    # ai.google.dev/gemma/docs, "Formatting"
+    "gemma": TurnTemplate(
+        "<start_of_turn>user\n{}<end_of_turn>\n", "<start_of_turn>model\n", end="<end_of_turn>", after="\n"
+    ),
+    "mistral": TurnTemplate("[INST] {} [/INST]", lead=" "),  # model card of mistralai/Mistral-7B-Instruct-v0.2
+}.items():
+    TEMPLATES.register(_name)(_template)
 
 
 @TEMPLATES.register("chat")

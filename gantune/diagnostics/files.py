@@ -1,4 +1,4 @@
-"""Write result files so that a reader never sees half of one."""
+"""Write result files so that a reader never sees half of one, and read them back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 LOCK = ".lock"
 
@@ -71,6 +71,22 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_object(file: Path, what: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: if it holds anything else, which is then not `what` it was taken for.
+    """
+    wrong = f": not {what}" if what else ""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({first_line(error)}){wrong}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: is a JSON {type(content).__name__}, expected an object{wrong}")
+    return content
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -39,7 +39,6 @@ def rollout_health(
         answer_mask: `[B, T]`, 1 on at least the first token of each answer, 0 after its last.
         log_probs: `[B, T]` log pi of the sampled tokens, of the distribution that they were drawn from.
         samples_per_prompt: answers a question, k.
-        eos_token_id: ends an answer.
 
     Returns:
         `reward`, the mean over answers;
@@ -99,9 +98,6 @@ class HealthMonitor:
     Only adversarial rows of the history count: in the discriminator's warm-up it learns the same few rollouts by heart,
     while no generator follows its reward; what stays saturated after it is told at the third adversarial step. A row
     that does not hold the figures of a kind neither confirms nor clears it.
-
-    Args:
-        max_new_tokens: longest answer that can be sampled.
     """
 
     def __init__(self, max_new_tokens: int) -> None:

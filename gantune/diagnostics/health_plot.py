@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gantune.diagnostics.plots import COLOURS, GREY, draw_series, is_number, png_figure, running_mean
+from gantune.diagnostics.plots import COLOURS, GREY, draw_series, is_number, png_figure, rows_of_steps, running_mean
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,16 +26,17 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
     quantities are all missing says "not measured".
 
     Args:
-        rows: the training history, one row a step, with `step`, `phase` and the figures of [`rollout_health`], `kl`,
-            `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`, `grad_norm` and
-            `discriminator_grad_norm`; any may be missing or None.
+        rows: the training history; drawn are those of steps, with `step`, `phase` and the figures of
+            [`rollout_health`], `kl`, `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`,
+            `grad_norm` and `discriminator_grad_norm`; any may be missing or None.
         path: the PNG.
         title: above the figure.
 
     Raises:
         UserError: if there is no adversarial step, or the file cannot be written.
     """
-    adversarial = [row for row in rows if row.get("phase") == "adversarial"]
+    rows = rows_of_steps(rows)
+    adversarial = [row for row in rows if row["phase"] == "adversarial"]
     if not adversarial:
         raise UserError(f"{path}: the training history has no adversarial step, whose health could be drawn")
     panels: dict[str, tuple[Callable[[Axes, Rows], None], Rows]] = {
@@ -141,8 +142,8 @@ def _discriminator(axes: Axes, rows: Rows) -> None:
 
 def _gradient_norms(axes: Axes, rows: Rows) -> None:
     axes.set_ylabel("L2 norm")
-    likelihood = [row for row in rows if row.get("phase") == "likelihood"]
-    adversarial = [row for row in rows if row.get("phase") == "adversarial"]
+    likelihood = [row for row in rows if row["phase"] == "likelihood"]
+    adversarial = [row for row in rows if row["phase"] == "adversarial"]
     _line(axes, likelihood, "grad_norm", "likelihood", COLOURS[5])
     _line(axes, adversarial, "grad_norm", "adversarial", COLOURS[3])
     _line(axes, rows, "discriminator_grad_norm", "discriminator", COLOURS[4])

@@ -36,7 +36,6 @@ class MemoryReport:
         peak_bytes: highest use above the entry; on CUDA of allocated tensors.
         peak_reserved_bytes: on CUDA, highest reservation from the driver above the entry; None on CPU.
         baseline_bytes: in use at the entry.
-        method: how it was measured, in words.
     """
 
     kind: Literal["cuda", "cpu-rss"]
@@ -71,11 +70,7 @@ def measure_memory(device: torch.device | str) -> Iterator[MemoryMonitor]:
     glibc's free heap to the kernel (`malloc_trim`). Otherwise the block could fill the pages that loading the model
     has left behind, and its own need would not show. Blocks must not be nested: there is one high-water mark.
 
-    Args:
-        device: where the block computes; every device but CUDA's is measured as resident memory of the process.
-
-    Returns:
-        A monitor whose `report` and `peak_bytes` are there after the block.
+    Every device but CUDA's is measured as resident memory of the process.
     """
     device = torch.device(device)
     monitor = MemoryMonitor()
@@ -108,16 +103,16 @@ def _measure_cuda(device: torch.device, monitor: MemoryMonitor) -> Iterator[None
 def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[None]:
     gc.collect()
     trimmed = _trim_heap()
-    sampler = None if _reset_high_water_mark() else _Sampler(FALLBACK_SAMPLES_PER_SECOND)
-    if sampler is None:
-        method, baseline = "kernel's high-water mark of resident memory (VmHWM)", _high_water_mark()
-    else:
+    sampled = not _reset_high_water_mark()
+    if sampled:
         method, baseline = f"resident memory, sampled {FALLBACK_SAMPLES_PER_SECOND} times a second", _resident_bytes()
+    else:
+        method, baseline = "kernel's high-water mark of resident memory (VmHWM)", _high_water_mark()
     try:
-        with sampler or nullcontext():
+        with _samples(FALLBACK_SAMPLES_PER_SECOND) if sampled else nullcontext() as samples:
             yield
     finally:
-        peak = _high_water_mark() if sampler is None else max(used for _, used in sampler.samples)
+        peak = max(used for _, used in samples) if sampled else _high_water_mark()
         monitor._report = MemoryReport(
             kind="cpu-rss",
             peak_bytes=max(peak - baseline, 0),
@@ -149,10 +144,6 @@ def record_memory_snapshot(path: str | Path, device: torch.device | str) -> Iter
         path: on CUDA, the pickle: every allocation with its Python stack, the last 100,000 events. Other devices have
             no such record; there `memory_timeline.json` in the same folder gets the process's resident memory, sampled
             20 times a second.
-        device: where the block computes.
-
-    Returns:
-        Which of the two it is, and its path.
 
     Raises:
         UserError: if the file cannot be written.
@@ -170,42 +161,36 @@ def record_memory_snapshot(path: str | Path, device: torch.device | str) -> Iter
                 torch.cuda.memory._record_memory_history(enabled=None, device=device)
         return
     path = path.with_name("memory_timeline.json")
-    sampler = _Sampler(SAMPLES_PER_SECOND)
     try:
-        with sampler:
+        with _samples(SAMPLES_PER_SECOND) as samples:
             yield MemoryRecord("process-timeline", path)
     finally:
-        samples = [[round(seconds, 4), used] for seconds, used in sampler.samples]
-        columns = ["seconds", "resident_bytes"]
-        write_json(path, {"kind": "process-timeline", "columns": columns, "samples": samples})
+        rows = [[round(seconds, 4), used] for seconds, used in samples]
+        write_json(path, {"kind": "process-timeline", "columns": ["seconds", "resident_bytes"], "samples": rows})
 
 
-class _Sampler:
-    """Resident memory, read by a thread and at entry and exit; `samples` holds (seconds since entry, bytes)."""
+@contextmanager
+def _samples(per_second: int) -> Iterator[list[tuple[float, int]]]:
+    """Resident memory, read by a thread and at entry and exit: (seconds since entry, bytes)."""
+    samples: list[tuple[float, int]] = []
+    start, stop = time.perf_counter(), threading.Event()
 
-    def __init__(self, samples_per_second: int) -> None:
-        self.samples: list[tuple[float, int]] = []
-        self._interval = 1 / samples_per_second
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
+    def sample() -> None:
+        samples.append((time.perf_counter() - start, _resident_bytes()))
 
-    def __enter__(self) -> _Sampler:
-        self._start = time.perf_counter()
-        self._sample()
-        self._thread.start()
-        return self
+    def run() -> None:
+        while not stop.wait(1 / per_second):
+            sample()
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sample()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            self._sample()
-
-    def _sample(self) -> None:
-        self.samples.append((time.perf_counter() - self._start, _resident_bytes()))
+    thread = threading.Thread(target=run, name="memory-sampler", daemon=True)
+    sample()
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+        sample()
 
 
 def _resident_bytes() -> int:

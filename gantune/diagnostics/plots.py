@@ -138,34 +138,51 @@ HEALTH = {
     *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
     "discriminator_grad_norm",
 }
-NOT_DRAWN = {"step", "phase", "epoch", "tokens", *HEALTH}
+NOT_DRAWN = {"step", "phase", "epoch", "tokens", "learning_rate", *HEALTH}
+
+
+def rows_of_steps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a training history that are of steps, the discriminator's warm-up spread from its step to the next.
+
+    All rows of the warm-up have the `step` after which it happens.
+    """
+    found: list[dict[str, Any]] = []
+    for phase, span in groupby((row for row in rows if "phase" in row), key=lambda row: row["phase"]):
+        of_phase = list(span)
+        spread = 1 / len(of_phase) if phase == "discriminator" else 0
+        found += [dict(row) | {"step": row["step"] + spread * number} for number, row in enumerate(of_phase)]
+    return found
 
 
 def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
     """Each quantity of a training history over the steps, the phases shaded; figures of health have their own plot.
 
     Args:
-        rows: one a step, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may
-            lack a quantity.
+        rows: of steps, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may lack
+            a quantity. Of the others those with an `eval_loss` are drawn.
         path: the PNG.
         title: above the figure.
 
     Raises:
         UserError: if there is nothing to draw, or the file cannot be written.
     """
-    present = {key for row in rows for key, value in row.items() if is_number(value)} - NOT_DRAWN
-    keys = [key for key in LABELS if key in present] + sorted(present - LABELS.keys())
-    if not keys:
+    steps = rows_of_steps(rows)
+    present = {key for row in steps for key, value in row.items() if is_number(value)} - NOT_DRAWN
+    if not present:
         raise UserError(f"{path}: the training history has no numbers to draw")
+    drawn = dict.fromkeys(present, steps)
+    if held_out := [row | {"phase": None} for row in rows if is_number(row.get("eval_loss"))]:
+        drawn["eval_loss"] = held_out
+    keys = [key for key in LABELS if key in drawn] + sorted(present - LABELS.keys())
     columns = min(len(keys), 2 if len(keys) <= 4 else 3)
     lines = math.ceil(len(keys) / columns)
-    spans = _phase_spans(rows)
+    spans = _phase_spans(steps)
     with png_figure(path, 4.4 * columns, 0.7 + 2.4 * lines) as figure:
         panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
         for axes, key in zip(panels, keys, strict=False):
             for phase, start, end in spans:
                 axes.axvspan(start, end, color=PHASES.get(phase, GREY), alpha=0.13, linewidth=0)
-            for _, span in groupby(rows, key=lambda row: row.get("phase")):
+            for _, span in groupby(drawn[key], key=lambda row: row["phase"]):
                 points = [(row["step"], row[key]) for row in span if is_number(row.get(key))]
                 if points:
                     draw_series(axes, *np.array(points, dtype=float).T, color=COLOURS[0])
@@ -204,7 +221,7 @@ def running_mean(values: np.ndarray) -> np.ndarray:
 
 def _phase_spans(rows: list[dict]) -> list[tuple[str, float, float]]:
     """Phase, first step and end of each run of rows in one phase; a span ends where the next begins."""
-    starts = [(phase, next(iter(span))["step"]) for phase, span in groupby(rows, key=lambda row: row.get("phase"))]
+    starts = [(phase, next(iter(span))["step"]) for phase, span in groupby(rows, key=lambda row: row["phase"])]
     ends = [start for _, start in starts[1:]] + [max(row["step"] for row in rows)]
     return [(str(phase), start, end) for (phase, start), end in zip(starts, ends, strict=True)]
 

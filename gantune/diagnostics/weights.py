@@ -71,10 +71,7 @@ class WeightTrajectory:
 
     @torch.no_grad()
     def record(self, epoch: float) -> None:
-        """Take down the weights as they are now.
-
-        Args:
-            epoch: the time axis, fractions included.
+        """Take down the weights as they are at this epoch, which may be a fraction.
 
         Raises:
             ValueError: if the model has gained or lost parameters.

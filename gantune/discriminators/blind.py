@@ -16,7 +16,6 @@ class Blind(Discriminator):
     """Shows a discriminator every answer with one and the same prompt, so that it can learn from answers alone.
 
     Args:
-        discriminator: judges.
         prompt_ids: the prompt in place of every question's, such as that of the empty question.
     """
 
@@ -26,11 +25,9 @@ class Blind(Discriminator):
         self.prompt_ids = list(prompt_ids)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         return self.discriminator.prefix_logits(self._hide(batch))
 
     def sequence_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.sequence_logits`]."""
         return self.discriminator.sequence_logits(self._hide(batch))
 
     def _hide(self, batch: Batch) -> Batch:

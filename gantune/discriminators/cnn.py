@@ -17,8 +17,6 @@ class CausalCNN(Discriminator):
     one pass gives each prefix its own logit. The question's features, pooled over the whole question, are read beside.
 
     Args:
-        vocab_size: number of token ids.
-        embedding_dim: width of the learned token embeddings.
         widths: convolution widths, in tokens.
         filters: filters of each width.
         dropout: before the last layer, in training.
@@ -43,7 +41,6 @@ class CausalCNN(Discriminator):
         self.output = nn.Linear(features, 1)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         prompt_length = batch.prompt_ids.shape[1]
         ids, mask = batch.input_ids(), batch.attention_mask()[:, None, :]
         part = torch.zeros_like(ids)

@@ -37,7 +37,6 @@ class FrozenLMHead(Discriminator):
     neither trained nor saved with the head.
 
     Args:
-        language_model: the model that is tuned.
         width: of the head's hidden layer.
         dropout: on the hidden states and before the last layer, in training.
     """
@@ -54,11 +53,9 @@ class FrozenLMHead(Discriminator):
 
     @classmethod
     def for_model(cls, model: PreTrainedModel, max_prompt_tokens: int, max_answer_tokens: int) -> FrozenLMHead:
-        """See [`Discriminator.for_model`]."""
         return cls(model)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         (model,) = self._language_model
         with torch.no_grad(), without_adapters(model):
             read = model.base_model(

@@ -26,7 +26,6 @@ class NarrowingMLP(Discriminator):
     A subclass says which number stands for a token: [`_values`].
 
     Args:
-        vocab_size: number of token ids.
         max_prompt_tokens: width of the question's part of the input.
         max_answer_tokens: width of the answer's part of the input.
     """
@@ -43,7 +42,6 @@ class NarrowingMLP(Discriminator):
 
     @classmethod
     def for_model(cls, model: PreTrainedModel, max_prompt_tokens: int, max_answer_tokens: int) -> NarrowingMLP:
-        """See [`Discriminator.for_model`]."""
         return cls(model.get_input_embeddings().weight.shape[0], max_prompt_tokens, max_answer_tokens)
 
     @abstractmethod
@@ -66,7 +64,6 @@ class NarrowingMLP(Discriminator):
         )
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        """See [`Discriminator.prefix_logits`]."""
         question, answer = self._read(batch)
         length = batch.answer_ids.shape[1]
         seen = torch.ones(length, self.max_answer_tokens, device=answer.device).tril()

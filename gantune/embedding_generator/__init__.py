@@ -6,16 +6,10 @@ Importing this package registers the method with peft. Everything of peft then w
 """
 
 from peft import PeftType
-from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import register_peft_method
 
 from gantune.embedding_generator.config import EmbeddingGeneratorConfig
-from gantune.embedding_generator.layer import (
-    EmbeddingGeneratorLayer,
-    draw_noise,
-    hold_noise,
-    noise_dim,
-)
+from gantune.embedding_generator.layer import EmbeddingGeneratorLayer, draw_noise, hold_noise, noise_dim
 from gantune.embedding_generator.model import EmbeddingGeneratorModel
 from gantune.embedding_generator.network import NETWORKS, EmbeddingGenerator, GeneratorNetwork
 from gantune.embedding_generator.stacking import check_prompt_learning, load_stack, save_stack, stack_adapters
@@ -40,8 +34,6 @@ def extend_peft_type(name: str) -> None:
     PeftType._value2member_map_[name] = member
 
 
-if not hasattr(BaseTuner, "_remove_adapter_name_from_key"):
-    raise ImportError("gantune needs peft >= 0.21: older ones cannot reload an adapter that is a whole network")
 extend_peft_type("EMBEDDING_GENERATOR")
 
 register_peft_method(name="embedding_generator", config_cls=EmbeddingGeneratorConfig, model_cls=EmbeddingGeneratorModel)

@@ -20,19 +20,14 @@ class EmbeddingGeneratorConfig(PeftConfig):
     registered under its dotted path. Before loading such an adapter elsewhere, import the class and call
     `NETWORKS.resolve("my_package.MyNetwork")`.
 
-    Args:
-        task_type: kind of model that `get_peft_model` returns; with "CAUSAL_LM" it takes `noise=`.
-        network: registered name of the generator network, or a class (see [`GeneratorNetwork`]).
-        noise_dim: width of the noise vector.
-        network_options: keyword arguments of the network besides the embedding and noise widths.
-        target_modules: the embedding to adapt; the model's input embedding if None.
-        modules_to_save: names of other modules that are trained and saved with the adapter, such as `lm_head`.
-
     Raises:
         UserError: if the network is not known, does not take the options, or `noise_dim` is below 1.
     """
 
-    task_type: str | None = field(default="CAUSAL_LM", metadata={"help": "The type of task."})
+    task_type: str | None = field(
+        default="CAUSAL_LM",
+        metadata={"help": "Kind of model that get_peft_model returns; with CAUSAL_LM it takes noise=."},
+    )
     network: str | type = field(
         default="mlp", metadata={"help": "Registered name of the generator network, or its class."}
     )
@@ -63,9 +58,6 @@ class EmbeddingGeneratorConfig(PeftConfig):
             network_class = self.network
             self.network = f"{network_class.__module__}.{network_class.__qualname__}"
             NETWORKS.register(self.network)(network_class)
-        self._check_network_options()
-
-    def _check_network_options(self) -> None:
         try:
             network_class = NETWORKS.get(self.network)
         except UserError as error:

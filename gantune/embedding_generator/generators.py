@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from peft import (
-    IA3Config,
-    LoraConfig,
-    PeftConfig,
-    PrefixTuningConfig,
-    PromptEncoderConfig,
-    PromptTuningConfig,
-    PromptTuningInit,
-)
+import peft
+from peft import PeftConfig
 from torch import nn
 
 from gantune.embedding_generator import EmbeddingGeneratorConfig
@@ -22,39 +16,22 @@ from gantune.registry import GENERATORS
 GeneratorSpec = str | PeftConfig | type | Callable[[], PeftConfig] | Sequence["GeneratorSpec"]
 
 
-def embedding() -> PeftConfig:
-    """The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
-    return EmbeddingGeneratorConfig()
+embedding = EmbeddingGeneratorConfig
+"""The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
+lora = partial(peft.LoraConfig, task_type="CAUSAL_LM", r=8, lora_alpha=16)
+"""LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
+ia3 = peft.IA3Config
+"""(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
+prefix = partial(peft.PrefixTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
+"""A prefix of 20 keys and values in every layer, trained as it is (arXiv:2101.00190).
 
-
-def lora() -> PeftConfig:
-    """LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
-    return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16)
-
-
-def ia3() -> PeftConfig:
-    """(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
-    return IA3Config(task_type="CAUSAL_LM")
-
-
-def prefix() -> PeftConfig:
-    """A prefix of 20 keys and values in every layer, trained as it is (arXiv:2101.00190).
-
-    A policy with a prefix scores answers and cannot sample any, so likelihood alone can train it.
-    """
-    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
-
-
-def prompt() -> PeftConfig:
-    """20 virtual tokens before the question, drawn from the vocabulary's embeddings (arXiv:2104.08691)."""
-    return PromptTuningConfig(
-        task_type="CAUSAL_LM", num_virtual_tokens=20, prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB
-    )
-
-
-def p_tuning() -> PeftConfig:
-    """20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
-    return PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=20)
+A policy with a prefix scores answers and cannot sample any, so likelihood alone can train it."""
+prompt = partial(
+    peft.PromptTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20, prompt_tuning_init="SAMPLE_VOCAB"
+)
+"""20 virtual tokens before the question, drawn from the vocabulary's embeddings (arXiv:2104.08691)."""
+p_tuning = partial(peft.PromptEncoderConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
+"""20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
 
 
 def build_generator(spec: GeneratorSpec) -> list[PeftConfig]:

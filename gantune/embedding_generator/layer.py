@@ -31,7 +31,9 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Embedding, adapter_name: str, config: EmbeddingGeneratorConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.in_features, self.out_features = self.num_embeddings, self.embedding_dim  # as peft calls them
+        table = self.get_base_layer()
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.in_features, self.out_features = table.num_embeddings, table.embedding_dim  # as peft calls them
         self.embedding_generator_network = nn.ModuleDict()
         self.noise_dims: dict[str, int] = {}
         self.noise: Tensor | None = None
@@ -39,14 +41,6 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
         self._unmerged_weight: list[nn.Parameter] = []  # a list, so that the old table is no parameter of this module
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
-
-    @property
-    def num_embeddings(self) -> int:
-        return self.get_base_layer().num_embeddings
-
-    @property
-    def embedding_dim(self) -> int:
-        return self.get_base_layer().embedding_dim
 
     @property
     def adapting_names(self) -> list[str]:
@@ -172,7 +166,6 @@ def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
     """Let every embedding generator in `model` use `noise` inside the `with` block, then what it used before.
 
     Args:
-        model: any module with embedding generators inside, however wrapped; one without any accepts None only.
         noise: `[n]`, `[B, n]` for one vector a sequence, or None for the zero vector.
 
     Raises:

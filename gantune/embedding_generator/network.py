@@ -92,7 +92,6 @@ class EmbeddingGenerator(nn.Module):
         nn.init.zeros_(self.output_layer.bias)
 
     def forward(self, embeddings: Tensor, noise: Tensor) -> Tensor:
-        """See [`GeneratorNetwork.forward`]."""
         from_noise = self.noise_layer(self.noise_scale * noise)
         if noise.dim() == 2:
             from_noise = from_noise.unflatten(0, (-1, *[1] * (embeddings.dim() - 2)))

@@ -52,10 +52,8 @@ class VirtualTokensModel(PeftModelForCausalLM):
             input_ids: `[B, L]`, padded on the left.
             attention_mask: `[B, cached + L]`, of the real tokens; None if there is no padding.
             position_ids: `[B, L]`, counting the real tokens.
-            past_key_values: of earlier calls, or empty.
             labels: `[B, L]`, in a call without a filled cache.
             logits_to_keep: how many of the last columns, or which of the L columns, none of them padding; 0 for all.
-            kwargs: of the wrapped model.
         """
         rows, length = len(input_ids), self.num_virtual_tokens
         padding = None if attention_mask is None else attention_mask.long().argmax(dim=1, keepdim=True)

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from gantune.errors import UserError
-from gantune.generation.generate import DecodingReport, generate_answers
-from gantune.seqgan import self_consistency
 from gantune.tuning import TuningConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from gantune.generation.generate import DecodingReport
 
 FEWEST_SAMPLES = 3  # of two, each is as near to the other
 
@@ -76,6 +77,8 @@ def consensus(answers: Sequence[str]) -> str:
     Args:
         answers: samples of one question, at least one.
     """
+    from gantune.seqgan import self_consistency
+
     worth = self_consistency(answers)
     return answers[worth.index(max(worth))]
 
@@ -125,6 +128,10 @@ def decode_answers(
     Raises:
         UserError: as [`generate_answers`].
     """
+    import torch
+
+    from gantune.generation.generate import generate_answers
+
     options = {"reasoning_tokens": decoding.reasoning_tokens, "noise": noise, "report": report}
     answer = partial(generate_answers, model, tokenizer, questions, config, **options)
     if not decoding.samples:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
+ADAPTER_SETTINGS = "the settings of an adapter"
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "megatron_config": (None,),
     "megatron_core": (None, "megatron.core"),
@@ -30,7 +31,7 @@ def check_adapter(folder: str | Path) -> None:
         UserError: naming the setting; also if the file is no JSON object.
     """
     file = Path(folder) / "adapter_config.json"
-    settings = _read(file)
+    settings = read_object(file, ADAPTER_SETTINGS)
     for name, harmless in HARMLESS.items():
         if settings.get(name) not in harmless:
             raise UserError(
@@ -48,17 +49,7 @@ def base_model_name(folder: str | Path) -> str:
     files = sorted(Path(folder).glob("*/adapter_config.json"))
     if not files:
         raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
-    name = _read(files[0]).get("base_model_name_or_path")
+    name = read_object(files[0], ADAPTER_SETTINGS).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise UserError(f"{files[0]}: names no base model, expected --model")
     return name
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not the settings of an adapter: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{file}: not the settings of an adapter, expected a JSON object")
-    return settings

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -24,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from gantune.data import check_tokenizer
+from gantune.diagnostics.files import read_object
 from gantune.errors import UserError, first_line
 from gantune.hub.sharding import Sharding, check_sharding, divide_blocks
 
@@ -48,7 +47,7 @@ def model_path(name: str) -> str:
             raise UserError(f"{name}: no config.json, expected a Hugging Face model folder")
         if not any(path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)):
             raise UserError(f"{name}: no weights, expected model.safetensors (or pytorch_model.bin)")
-        if not isinstance(_read_json(folder / "config.json").get("model_type"), str):
+        if not isinstance(read_object(folder / "config.json").get("model_type"), str):
             raise UserError(f"{folder / 'config.json'}: no 'model_type', expected the settings of a language model")
         for index in folder.glob("*.index.json"):
             _check_shards(index)
@@ -57,19 +56,9 @@ def model_path(name: str) -> str:
     return name
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: is a JSON {type(content).__name__}, expected an object")
-    return content
-
-
 def _check_shards(index: Path) -> None:
     """Every file that the index of a divided checkpoint names lies beside it."""
-    shards = _read_json(index).get("weight_map")
+    shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict):
         raise UserError(f"{index}: no 'weight_map', expected the files of the weights by name")
     for shard in set(map(str, shards.values())):
@@ -174,12 +163,10 @@ def load_model(
     if report["missing_keys"]:
         raise UserError(f"{name}: weights missing from the files: {', '.join(sorted(report['missing_keys'])[:3])}")
     if report["unexpected_keys"]:
-        logger.warning("%s: weights that the model has no place for: %s", name, _some(report["unexpected_keys"]))
+        keys = sorted(report["unexpected_keys"])
+        shown = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}"
+        logger.warning("%s: weights that the model has no place for: %s", name, shown)
     model = model.requires_grad_(False).eval()
     if sharding in ("fsdp", "deepspeed"):
         return divide_blocks(model, sharding, device)
     return model if quantised or sharding == "tensor" else model.to(device)
-
-
-def _some(names: set[str] | list[str]) -> str:
-    return f"{', '.join(sorted(names)[:3])}{' and others' if len(names) > 3 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,8 +63,8 @@ class PushToHub:
         return str(commit)
 
 
-def local_folder(name: str | Path) -> Path:
-    """The folder `name`, or if there is none and it is of the form `owner/name`, the Hub's copy of it.
+def local_folder(name: str | Path, files: Sequence[str] = FILES) -> Path:
+    """The folder `name`, or if there is none and it is of the form `owner/name`, the Hub's copy of its `files`.
 
     Raises:
         UserError: if it is on the Hub neither, or that cannot be reached.
@@ -77,6 +77,6 @@ def local_folder(name: str | Path) -> Path:
     if folder.exists() or "/" not in str(name):
         return folder
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[*FILES]))
+        return Path(snapshot_download(str(name), allow_patterns=[*files]))
     except Exception as error:  # many kinds, all of them about the Hub
         raise UserError(f"{name}: no such folder, and not to be had from the Hub: {first_line(error)}") from error

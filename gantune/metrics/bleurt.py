@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel
 from transformers.activations import ACT2FN
 from transformers.initialization import no_init_weights
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
 from gantune.errors import UserError
+from gantune.hub.push import local_folder
 from gantune.metrics.base import InMemoryMetric, check_texts
 from gantune.metrics.bleurt_tokenizer import SENTENCEPIECE_FILES, WORDPIECE_FILE, BleurtTokenizer, read_json
 
@@ -54,7 +53,6 @@ class Bleurt(InMemoryMetric):
     Args:
         checkpoint: a folder in bleurt-pytorch's format (`config.json` with `model_type` "bleurt", `model.safetensors`
             or `pytorch_model.bin`, `vocab.txt` or `spm.model`), or a Hub id such as "lucadiliello/BLEURT-20".
-        device: where to score.
         batch_size: pairs a forward pass.
 
     Raises:
@@ -103,13 +101,10 @@ class Bleurt(InMemoryMetric):
 
 
 class BleurtScorer(nn.Module):
-    """BERT and a linear layer on its pooled `[CLS]`; parameters are named as in bleurt-pytorch.
+    """BERT and a linear layer on its pooled `[CLS]`, as `config.json` says; parameters are named as in bleurt-pytorch.
 
     Any `embedding_size` in the config other than null adds a projection from the embeddings to the encoder, as
     BLEURT-20 has. The activation "gelu" means the tanh approximation, as in the graph the weights were trained in.
-
-    Args:
-        config: the contents of `config.json`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -149,28 +144,21 @@ class ProjectedEncoder(BertEncoder):
 
 def _pad(pairs: Sequence[tuple[list[int], list[int]]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, types and attention mask, each `[B, L]` int64, zero after each pair's end."""
-    ids, types, mask = torch.zeros(3, len(pairs), max(len(ids) for ids, _ in pairs), dtype=torch.long)
-    for row, (pair_ids, pair_types) in enumerate(pairs):
-        ids[row, : len(pair_ids)] = torch.tensor(pair_ids)
-        types[row, : len(pair_ids)] = torch.tensor(pair_types)
-        mask[row, : len(pair_ids)] = 1
-    return ids.to(device), types.to(device), mask.to(device)
+    rows = [torch.tensor([ids, types, [1] * len(ids)]).T for ids, types in pairs]
+    ids, types, mask = pad_sequence(rows, batch_first=True).to(device).unbind(dim=2)
+    return ids, types, mask
 
 
 def _find_folder(checkpoint: str | Path) -> Path:
     """The local folder, or the Hub's snapshot of it."""
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(checkpoint)):
-        raise UserError(f"BLEURT checkpoint {checkpoint}: no such folder")
-    wanted = ["config.json", "tokenizer_config.json", *_WEIGHT_FILES, WORDPIECE_FILE, *SENTENCEPIECE_FILES]
+    wanted = ("config.json", "tokenizer_config.json", *_WEIGHT_FILES, WORDPIECE_FILE, *SENTENCEPIECE_FILES)
     try:
-        return Path(snapshot_download(str(checkpoint), allow_patterns=wanted))
-    except (OSError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"BLEURT checkpoint {checkpoint}: no such folder, and not to be had from the Hub ({reason})"
-        ) from error
+        folder = local_folder(checkpoint, wanted)
+    except UserError as error:
+        raise UserError(f"BLEURT checkpoint {error}") from error
+    if not folder.is_dir():
+        raise UserError(f"BLEURT checkpoint {checkpoint}: no such folder")
+    return folder
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

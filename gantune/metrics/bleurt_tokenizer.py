@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ SENTENCEPIECE_FILES = ("spm.model", "sent_piece.model")
 MAX_LENGTH = 512
 
 
+@dataclass(frozen=True)
 class BleurtTokenizer:
     """Encodes pairs as `[CLS] reference [SEP] candidate [SEP]`.
 
@@ -30,19 +32,14 @@ class BleurtTokenizer:
 
     Args:
         encode: text -> token ids, without special tokens.
-        cls_id: id of `[CLS]`; likewise `sep_id`.
-        vocab_size: number of pieces.
         max_length: longest pair, in tokens, special tokens included.
     """
 
-    def __init__(
-        self, encode: Callable[[str], list[int]], cls_id: int, sep_id: int, vocab_size: int, max_length: int
-    ) -> None:
-        self._encode = encode
-        self.cls_id = cls_id
-        self.sep_id = sep_id
-        self.vocab_size = vocab_size
-        self.max_length = max_length
+    encode: Callable[[str], list[int]]
+    cls_id: int
+    sep_id: int
+    vocab_size: int
+    max_length: int
 
     @classmethod
     def from_folder(cls, folder: Path, max_length: int = MAX_LENGTH) -> BleurtTokenizer:
@@ -63,7 +60,7 @@ class BleurtTokenizer:
 
     def encode_pair(self, reference: str, candidate: str) -> tuple[list[int], list[int]]:
         """Token ids and token types (0 up to the first `[SEP]`, 1 after) of one pair."""
-        first, second = self._encode(reference), self._encode(candidate)
+        first, second = self.encode(reference), self.encode(candidate)
         truncate_pair(first, second, self.max_length - 3)
         ids = [self.cls_id, *first, self.sep_id, *second, self.sep_id]
         return ids, [0] * (len(first) + 2) + [1] * (len(second) + 1)

@@ -19,7 +19,6 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
     Args:
         texts: the whole set of answers. The share falls as a set grows, so compare sets of equal size.
-        n: words in an n-gram.
 
     Returns:
         A share between 0 and 1; 0 if no text has `n` words.

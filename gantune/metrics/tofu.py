@@ -60,7 +60,6 @@ def truth_ratio(paraphrased: AnswerLoss, perturbed: Sequence[AnswerLoss], mean: 
     """R_truth: how likely wrong answers are, against the true answer in other words. 0 is best; 1 is no difference.
 
     Args:
-        paraphrased: of the true answer in other words.
         perturbed: of the wrong answers, at least one.
         mean: over the wrong answers; `arithmetic` is the paper's equation 1, `geometric` is what its codes compute.
 

@@ -35,6 +35,12 @@ def epoch_ends(state: TrainerState, control: TrainerControl) -> bool:
     return state.epoch == int(state.epoch) or control.should_training_stop
 
 
+def end(args: Any, control: TrainerControl) -> None:
+    """End training after the step just done, and save it, so that it is known to have ended."""
+    control.should_training_stop = True
+    control.should_save |= args.save_strategy != "no"
+
+
 def rows_of(state: TrainerState) -> list[dict[str, Any]]:
     """The rows of the log that are of steps, those of the discriminator's warm-up included."""
     return [row for row in state.log_history if "phase" in row]
@@ -90,7 +96,8 @@ class Limits(TrainerCallback):
         return sum(self.parallel.collect(self.tokens - told))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_training_stop |= self.spent
+        if self.spent:
+            end(args, control)
 
     def state_dict(self) -> dict[str, float]:
         return {"seconds": self.seconds, "tokens": self.tokens, "told": self._told}
@@ -110,10 +117,10 @@ class Interrupts(TrainerCallback):
     """
 
     def __init__(self, parallel: DataParallel | None = None) -> None:
-        self.parallel, self.asked, self._before = parallel, False, None
+        self.parallel, self.asked, self._stops, self._before = parallel, False, False, None
 
     def __enter__(self) -> Interrupts:
-        self.asked = False
+        self.asked = self._stops = False
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
@@ -129,8 +136,13 @@ class Interrupts(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.parallel.any(self.asked):
-            self.asked = control.should_training_stop = True
-            control.should_save |= args.save_strategy != "no"
+            self.asked = self._stops = True
+            control.should_save = args.save_strategy != "no"
+            control.should_training_stop |= not control.should_save
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stops only now: what is saved is to be that of a training in its midst."""
+        control.should_training_stop |= self._stops
 
 
 class BestWeights(TrainerCallback):
@@ -165,7 +177,7 @@ class BestWeights(TrainerCallback):
         if loss < self.loss:
             self.loss, self.best = loss, (state.epoch, self._copy())
         if self.patience and epoch_ends(state, control) and self.epochs_since_best(state.epoch) >= self.patience:
-            control.should_training_stop = True
+            end(args, control)
 
     def epochs_since_best(self, epoch: float) -> float:
         """Epochs since the best weights; 0 as long as there are none."""
@@ -206,6 +218,31 @@ class Health(TrainerCallback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.monitor.load_state_dict(state)
+
+
+class NextRow(TrainerCallback):
+    """What the next row of the log has so far, for a training that is gone on with between two rows.
+
+    Args:
+        trainer: whose loss and figures they are.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer, self._saved = trainer, None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._saved:
+            self.trainer._tr_loss = torch.tensor(self._saved["loss"], device=args.device)
+            self.trainer._globalstep_last_logged = self._saved["last"]
+
+    def state_dict(self) -> dict[str, Any]:
+        trainer = self.trainer
+        loss, last = trainer._tr_loss.item(), trainer._globalstep_last_logged
+        return {"loss": loss, "last": last, "figures": dict(trainer._figures), "phase": trainer._phase}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._saved, self.trainer._phase = state, state["phase"]
+        self.trainer._figures.update(state["figures"])
 
 
 class History(TrainerCallback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def folders_of(output_dir: str | Path) -> list[Path]:
     found = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     numbered = [folder for folder in found if folder.name.rpartition("-")[2].isdigit()]
     return sorted(numbered, key=lambda folder: -int(folder.name.rpartition("-")[2]))
+
+
+def make_room(folder: str | Path) -> None:
+    """Remove what stands in a checkpoint's place, and what killed runs left half written: it would count as kept."""
+    for other in folders_of(Path(folder).parent):
+        if other == Path(folder) or _manifest(other) is None:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def mark_whole(folder: str | Path, training: str) -> None:

@@ -122,6 +122,8 @@ class LanguageGAN(Pretrained, PolicyTrainer):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Likelihood (line 2); then, every n-th step, the game (lines 5 to 15), with likelihood as its anchor."""
         batch, after = inputs.to(self.args.device), self.state.global_step - self.warmup
+        if self.delayed is not None and self.state.global_step:
+            self.delayed.update()  # after the step before
         with self.accelerator.autocast():
             if after == 0 or (after > 0 and self.state.epoch == int(self.state.epoch)):
                 self._hold_out()

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,8 +49,8 @@ from gantune.policy.evaluation import mean_loss
 from gantune.policy.micro_batches import MicroBatches
 from gantune.policy.positions import check_positions
 from gantune.trainer.arguments import PairConfig, own_settings
-from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits
-from gantune.trainer.checkpoints import MANIFEST, check_checkpoint, last_whole_checkpoint, mark_whole
+from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits, NextRow
+from gantune.trainer.checkpoints import check_checkpoint, last_whole_checkpoint, make_room, mark_whole
 from gantune.trainer.non_finite import not_finite
 from gantune.tuning import encode_training_pairs, hold_out
 
@@ -146,7 +147,7 @@ class PairTrainer(Trainer):
         self.best = (
             BestWeights(self.parameters, args, self.warmup_steps, bool(held_out)) if self._keeps(held_out) else None
         )
-        own = [self.limits, self.interrupts, self.best, Health(args.max_completion_length)]
+        own = [self.limits, self.interrupts, self.best, Health(args.max_completion_length), NextRow(self)]
         with without_plugins(), _own_settings_kept(model):
             super().__init__(
                 model=model,
@@ -202,6 +203,8 @@ class PairTrainer(Trainer):
         if not self.parameters:
             raise UserError("nothing to train: all of the model is frozen, expected peft_config")
         checkpoint = self._checkpoint(resume_from_checkpoint)
+        if self.eval_dataset:
+            _ = self.policy  # before the first step: it fuses activations, which changes rounding, and tries the head
         set_seed(self.args.seed)
         torch.manual_seed(self.args.seed + self.parallel.rank)  # for dropout; samples are drawn by the sampler
         self.parallel.share(self.shared_tensors())
@@ -351,7 +354,11 @@ class PairTrainer(Trainer):
     def fingerprint(self) -> str:
         """Of everything that decides what the steps do: settings, tokens, and what else is trained on."""
         settings = own_settings(self.args) | {name: getattr(self.args, name) for name in DECISIVE}
-        content = json.dumps([settings, self.tokens()], sort_keys=True, default=str)
+        wrapped = (module for module in self.model.modules() if isinstance(module, PeftModel))
+        adapters = [vars(config).copy() for module in wrapped for config in module.peft_config.values()]
+        for config in adapters:
+            del config["base_model_name_or_path"]  # where it lies on this machine
+        content = json.dumps([settings, adapters, self.tokens()], sort_keys=True, default=_plain)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def tokens(self) -> list[Any]:
@@ -414,14 +421,14 @@ class PairTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
-            (folder / MANIFEST).unlink(missing_ok=True)
+            make_room(folder)
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 mark_whole(folder, self.fingerprint())
         except (OSError, RuntimeError, SafetensorError) as error:
-            of_torch = "writ" in str(error) or "inline_container" in str(error)  # its words for what the disk said
+            of_torch = re.search("writ|iostream|inline_container", str(error))  # its words for what the disk said
             if isinstance(error, RuntimeError) and not of_torch:
                 raise
             raise UserError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
@@ -455,7 +462,7 @@ class PairTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             parts = {name: part.state_dict() for name, part in self.stateful().items()}
-            ended = self.control.should_training_stop and not self.interrupts.asked
+            ended = self.control.should_training_stop
             torch.save({"ended": ended, "parts": parts}, os.path.join(output_dir, STATE_FILE))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -495,6 +502,11 @@ class PairTrainer(Trainer):
 def _read_state(checkpoint: Path) -> dict[str, Any]:
     """Tensors and plain values (`weights_only`): a file cannot make anything run."""
     return torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, the same in every process."""
+    return sorted(map(str, value)) if isinstance(value, set) else str(value)
 
 
 @contextmanager
