@@ -198,7 +198,7 @@ def test_optimisers_of_8_bits_say_why_they_are_not_there(monkeypatch):
         monkeypatch.setattr(arguments, "is_bitsandbytes_available", lambda: False)
         package = f"--optim {name} needs the package bitsandbytes, which is not installed"
         with pytest.raises(NotAvailable, match=package):
-            PairConfig(optim=OptimizerNames(name))
+            PairConfig(optim=OptimizerNames(name), report_to=[])
         monkeypatch.undo()
 
 

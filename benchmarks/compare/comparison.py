@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def check(settings: Settings) -> list[str]:
     for method in comparison.methods:
         config = settings.method_config(method, seed=0)
         resolve_method(method).check(config)
-        with contextlib.suppress(NotAvailable):  # its row says so
+        with contextlib.suppress(NotAvailable), alone():  # its row says so
             training_arguments(config, use_cpu=model.device == "cpu")
     tuning = settings.tuning
     build_generator(tuning["generator"])
@@ -162,6 +162,18 @@ def unlaunched() -> dict[str, str]:
     """The environment without what a launcher has told this process: its place among others is not that of a run."""
     of_launchers = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
     return {name: value for name, value in os.environ.items() if not name.startswith(of_launchers)}
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """For the block this process knows of no other: transformers' settings would wait for those that tune in runs."""
+    launched = {name: value for name, value in os.environ.items() if name not in unlaunched()}
+    for name in launched:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(launched)
 
 
 def main_run(

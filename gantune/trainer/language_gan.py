@@ -95,7 +95,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         super().__init__(
             model, args, train_dataset, eval_dataset, processing_class, peft_config=generator, callbacks=callbacks
         )
-        self.unpaired = None if unpaired is None else UnpairedBatches(unpaired, self.tokenizer, args)
+        self.unpaired = unpaired and UnpairedBatches(unpaired, self.tokenizer, args, self.order.batch_size)
         delayed = args.search_policy == "delayed"
         self.delayed = DelayedPolicy(self.policy, self.parameters, args.search_decay) if delayed else None
         if args.blind_discriminator:

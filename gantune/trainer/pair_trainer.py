@@ -194,12 +194,14 @@ class PairTrainer(Trainer):
             kwargs: see `transformers.Trainer.train`.
 
         Raises:
-            UserError: if there is no pair to train on, or the checkpoint is of another training.
+            UserError: if there is no pair to train on, or nothing to train, or the checkpoint is of another training.
             FloatingPointError: if a loss or a gradient is not finite; the last good weights are put back first.
             KeyboardInterrupt: after the step that was interrupted is saved.
         """
         if not self.train_dataset:
             raise UserError("no pair to train on: expected train_dataset")
+        if not self.parameters:
+            raise UserError("nothing to train: all of the model is frozen, expected peft_config")
         checkpoint = self._checkpoint(resume_from_checkpoint)
         if self.eval_dataset:
             _ = self.policy  # before the first step: it fuses activations, which changes rounding, and tries the head
@@ -387,6 +389,15 @@ class PairTrainer(Trainer):
             part.load_state_dict(saved[name])
 
     # --------------------------------------------------------------------------- parts of transformers' own training
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """See `transformers.Trainer`; accelerate has nothing to do for a divided model, and refuses some on the CPU."""
+        divided = {module: module._tp_size for module in self.model.modules() if vars(module).get("_tp_size")}
+        for module in divided:
+            module._tp_size = None
+        super().create_accelerator_and_postprocess()
+        for module, size in divided.items():
+            module._tp_size = size
 
     def collate(self, rows: Sequence[EncodedPair]) -> Any:
         """The model's inputs of some rows: one pair a row, or several with `args.packing`."""

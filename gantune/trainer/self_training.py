@@ -36,7 +36,7 @@ class SelfTraining(LanguageGAN):
         if not self.answers:
             decoding = replace(self.decoding, seed=self.args.seed)
             self.answers = decode_answers(self.model, self.tokenizer, self.asked, self.args, decoding)
-        batch = numbered_batch(self._encoded(), step, self.args, self.pad_token_id)
+        batch = numbered_batch(self._encoded(), step, self.order.batch_size, self.args.seed, self.pad_token_id)
         return batch.to(self.args.device)
 
     def _encoded(self) -> list[EncodedPair]:

@@ -31,13 +31,20 @@ class UnpairedBatches:
     Args:
         unpaired: the texts.
         tokenizer: its tokenizer.
-        config: template, limits, batch size and seed.
+        config: template, limits and seed.
+        batch_size: rows a step, in all processes together; those of one if None.
 
     Raises:
         UserError: if there is not at least one question and one answer.
     """
 
-    def __init__(self, unpaired: Unpaired, tokenizer: PreTrainedTokenizerBase, config: TuningConfig) -> None:
+    def __init__(
+        self,
+        unpaired: Unpaired,
+        tokenizer: PreTrainedTokenizerBase,
+        config: TuningConfig,
+        batch_size: int | None = None,
+    ) -> None:
         for name, texts in unpaired._asdict().items():
             if not texts:
                 raise UserError(f"unpaired data: no {name}, expected at least one")
@@ -54,25 +61,25 @@ class UnpairedBatches:
             config.max_completion_length,
             "truncate",
         )
-        self.config, self.pad_token_id = config, pad_token_id(tokenizer)
+        self._batches = batch_size or config.per_device_train_batch_size, config.seed, pad_token_id(tokenizer)
 
     def questions(self, number: int) -> Batch:
-        """Questions of step `number`: `per_device_train_batch_size` rows with T = 0 answer positions."""
-        return numbered_batch(self._questions, number, self.config, self.pad_token_id)
+        """Questions of step `number`: rows with T = 0 answer positions."""
+        return numbered_batch(self._questions, number, *self._batches)
 
     def answers(self, number: int) -> Batch:
-        """Answers of step `number`: `per_device_train_batch_size` rows, each to the empty question."""
-        return numbered_batch(self._answers, number, self.config, self.pad_token_id)
+        """Answers of step `number`, each to the empty question."""
+        return numbered_batch(self._answers, number, *self._batches)
 
     def tokens(self) -> list[tuple[list[int], list[int]]]:
         """Prompt and answer ids of every row."""
         return [(row.prompt_ids, row.answer_ids) for row in self._questions + self._answers]
 
 
-def numbered_batch(encoded: Sequence[EncodedPair], number: int, config: TuningConfig, pad_token_id: int) -> Batch:
+def numbered_batch(encoded: Sequence[EncodedPair], number: int, batch_size: int, seed: int, pad_token_id: int) -> Batch:
     """A batch of rows, the next ones after those of the number before; shuffled anew each time all were taken."""
-    first, size = number * config.per_device_train_batch_size, len(encoded)
-    passes = range(first // size, (first + config.per_device_train_batch_size - 1) // size + 1)
-    order = [row for epoch in passes for row in epoch_order(size, config.seed, epoch)]
+    first, size = number * batch_size, len(encoded)
+    passes = range(first // size, (first + batch_size - 1) // size + 1)
+    order = [row for epoch in passes for row in epoch_order(size, seed, epoch)]
     start = first % size
-    return collate([encoded[row] for row in order[start : start + config.per_device_train_batch_size]], pad_token_id)
+    return collate([encoded[row] for row in order[start : start + batch_size]], pad_token_id)
