@@ -232,11 +232,15 @@ class PairTrainer(Trainer):
         step, rows = super().training_step, len(inputs["input_ids"])
 
         def loss_of_parts() -> Tensor:
-            self.model.zero_grad()
+            self.clear_gradients()
             parts = ({name: value[a:b] for name, value in inputs.items()} for a, b in self.micro_batches.of(rows))
             return sum((step(self.model, part, num_items_in_batch) for part in parts), self._tr_loss.new_zeros(()))
 
         return self.shared_step("likelihood loss", self.micro_batches.run(rows, loss_of_parts))
+
+    def clear_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def shared_step(self, name: str, loss: Tensor) -> Tensor:
         """Add up the gradients of all processes, each of its share of a batch, and refuse what is not finite.
@@ -269,18 +273,28 @@ class PairTrainer(Trainer):
         if not self.args.disable_dropout:
             self.model.train()
             return
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
+        for part in self.adapters:
+            part.train()
+
+    def unset_dropout(self) -> None:
+        """Undo [`set_dropout`]."""
+        for part in self.adapters if self.args.disable_dropout else (self.model,):
+            part.eval()
+
+    @cached_property
+    def adapters(self) -> list[nn.Module]:
+        """The parts of the model that are adapters."""
+        parts = []
         for module in self.model.modules():
-            parts = []
             if isinstance(module, BaseTunerLayer):
-                parts = [
+                parts += [
                     getattr(module, name, None) for name in (*module.adapter_layer_names, *module.other_param_names)
                 ]
             elif isinstance(module, PeftModel):
-                parts = [getattr(module, "prompt_encoder", None)]
-            for part in parts:
-                if isinstance(part, nn.Module):
-                    part.train()
+                parts.append(getattr(module, "prompt_encoder", None))
+        return [part for part in parts if isinstance(part, nn.Module)]
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
         """The model with what is to be trained; everything that draws its first weights."""
@@ -414,6 +428,9 @@ class PairTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         """Labels of the whole batch, which every process is given."""
         return sum(inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum() for inputs in batch_samples).to(device)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        return self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # transformers' counts all parameters in every step

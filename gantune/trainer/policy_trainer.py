@@ -96,7 +96,7 @@ class PolicyTrainer(PairTrainer):
             return losses()
 
         def summed() -> dict[str, float]:
-            self.model.zero_grad()
+            self.clear_gradients()
             found: dict[str, float] = defaultdict(float)
             for part, loss in same_losses():
                 found[part] += loss.item()
@@ -104,7 +104,7 @@ class PolicyTrainer(PairTrainer):
             return found
 
         own = self.micro_batches.run(rows, summed)
-        self.model.eval()
+        self.unset_dropout()
         values: dict[str, float] = defaultdict(float)
         for of_process in self.parallel.collect(dict(own)):
             for part, value in of_process.items():
