@@ -552,9 +552,15 @@ def test_bad_settings_are_told_in_one_line(settings, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("pairs", "share"), [([], 0.0), (PAIRS, 1.0)])
-def test_nothing_to_train_on_is_told(pairs, share):
-    with pytest.raises(UserError, match=f"no pair to train on: {len(pairs)} given"):
+@pytest.mark.parametrize(
+    ("pairs", "share", "message"),
+    [
+        ([], 0.0, "train_dataset: has no rows, expected questions and answers"),
+        (PAIRS, 1.0, f"no pair to train on: {len(PAIRS)} given"),
+    ],
+)
+def test_nothing_to_train_on_is_told(pairs, share, message):
+    with pytest.raises(UserError, match=message):
         build(validation_share=share, train_dataset=pairs)
 
 
