@@ -9,8 +9,9 @@ import pytest
 import torch
 from gantune.trainer.observer import Silent
 
-from baselines import METHODS, LoraTuningConfig, tune_lora
+from baselines import METHODS
 from baselines.likelihood_training import EpochOrder
+from baselines.lora import LoraTuningConfig, tune_lora
 from gantune.data import Pair, batches, collate, encode_pairs, likelihood_inputs
 from gantune.distributed import ALONE, DataParallel
 from gantune.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 import torch
 from gantune.trainer.observer import Silent
 
-from baselines import METHODS, Diverged, SelfPlay, SelfPlayConfig, gan, resolve_method
-from baselines.self_play import preference_loss
+from baselines import METHODS, Diverged, SelfPlay, gan, resolve_method
+from baselines.self_play import SelfPlayConfig, preference_loss
 from gantune.data import Pair, collate
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError

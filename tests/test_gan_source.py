@@ -11,7 +11,8 @@ import torch
 from gantune.trainer.observer import Silent
 from torch import nn
 
-from baselines import METHODS, SourceStudyConfig, gan_source
+from baselines import METHODS, gan_source
+from baselines.gan_source import SourceStudyConfig
 from benchmarks.compare import comparison as compare
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.comparison import presets

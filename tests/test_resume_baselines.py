@@ -14,7 +14,8 @@ import pytest
 import torch
 from baselines.resumable_trainer import ResumableTrainer
 
-from baselines import METHODS, tune_lora
+from baselines import METHODS
+from baselines.lora import tune_lora
 from gantune.errors import UserError
 from gantune.trainer.checkpoints import Checkpoints
 from tests.killed_baselines import LIMITS, OPTIONS, PAIRS, Remembering, train

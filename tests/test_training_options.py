@@ -10,7 +10,8 @@ from gantune.trainer.optimizers import OPTIMIZERS, adamw, why_not
 from gantune.trainer.schedules import SCHEDULES, learning_rate_schedule, warmup_steps
 from torch import nn
 
-from baselines import METHODS, LoraTuningConfig, NotAvailable, likelihood_training, tune_lora
+from baselines import METHODS, NotAvailable, likelihood_training
+from baselines.lora import LoraTuningConfig, tune_lora
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.policy.evaluation import answer_losses
