@@ -20,7 +20,7 @@ PRODUCT_ROWS = 64  # of them, rows whose logits are: so few stay in the processo
 
 
 class LSTMPolicy(nn.Module):
-    """An embedding, one LSTM layer from a zero state, and a linear layer; implements `gantune.policy.Policy`.
+    """An embedding, one LSTM layer from a zero state, and a linear layer; a policy as [`CausalLMPolicy`] is one.
 
     Sequences begin with the start token, which is not part of them, and have no question: prompts are empty.
 

@@ -5,7 +5,7 @@ from gantune.policy.checkpointing import checkpoint_layers
 from gantune.policy.delayed import DelayedPolicy
 from gantune.policy.inference_kernels import inference_kernels
 from gantune.policy.prefill import Prefill
-from gantune.policy.rollout import Draws, Policy, Rollout, concatenate
+from gantune.policy.rollout import Draws, Rollout, concatenate
 from gantune.policy.sampling import sample_tokens
 from gantune.policy.search import Completions, MonteCarloSearch
 
@@ -15,7 +15,6 @@ __all__ = [
     "DelayedPolicy",
     "Draws",
     "MonteCarloSearch",
-    "Policy",
     "Prefill",
     "Rollout",
     "checkpoint_layers",

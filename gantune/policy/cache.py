@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig
@@ -140,16 +138,6 @@ class GrowingCache(Cache):
             UserError: as [`attention_layers`] does.
         """
         return cls(layers=[GrowingLayer(capacity) for _ in range(attention_layers(config))])
-
-    @classmethod
-    def repeated(cls, states: Sequence[tuple[Tensor, Tensor]], times: int, capacity: int) -> GrowingCache:
-        """A cache that starts with each row of the keys and values of each layer, `times` times side by side.
-
-        They are `[B, heads, length, head_dim]`, and copied; there is room for `capacity` positions.
-        """
-        rows, length = states[0][0].shape[0], states[0][0].shape[2]
-        copies = [(row, length, times) for row in range(rows)]
-        return cls(layers=[GrowingLayer.copied(keys, values, copies, capacity) for keys, values in states])
 
     def select(self, rows: Tensor, lengths: Tensor, capacity: int) -> GrowingCache:
         """A new cache that holds the first `lengths[i]` positions of row `rows[i]`, for each i.

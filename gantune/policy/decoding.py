@@ -41,13 +41,7 @@ class Beginning(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What was sampled, each `[R, S]`, S the most tokens that a row got.
-
-    Args:
-        ids: padded after a row's end.
-        mask: 1 on sampled tokens.
-        log_probs: 0 where the mask is 0.
-    """
+    """What was sampled, each `[R, S]`, S the most tokens that a row got; 0 (ids: pads) after a row's end."""
 
     ids: Tensor
     mask: Tensor
@@ -82,10 +76,6 @@ def decode(
     """Sample until each row has ended or got its number of tokens.
 
     Args:
-        model: a causal language model.
-        beginning: what the rows go on from.
-        eos_token_id: ends a row.
-        pad_token_id: fills the rows that ended.
         keep_rows: decode ended rows along, so that the cache is of all rows in the end.
         check_every: tokens from one look at which rows have ended to the next; [`CHECK_EVERY`] of the device if None.
     """
@@ -96,8 +86,7 @@ def decode(
     tokens = rows.new_full((len(rows), int(left.max())), pad_token_id)
     sampled = torch.zeros_like(tokens)
     log_probs = torch.zeros_like(tokens, dtype=torch.float32)
-    with ExitStack() as held:
-        held.enter_context(inference_kernels(model))
+    with inference_kernels(model), ExitStack() as held:
         held.enter_context(hold_noise(model, noise))
         for step in range(tokens.shape[1]):
             probabilities = logits.float().div_(temperature).softmax(dim=-1)

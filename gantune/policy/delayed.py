@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gantune.data.batch import Batch
-from gantune.policy.rollout import Policy, Rollout
+from gantune.policy.causal_lm import CausalLMPolicy
+from gantune.policy.rollout import Rollout
 
 
 class DelayedPolicy:
@@ -19,15 +20,14 @@ class DelayedPolicy:
     every [`update`].
 
     Args:
-        policy: whose completions are wanted.
-        parameters: what is trained of it; averaged from their present values on.
+        parameters: what is trained of the policy; averaged from their present values on.
         decay: share of the average that an update keeps; the original's update rate is 0.8.
 
     Raises:
         ValueError: if `decay` is not in [0, 1).
     """
 
-    def __init__(self, policy: Policy, parameters: Sequence[nn.Parameter], decay: float = 0.8) -> None:
+    def __init__(self, policy: CausalLMPolicy, parameters: Sequence[nn.Parameter], decay: float = 0.8) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}, expected at least 0 and below 1")
         self.policy, self.parameters, self.decay = policy, list(parameters), decay
@@ -54,7 +54,7 @@ class DelayedPolicy:
             return self.policy.prepare(rollout.without_state())
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """See [`Policy.complete`]."""
+        """See [`CausalLMPolicy.complete`]."""
         with self._averaged():
             return self.policy.complete(rollout, rows, lengths)
 
