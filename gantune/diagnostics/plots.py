@@ -69,9 +69,6 @@ def plot_weight_trajectories(trajectory: Trajectory, path: str | Path) -> None:
 
     Both panels show the change since the first record. Norms are in per cent of the largest norm that the parameter
     reached: adapters begin with some norms at zero. Up to eight trained modules get a colour each, biases dashed.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
     frozen = ~trajectory.trainable
     largest = trajectory.norms.max(axis=0)
@@ -224,11 +221,7 @@ def is_number(value: Any) -> bool:
 
 
 def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
-    """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU.
-
-    Raises:
-        UserError: if the timeline is missing or holds something else, or the plot cannot be written.
-    """
+    """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU."""
     try:
         samples = np.array(json.loads(Path(path_json).read_text(encoding="utf-8"))["samples"], dtype=float)
         seconds, used = samples.T
@@ -263,7 +256,7 @@ def plot_comparison(rows: list[dict], path: str | Path) -> None:
         path: the PNG.
 
     Raises:
-        UserError: if there are no rows, or the file cannot be written.
+        UserError: if there are no rows.
     """
     if not rows:
         raise UserError(f"{path}: there are no methods to compare")

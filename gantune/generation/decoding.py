@@ -72,9 +72,6 @@ def consensus(answers: Sequence[str]) -> str:
 
     The samples stand for the model's distribution, as candidates and as what they are judged by (Kumar & Byrne 2004;
     Eikema & Aziz 2020, arXiv:2005.10283).
-
-    Args:
-        answers: samples of one question, at least one.
     """
     worth = self_consistency(answers)
     return answers[worth.index(max(worth))]
@@ -84,9 +81,6 @@ def most_frequent(answers: Sequence[str]) -> str:
     """The answer that most samples give: self-consistency (Wang et al. 2022, arXiv:2203.11171); the first of equals.
 
     Answers are the same if they are so after [`normalised`]; the first of the winning ones is returned as it is.
-
-    Args:
-        answers: samples of one question, at least one.
     """
     votes = Counter(map(normalised, answers))  # most_common keeps the order of first appearance among equals
     winner = votes.most_common(1)[0][0]
@@ -115,15 +109,9 @@ def decode_answers(
     noise: Tensor | None = None,
     report: DecodingReport | None = None,
 ) -> list[str]:
-    """Answer questions; the global random state is left as it is.
+    """[`generate_answers`] by a decoding; all samples of a question share the noise.
 
-    Args:
-        model, tokenizer, questions, config, report: as of [`generate_answers`].
-        decoding: greedy, or samples and how to choose among them.
-        noise: as of [`generate_answers`]; all samples of a question share it.
-
-    Raises:
-        UserError: as [`generate_answers`].
+    The global random state is left as it is.
     """
     options = {"reasoning_tokens": decoding.reasoning_tokens, "noise": noise, "report": report}
     answer = partial(generate_answers, model, tokenizer, questions, config, **options)

@@ -16,8 +16,6 @@ from gantune.generation.reasoning import around_reasoning, check_room
 from gantune.policy.positions import check_positions
 from gantune.tuning import TuningConfig
 
-BATCH_SIZE = 32
-
 
 @dataclass
 class DecodingReport:
@@ -48,10 +46,7 @@ def generate_answers(
     """Answer questions; nothing that the model's own generation settings say changes the decoding.
 
     Args:
-        model: a causal language model, tuned or not.
-        tokenizer: its tokenizer.
         questions: texts; a longer one than `config.max_prompt_length` keeps its end.
-        config: template and limits.
         reasoning_tokens: longest reasoning, which is sampled like the answer and left out of what is returned; 0 for
             none, see [`gantune.generation.reasoning`].
         options: of [`continue_prompts`].
@@ -91,7 +86,7 @@ def continue_prompts(
     end_id: int,
     max_new_tokens: int,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 32,
     temperature: float = 0.0,
     noise: Tensor | None = None,
     report: DecodingReport | None = None,
@@ -99,12 +94,6 @@ def continue_prompts(
     """What the model writes after each prompt, as token ids without the end.
 
     Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
-        prompts: token ids, one list a text.
-        end_id: the token that ends a text.
-        max_new_tokens: longest text.
-        batch_size: prompts continued together.
         temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
         noise: one vector for all, `[noise_dim]`, or one a prompt, `[len(prompts), noise_dim]`; zero if None.
         report: what it took is added here.

@@ -71,12 +71,7 @@ def logit(logits: Tensor) -> Tensor:
 
 
 class JudgedReward:
-    """A reward that a discriminator gives.
-
-    Args:
-        discriminator: gives the logits; not trained here.
-        transform: r in R = r(D), a name in `TRANSFORMS`.
-    """
+    """A reward R = r(D) that a discriminator gives; `transform` is r, a name in `TRANSFORMS`."""
 
     per_token: bool
 
@@ -199,8 +194,7 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
 
     What minimum Bayes risk decoding maximises (Kumar & Byrne 2004; Eikema & Aziz 2020, arXiv:2005.10283).
 
-    Args:
-        answers: samples of one question; a single one is worth 0.
+    A single answer is worth 0.
     """
     from rouge_score.rouge_scorer import RougeScorer  # and nltk, scikit-learn and pandas with it: over a second
 
