@@ -1,9 +1,7 @@
 """Methods to compare, one file a family. Importing this package registers them in `METHODS`."""
 
 from baselines import (  # noqa: F401 (for what they register)
-    base,
     bottleneck,
-    chain_of_thought,
     few_shot,
     full,
     gan,
@@ -13,6 +11,7 @@ from baselines import (  # noqa: F401 (for what they register)
     prompt_learning,
     qlora,
     trivial,
+    untuned,
 )
 from baselines.method import (  # noqa: F401
     METHODS,

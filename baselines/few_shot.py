@@ -23,11 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FewShotConfig(TuningConfig):
-    """Settings of `few-shot`.
-
-    Raises:
-        UserError: if the number is below 1, or the name is not known.
-    """
+    """Settings of `few-shot`."""
 
     _argument_group_name = "few-shot: the untuned model with examples"
 
@@ -90,7 +86,6 @@ class FewShotTemplate:
         return self.template.answer_ids(answer, tokenizer)
 
     def number_of_examples(self, question: str, tokenizer: PreTrainedTokenizerBase) -> int:
-        """How many examples stand before this question."""
         return len(self._parts(question, tokenizer)[0])
 
     def with_room_for(self, tokens: int) -> FewShotTemplate:
@@ -100,7 +95,6 @@ class FewShotTemplate:
         return lower
 
     def _parts(self, question: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[int]]:
-        """The examples and the question."""
         ids = self.template.prompt_ids(question, tokenizer)[-self.question_limit :]
         length, fitting = len(ids), []
         for row in reversed(self.retriever.rows(question)):
@@ -179,13 +173,5 @@ def few_shot(
     return FewShotModel(model, tokenizer, config, template)
 
 
-@method("few-shot-retrieval", FewShotRetrievalConfig)
-def few_shot_retrieval(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: FewShotRetrievalConfig,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> FewShotModel:
-    """As `few-shot`, with the training questions nearest to each one asked."""
-    return few_shot(model, tokenizer, pairs, config, callbacks)
+few_shot_retrieval = method("few-shot-retrieval", FewShotRetrievalConfig)(few_shot.tune)
+"""As `few-shot`, with the training questions nearest to each one asked."""

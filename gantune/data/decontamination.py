@@ -45,11 +45,7 @@ class HeldOut:
 def decontaminate(
     train: Sequence[Pair], test: Sequence[Pair], threshold: float = NEAR_DUPLICATE
 ) -> tuple[list[Pair], list[Contaminated]]:
-    """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says.
-
-    Raises:
-        UserError: if the threshold, the least similarity of near-duplicates, is not above 0 and at most 1.
-    """
+    """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says."""
     test_set = HeldOut(test, threshold)
     kept: list[Pair] = []
     dropped: list[Contaminated] = []

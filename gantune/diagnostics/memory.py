@@ -30,19 +30,12 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Memory that a block of code needed on top of what was in use at its entry.
+    """Memory that a block of code needed on top of what was in use at its entry."""
 
-    Args:
-        kind: `cuda` (the allocator of one device) or `cpu-rss` (resident memory of the process).
-        peak_bytes: highest use above the entry; on CUDA of allocated tensors.
-        peak_reserved_bytes: on CUDA, highest reservation from the driver above the entry; None on CPU.
-        baseline_bytes: in use at the entry.
-    """
-
-    kind: Literal["cuda", "cpu-rss"]
-    peak_bytes: int
-    peak_reserved_bytes: int | None
-    baseline_bytes: int
+    kind: Literal["cuda", "cpu-rss"]  # the allocator of one device, or resident memory of the process
+    peak_bytes: int  # highest use above the entry; on CUDA of allocated tensors
+    peak_reserved_bytes: int | None  # on CUDA, highest reservation from the driver above the entry
+    baseline_bytes: int  # in use at the entry
     method: str
 
 

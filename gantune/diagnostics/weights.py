@@ -24,19 +24,14 @@ from gantune.errors import UserError
 class Trajectory:
     """Recorded weights: E records of P parameters, S sampled entries each.
 
-    Args:
-        names: `[P]` text.
-        trainable: `[P]` bool.
-        epochs: `[E]` float64.
-        norms: `[E, P]` float32, L2 norms.
-        samples: `[E, P, S]` float32, the same entries at every record; NaN beyond the entries of a small parameter.
+    The same entries at every record; NaN beyond the entries of a small parameter.
     """
 
-    names: np.ndarray
-    trainable: np.ndarray
-    epochs: np.ndarray
-    norms: np.ndarray
-    samples: np.ndarray
+    names: np.ndarray  # [P] text
+    trainable: np.ndarray  # [P] bool
+    epochs: np.ndarray  # [E] float64
+    norms: np.ndarray  # [E, P] float32, L2
+    samples: np.ndarray  # [E, P, S] float32
 
 
 class WeightTrajectory:

@@ -22,21 +22,13 @@ FEWEST_SAMPLES = 3  # of two, each is as near to the other
 
 @dataclass(frozen=True)
 class Decoding:
-    """One way to decode.
+    """One way to decode."""
 
-    Args:
-        samples: answers sampled to each question; 0 is greedy, and of several `choice` takes one.
-        temperature: of sampling.
-        seed: of sampling, which so does not depend on what was drawn before.
-        choice: among several samples, a name in `CHOICES`.
-        reasoning_tokens: longest reasoning before each answer, see [`gantune.generation.reasoning`]; 0 for none.
-    """
-
-    samples: int = 0
+    samples: int = 0  # of each question; 0 is greedy, and of several `choice` takes one
     temperature: float = 1.0
-    seed: int = 0
-    choice: str = "mbr"
-    reasoning_tokens: int = 0
+    seed: int = 0  # of sampling, which so does not depend on what was drawn before
+    choice: str = "mbr"  # a name in `CHOICES`
+    reasoning_tokens: int = 0  # longest reasoning before each answer, see `gantune.generation.reasoning`; 0 for none
 
     @classmethod
     def named(cls, name: str, temperature: float = 1.0, seed: int = 0, reasoning_tokens: int = 0) -> Decoding:

@@ -19,19 +19,12 @@ from gantune.tuning import TuningConfig
 
 @dataclass
 class DecodingReport:
-    """What decoding took; it adds up over calls, and over the samples of one question.
+    """What decoding took; it adds up over calls, and over the samples of one question."""
 
-    Args:
-        prompt_tokens: read, without padding.
-        new_tokens: decoded, the end of each text counted.
-        limit: tokens that might have been decoded.
-        undecided: questions whose vote had no two equal samples, see [`gantune.generation.decoding.most_frequent`].
-    """
-
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    limit: int = 0
-    undecided: int = 0
+    prompt_tokens: int = 0  # read, without padding
+    new_tokens: int = 0  # decoded, the end of each text counted
+    limit: int = 0  # tokens that might have been decoded
+    undecided: int = 0  # questions whose vote had no two equal samples, see `gantune.generation.decoding`
 
 
 def generate_answers(

@@ -15,9 +15,6 @@ class GrowingLayer(DynamicLayer):
 
     Sliding-window layers keep every position too: the attention mask hides those outside the window, and a copy that
     ends earlier needs them.
-
-    Args:
-        capacity: positions that there is room for.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -82,10 +79,8 @@ class GrowingLayer(DynamicLayer):
 class FixedLayer(DynamicLayer):
     """Keys and values of one layer, `[R, heads, capacity, head_dim]`: always the whole buffers, at fixed addresses.
 
-    Args:
-        like: a layer of R rows; it is not read.
-        capacity: positions that there is room for. What is not written is zero, and the mask has to hide it.
-        column: `[1]`, where the next position is written; its owner moves it on, for all layers at once.
+    What is not written is zero, and the mask has to hide it. The owner of `column`, `[1]`, where the next position is
+    written, moves it on, for all layers at once.
     """
 
     def __init__(self, like: GrowingLayer, capacity: int, column: Tensor) -> None:
@@ -132,11 +127,7 @@ class GrowingCache(Cache):
 
     @classmethod
     def for_model(cls, config: PreTrainedConfig, capacity: int) -> GrowingCache:
-        """An empty cache with room for `capacity` positions.
-
-        Raises:
-            UserError: as [`attention_layers`] does.
-        """
+        """An empty cache with room for `capacity` positions; a [`UserError`] as [`attention_layers`] raises it."""
         return cls(layers=[GrowingLayer(capacity) for _ in range(attention_layers(config))])
 
     def select(self, rows: Tensor, lengths: Tensor, capacity: int) -> GrowingCache:
@@ -147,8 +138,7 @@ class GrowingCache(Cache):
         windows: they count columns and not positions.
 
         Args:
-            rows: `[R]`, in any order and number; equal prefixes side by side are copied at once.
-            lengths: `[R]`.
+            rows: `[R]`, as `lengths`, in any order and number; equal prefixes side by side are copied at once.
             capacity: positions that the new cache has room for.
         """
         prefixes, counts = torch.stack([rows, lengths], dim=1).unique_consecutive(dim=0, return_counts=True)
@@ -168,7 +158,6 @@ class GrowingCache(Cache):
 
         Args:
             kept: `[R]` bool, the rows that stay.
-            start: columns given up.
 
         Returns:
             The old numbers of the rows that stay, in their new order.

@@ -20,24 +20,17 @@ CHECK_EVERY = {"cuda": 8}  # looking makes the host wait for the device; on the 
 class Beginning(NamedTuple):
     """What R rows are decoded from.
 
-    Args:
-        cache: of what comes before; it is used up.
-        logits: `[R, vocabulary]` of the first token to sample; overwritten.
-        mask: `[R, cached]`, 0 on the padding at the left.
-        left: `[R]`, most tokens to sample.
-        noise: `[R, noise_dim]`, held through all steps, or None.
-        temperature: divides the logits.
-        uniform: `[R, T]` random numbers in [0, 1), one a token, T at least the most that any row samples; drawn anew
-            for each token if None.
+    `uniform` holds random numbers in [0, 1), one a token, T at least the most that any row samples; they are drawn anew
+    for each token if it is None.
     """
 
-    cache: GrowingCache
-    logits: Tensor
-    mask: Tensor
-    left: Tensor
-    noise: Tensor | None
+    cache: GrowingCache  # of what comes before; it is used up
+    logits: Tensor  # [R, vocabulary] of the first token to sample; overwritten
+    mask: Tensor  # [R, cached], 0 on the padding at the left
+    left: Tensor  # [R], most tokens to sample
+    noise: Tensor | None  # [R, noise_dim], held through all steps
     temperature: float
-    uniform: Tensor | None = None
+    uniform: Tensor | None = None  # [R, T] float64
 
 
 class Decoded(NamedTuple):

@@ -40,11 +40,9 @@ class DelayedPolicy:
             average.lerp_(parameter.to(average.dtype), 1 - self.decay)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """The averages, in the order of the parameters."""
         return {"average": self.average}
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        """Go on from averages that [`state_dict`] gave."""
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
 
@@ -54,7 +52,6 @@ class DelayedPolicy:
             return self.policy.prepare(rollout.without_state())
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """See [`CausalLMPolicy.complete`]."""
         with self._averaged():
             return self.policy.complete(rollout, rows, lengths)
 

@@ -29,11 +29,9 @@ class MicroBatches:
         self.size, self.parallel = size, parallel
 
     def state_dict(self) -> dict[str, int | None]:
-        """The size, to be saved."""
         return {"size": self.size}
 
     def load_state_dict(self, state: dict[str, int | None]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self.size = state["size"]
 
     def of(self, rows: int) -> Iterator[tuple[int, int]]:

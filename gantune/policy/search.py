@@ -26,12 +26,8 @@ class MonteCarloSearch:
 
     Args:
         policy: of the roll-outs; another class that has `prepare` and `complete` will do, as [`DelayedPolicy`].
-        completions: N, completions of each prefix.
         stride: only prefixes of `stride`, 2 `stride`, ... tokens are completed.
         max_rows: most rows that are decoded at once.
-
-    Raises:
-        ValueError: if a number is below 1.
     """
 
     def __init__(self, policy: CausalLMPolicy, completions: int = 16, stride: int = 1, max_rows: int = 64) -> None:
