@@ -1,6 +1,8 @@
 """Methods to compare, one file a family. Importing this package registers them in `METHODS`."""
 
-from baselines import (  # noqa: F401 (for what they register)
+# ruff: noqa: F401
+
+from baselines import (
     bottleneck,
     few_shot,
     full,
@@ -13,7 +15,7 @@ from baselines import (  # noqa: F401 (for what they register)
     trivial,
     untuned,
 )
-from baselines.method import (  # noqa: F401
+from baselines.method import (
     METHODS,
     Diverged,
     Method,

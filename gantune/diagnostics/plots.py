@@ -292,17 +292,8 @@ def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, st
         colour, quality, seconds = colours[row["method"]], row["rougeL"], row.get("train_seconds")
         if not seconds:
             axes.axhline(quality, color=colour, linestyle="--", linewidth=1.2)
-            axes.annotate(
-                row["method"],
-                (1, quality),
-                xycoords=axes.get_yaxis_transform(),
-                xytext=(-2, 2),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color=colour,
-            )
+            across = axes.get_yaxis_transform()
+            axes.text(1, quality, row["method"], transform=across, ha="right", va="bottom", size=8, color=colour)
             continue
         memory = row.get("peak_memory_bytes")
         area = 900 * memory / largest if memory else 20
