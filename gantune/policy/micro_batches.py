@@ -65,8 +65,8 @@ class MicroBatches:
                     raise
                 if self.size == 1 or rows == 1:
                     raise UserError(
-                        f"out of memory with one row at a time ({first_line(error)}): set --gradient-checkpointing true, "
-                        "or lower --num-generations, --max-completion-length or --max-prompt-length"
+                        f"out of memory with one row at a time ({first_line(error)}): set --gradient-checkpointing "
+                        "true, or lower --num-generations, --max-completion-length or --max-prompt-length"
                     ) from None
             # After the handler, so that the failed step's tensors are not kept by its traceback.
             self.size = -(-min(self.size or rows, rows) // 2)
