@@ -45,7 +45,10 @@ class HeldOut:
 def decontaminate(
     train: Sequence[Pair], test: Sequence[Pair], threshold: float = NEAR_DUPLICATE
 ) -> tuple[list[Pair], list[Contaminated]]:
-    """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says."""
+    """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says.
+
+    A threshold out of range is a `UserError`, as of [`NearDuplicates`].
+    """
     test_set = HeldOut(test, threshold)
     kept: list[Pair] = []
     dropped: list[Contaminated] = []

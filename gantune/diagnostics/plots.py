@@ -221,7 +221,11 @@ def is_number(value: Any) -> bool:
 
 
 def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
-    """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU."""
+    """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU.
+
+    Raises:
+        UserError: if the timeline is missing or holds something else.
+    """
     try:
         samples = np.array(json.loads(Path(path_json).read_text(encoding="utf-8"))["samples"], dtype=float)
         seconds, used = samples.T
