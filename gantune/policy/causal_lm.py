@@ -35,8 +35,8 @@ class CausalLMPolicy:
     Args:
         model: a causal language model, usually wrapped by peft.
         eos_token_id: ends an answer; it belongs to the answer.
-        captured_decoding: replay a CUDA graph for each token, where the model allows it; see [`CapturedDecoding`], which
-            raises a `UserError` without CUDA.
+        captured_decoding: replay a CUDA graph for each token, where the model allows it; see [`CapturedDecoding`]. A
+            `UserError` without CUDA.
     """
 
     def __init__(
