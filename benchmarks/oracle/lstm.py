@@ -69,7 +69,7 @@ class LSTMPolicy(nn.Module):
         samples_per_prompt: int = 1,
         keep_state: bool = False,
     ) -> Rollout:
-        """See [`gantune.policy.CausalLMPolicy.rollout`]; the state is the LSTM's after every prefix, `[2, B, T, width]`."""
+        """See [`CausalLMPolicy.rollout`]; the state is the LSTM's after every prefix, `[2, B, T, width]`."""
         rows = len(batch) * samples_per_prompt
         ids = torch.empty(rows, max_new_tokens, dtype=torch.long, device=self.device)
         log_probs = torch.empty(rows, max_new_tokens, device=self.device)
