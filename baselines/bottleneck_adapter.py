@@ -33,11 +33,7 @@ extend_peft_type("BOTTLENECK")
 
 @dataclass
 class BottleneckConfig(PeftConfig):
-    """Configuration of a [`BottleneckModel`].
-
-    Raises:
-        UserError: if `bottleneck_dim` is below 1.
-    """
+    """Configuration of a [`BottleneckModel`]."""
 
     task_type: str | None = field(default="CAUSAL_LM", metadata={"help": "The type of task."})
     bottleneck_dim: int = field(default=64, metadata={"help": "Width of the bottleneck, at least 1."})
@@ -55,14 +51,7 @@ class BottleneckConfig(PeftConfig):
 
 
 class BottleneckLayer(nn.Module, BaseTunerLayer):
-    """A sublayer's last projection h, followed by h + W2 gelu(W1 h + b1) + b2, before the block's residual sum.
-
-    Args:
-        base_layer: the projection; it is not changed.
-        adapter_name: name of the first adapter.
-        config: its configuration.
-        width: of the projection's output.
-    """
+    """A sublayer's last projection h, followed by h + W2 gelu(W1 h + b1) + b2, before the block's residual sum."""
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
 

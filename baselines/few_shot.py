@@ -6,10 +6,10 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines.method import TunedModel, method
-from baselines.retrieval import RETRIEVERS, Retriever
+from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, Template
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig, encode_training_pairs
@@ -23,11 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class FewShotConfig(TuningConfig):
-    """Settings of `few-shot`.
-
-    Raises:
-        UserError: if the number is below 1, or the name is not known.
-    """
+    """Settings of `few-shot`."""
 
     _argument_group_name = "few-shot: the untuned model with examples"
 
@@ -65,7 +61,7 @@ class FewShotTemplate:
     Args:
         template: writes examples and questions.
         examples: token ids of each pair, the end-of-sequence included.
-        retriever: chooses among them.
+        retriever: chooses among them, see [`RETRIEVERS`].
         question_limit: tokens of the question, template included; a longer one keeps its end.
         limit: tokens of the whole prompt, None if any number fits; of the examples that do not fit together, those
             farthest from the question are left out.
@@ -75,7 +71,7 @@ class FewShotTemplate:
         self,
         template: Template,
         examples: Sequence[list[int]],
-        retriever: Retriever,
+        retriever: Any,
         question_limit: int,
         limit: int | None,
     ) -> None:
@@ -83,16 +79,13 @@ class FewShotTemplate:
         self.question_limit, self.limit = question_limit, limit
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.prompt_ids`]."""
         examples, ids = self._parts(question, tokenizer)
         return [token for example in examples for token in example] + ids
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See [`Template.answer_ids`]."""
         return self.template.answer_ids(answer, tokenizer)
 
     def number_of_examples(self, question: str, tokenizer: PreTrainedTokenizerBase) -> int:
-        """How many examples stand before this question."""
         return len(self._parts(question, tokenizer)[0])
 
     def with_room_for(self, tokens: int) -> FewShotTemplate:
@@ -102,7 +95,6 @@ class FewShotTemplate:
         return lower
 
     def _parts(self, question: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[int]]:
-        """The examples and the question."""
         ids = self.template.prompt_ids(question, tokenizer)[-self.question_limit :]
         length, fitting = len(ids), []
         for row in reversed(self.retriever.rows(question)):
@@ -114,14 +106,7 @@ class FewShotTemplate:
 
 
 class FewShotModel(TunedModel):
-    """The untuned model with a [`FewShotTemplate`]; says how often not all examples fit.
-
-    Args:
-        model: the untuned model.
-        tokenizer: its tokenizer.
-        config: limits.
-        template: writes the prompts.
-    """
+    """The untuned model with a [`FewShotTemplate`]; says how often not all examples fit."""
 
     def __init__(
         self,
@@ -188,13 +173,5 @@ def few_shot(
     return FewShotModel(model, tokenizer, config, template)
 
 
-@method("few-shot-retrieval", FewShotRetrievalConfig)
-def few_shot_retrieval(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: FewShotRetrievalConfig,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> FewShotModel:
-    """As `few-shot`, with the training questions nearest to each one asked."""
-    return few_shot(model, tokenizer, pairs, config, callbacks)
+few_shot_retrieval = method("few-shot-retrieval", FewShotRetrievalConfig)(few_shot.tune)
+"""As `few-shot`, with the training questions nearest to each one asked."""

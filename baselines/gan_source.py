@@ -26,9 +26,6 @@ class SourceStudyConfig(TuningConfig):
     """Settings of `gan-source`. All others of LanguageGAN are the study's; the batch size is 1 whatever is asked for.
 
     Its report is not known to set a learning rate, so the defaults are those of torch's Adam.
-
-    Raises:
-        UserError: if a value is out of range.
     """
 
     _argument_group_name = "gan-source: the source study's recipe, always at batch size 1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from baselines.matching import Size
 from gantune.errors import NotAvailable
@@ -34,37 +34,31 @@ def around(default: float, steps: int = 2) -> tuple[float, ...]:
     return tuple(type(default)(default * 2.0**step) for step in range(-steps, steps + 1))
 
 
-class Tuned(Protocol):
+class Tuned:
     """What comes out of a method: something that answers questions.
 
     `model` is the language model behind it, None if there is none. `decoding` is set before questions are asked; what
     has no language model need not heed it.
     """
 
-    model: PreTrainedModel | None
+    model: PreTrainedModel | None = None
     decoding: Decoding
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
         """One text a question; `noise`, `[len(questions), n]`, is given only to a model with embedding generators."""
-        ...
+        raise NotImplementedError
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]] | None:
         """(nats, tokens) of each true answer; None without a language model."""
-        ...
 
     def save(self, directory: Path) -> None:
         """Write what was tuned; nothing if nothing was."""
-        ...
 
 
-class TunedModel:
+class TunedModel(Tuned):
     """A tuned language model: answers and losses, computed alike for every method; greedy unless `decoding` is set.
 
-    Args:
-        model: the tuned model.
-        tokenizer: its tokenizer.
-        config: template and limits.
-        save: writes what was tuned to a directory; nothing is written if None.
+    `config` is template and limits; `save` writes what was tuned to a directory.
     """
 
     def __init__(
@@ -81,7 +75,7 @@ class TunedModel:
         self.decoding, self.report = Decoding(), DecodingReport()
 
     def answer(self, questions: Sequence[str], noise: Tensor | None = None) -> list[str]:
-        """See [`Tuned.answer`]; at zero noise if `noise` is None. What it took is in `report` until the next call."""
+        """At zero noise if `noise` is None. What it took is in `report` until the next call."""
         return self.decode(questions, self.config, self.decoding, noise)
 
     def decode(
@@ -94,24 +88,17 @@ class TunedModel:
         return decode_answers(self.model, self.tokenizer, questions, config, decoding, noise=noise, report=self.report)
 
     def losses(self, pairs: Sequence[Pair]) -> list[tuple[float, int]]:
-        """See [`Tuned.losses`]; at zero noise."""
         from gantune.policy.evaluation import answer_losses
 
         return answer_losses(self.model, self.tokenizer, pairs, self.config)
 
     def save(self, directory: Path) -> None:
-        """See [`Tuned.save`]."""
         if self._save is not None:
             self._save(directory)
 
 
 class Diverged(FloatingPointError):
-    """Training met a number that is not finite, and stopped.
-
-    Args:
-        message: what happened.
-        tuned: the last good state.
-    """
+    """Training met a number that is not finite, and stopped; `tuned` is the last good state."""
 
     def __init__(self, message: str, tuned: Tuned) -> None:
         super().__init__(message)
@@ -151,7 +138,6 @@ class Method:
     check: Callable[[TuningConfig], Any] = lambda config: None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tuned:
-        """The same as `tune`."""
         return self.tune(*args, **kwargs)
 
 

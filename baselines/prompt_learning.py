@@ -28,14 +28,7 @@ def positions_left(model: PreTrainedModel, config: TuningConfig) -> int | None:
 def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens: int, said: str) -> None:
     """Refuse a number of virtual tokens that makes no sense, or leaves too few of the model's positions.
 
-    Args:
-        model: the base model.
-        config: limits.
-        virtual_tokens: their number.
-        said: what asks for them, to begin the message with.
-
-    Raises:
-        UserError: saying what is expected.
+    `said` is what asks for them, to begin the message with.
     """
     if virtual_tokens < 1:
         raise UserError(f"{said}: expected at least 1")
@@ -46,6 +39,24 @@ def check_positions(model: PreTrainedModel, config: TuningConfig, virtual_tokens
             f"{config.max_completion_length} expected at most {left}, the model has "
             f"{left + config.max_prompt_length + config.max_completion_length} positions"
         )
+
+
+def virtual_tokens(kind: str, option: str) -> Size:
+    """As many virtual tokens before `model` as `option` says, of the [`PeftConfig`] called `kind`, drawn at random."""
+
+    def add(model: PreTrainedModel, config: TuningConfig) -> PeftModel:
+        import peft
+
+        from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
+
+        drawn = getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=getattr(config, option))
+        return add_virtual_tokens(model, drawn)
+
+    return Size(option, add, most=positions_left)
+
+
+PROMPT = virtual_tokens("PromptTuningConfig", "prompt_tuning_virtual_tokens")
+WRITTEN_PROMPT = virtual_tokens("PromptEncoderConfig", "p_tuning_virtual_tokens")
 
 
 @dataclass
@@ -63,22 +74,7 @@ class PromptTuningMethodConfig(TuningConfig):
     prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW"})
 
 
-def add_prompt(model: PreTrainedModel, config: PromptTuningMethodConfig) -> PeftModel:
-    """The virtual tokens of the settings before `model`, drawn at random."""
-    from peft import PromptTuningConfig
-
-    from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
-
-    length = config.prompt_tuning_virtual_tokens
-    return add_virtual_tokens(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
-
-
-@likelihood_method(
-    "prompt-tuning",
-    PromptTuningMethodConfig,
-    "prompt_tuning_learning_rate",
-    size=Size("prompt_tuning_virtual_tokens", add_prompt, most=positions_left),
-)
+@likelihood_method("prompt-tuning", PromptTuningMethodConfig, "prompt_tuning_learning_rate", size=PROMPT)
 def tune_prompt(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PromptTuningMethodConfig
 ) -> PeftModel:
@@ -88,7 +84,7 @@ def tune_prompt(
     ids = tokenizer(config.prompt_tuning_text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise UserError(f"--prompt-tuning-text {config.prompt_tuning_text!r}: expected a text of at least one token")
-    tuned = add_prompt(model, config)
+    tuned = PROMPT.adapt(model, config)
     import torch
 
     with torch.no_grad():  # peft's own initialisation from text reads the tokenizer's files again, for a reload too
@@ -108,22 +104,7 @@ class PTuningMethodConfig(TuningConfig):
     p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
 
 
-def add_written_prompt(model: PreTrainedModel, config: PTuningMethodConfig) -> PeftModel:
-    """The virtual tokens of the settings before `model`, and the network that writes them."""
-    from peft import PromptEncoderConfig
-
-    from gantune.embedding_generator.virtual_tokens import add_virtual_tokens
-
-    length = config.p_tuning_virtual_tokens
-    return add_virtual_tokens(model, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=length))
-
-
-@likelihood_method(
-    "p-tuning",
-    PTuningMethodConfig,
-    "p_tuning_learning_rate",
-    size=Size("p_tuning_virtual_tokens", add_written_prompt, most=positions_left),
-)
+@likelihood_method("p-tuning", PTuningMethodConfig, "p_tuning_learning_rate", size=WRITTEN_PROMPT)
 def tune_p(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PTuningMethodConfig) -> PeftModel:
     """P-tuning (Liu et al. 2021, arXiv:2103.10385): peft's PromptEncoder, a perceptron as wide as the embeddings.
 
@@ -131,7 +112,7 @@ def tune_p(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: P
     """
     length = config.p_tuning_virtual_tokens
     check_positions(model, config, length, f"--p-tuning-virtual-tokens {length}")
-    return add_written_prompt(model, config)
+    return WRITTEN_PROMPT.adapt(model, config)
 
 
 @dataclass

@@ -1,49 +1,33 @@
-"""Which training pairs stand before a question in its prompt: a Retriever."""
+"""Which training pairs stand before a question in its prompt."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Protocol
 
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.registry import Registry
 
 RETRIEVERS = Registry("few-shot retrieval")
-
-
-class Retriever(Protocol):
-    """Chooses examples for a question.
-
-    Args:
-        pairs: to choose from.
-        examples: how many, at most `len(pairs)`.
-        seed: of anything random.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], examples: int, seed: int) -> None: ...
-
-    def rows(self, question: str) -> list[int]:
-        """Numbers of the chosen pairs in the order of the prompt: the last one stands next to the question."""
-        ...
+"""Classes made of pairs, how many of them to choose, and a seed. Their `rows(question)` gives the numbers of the chosen
+pairs in the order of the prompt: the last one stands next to the question."""
 
 
 @RETRIEVERS.register("random")
 class RandomRetriever:
-    """The same pairs for every question, drawn with the seed; see [`Retriever`]."""
+    """The same pairs for every question, drawn with the seed."""
 
     def __init__(self, pairs: Sequence[Pair], examples: int, seed: int) -> None:
         self.drawn = random.Random(seed).sample(range(len(pairs)), examples)
 
     def rows(self, question: str) -> list[int]:
-        """See [`Retriever.rows`]."""
         return self.drawn
 
 
 @RETRIEVERS.register("tfidf")
 class TfidfRetriever:
-    """The pairs whose questions are nearest by the cosine of TF-IDF vectors, the nearest last; see [`Retriever`].
+    """The pairs whose questions are nearest by the cosine of TF-IDF vectors, the nearest last.
 
     Nearest examples: Liu et al. 2022, "What Makes Good In-Context Examples for GPT-3?", arXiv:2101.06804. The weights
     are scikit-learn's: idf = 1 + ln((1 + n) / (1 + df)) over the training questions, words in lower case. Of equally
@@ -66,7 +50,6 @@ class TfidfRetriever:
         self.vectors = self.vectorizer.fit_transform(self.questions)
 
     def rows(self, question: str) -> list[int]:
-        """See [`Retriever.rows`]."""
         asked = _plain(question)
         similarity = (self.vectors @ self.vectorizer.transform([asked]).T).toarray()[:, 0]
         ranked = (-similarity).argsort(kind="stable").tolist()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.method import method
+from baselines.method import Tuned, method
 from gantune.data import Pair, turns_of
 from gantune.tuning import TuningConfig
 
@@ -15,23 +14,14 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 
-class AnswerRule:
-    """Answers by a rule from question to text; see [`baselines.method.Tuned`]."""
-
-    model = None
+class AnswerRule(Tuned):
+    """Answers by a rule from question to text."""
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         self.rule = rule
 
     def answer(self, questions: Sequence[str]) -> list[str]:
-        """The rule, question by question."""
         return [self.rule(question) for question in questions]
-
-    def losses(self, pairs: Sequence[Pair]) -> None:
-        """None: a rule gives no probabilities."""
-
-    def save(self, directory: Path) -> None:
-        """Nothing to write."""
 
 
 @method("copy-question", needs_model=False)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from baselines import METHODS, LoraTuningConfig, tune_lora
+from baselines import METHODS
+from baselines.lora import LoraTuningConfig, tune_lora
 from gantune.data import Pair, batches, encode_pairs
 from gantune.trainer.callbacks import rows_of
 from gantune.trainer.config import GameConfig

@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 import torch
 
-from baselines import METHODS, FewShotConfig, FewShotRetrievalConfig, few_shot, few_shot_retrieval
+from baselines import METHODS
+from baselines.few_shot import FewShotConfig, FewShotRetrievalConfig, few_shot, few_shot_retrieval
 from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, build_template
 from gantune.errors import UserError

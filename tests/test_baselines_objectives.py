@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from baselines import METHODS, Diverged, SelfPlayConfig, gan, resolve_method
+from baselines import METHODS, Diverged, gan, resolve_method
+from baselines.self_play import SelfPlayConfig
 from gantune.data import Pair, batches, collate
 from gantune.embedding_generator import load_stack
 from gantune.errors import UserError

@@ -14,9 +14,9 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GPTBigCodeConfig, GPTBigCodeForCausalLM
 
-from baselines import METHODS, LoraMatchedConfig, NotAvailable
+from baselines import METHODS, NotAvailable
 from baselines.bottleneck_adapter import BottleneckConfig, BottleneckLayer
-from baselines.lora import matched_rank
+from baselines.lora import LoraMatchedConfig, matched_rank
 from gantune.data import Pair, load_pairs
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError

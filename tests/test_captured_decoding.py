@@ -18,7 +18,6 @@ from gantune.data.batch import Batch
 from gantune.embedding_generator import stack_adapters
 from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy, DelayedPolicy, Draws, MonteCarloSearch, Rollout, captured
-from gantune.policy.cache import GrowingCache
 from gantune.policy.captured import CAPACITY_STEP, KEPT, CapturedDecoding, why_not
 from gantune.policy.decoding import Beginning, decode
 from gantune.policy.fixed_step import FixedStep
@@ -257,11 +256,11 @@ def test_a_step_asks_the_host_nothing(name, adapter):
     noise, batch = policy.draw_noise(3), questions()
     with torch.no_grad():
         prefill = policy.prefill(batch, noise)
-        states = [(keys.to("meta"), values.to("meta")) for keys, values in prefill.states]
         given = prefill.first_logits(1), batch.prompt_mask, torch.full((3,), LONGEST), noise
         logits, mask, left, noise = (value if value is None else value.to("meta") for value in given)
         policy.model.to("meta")
-        cache = GrowingCache.repeated(states, 1, 20)
+        prefill.states = [(keys.to("meta"), values.to("meta")) for keys, values in prefill.states]
+        cache = prefill.decoding_cache(1, 20)
         uniform = torch.zeros(3, LONGEST, dtype=torch.float64, device="meta")
         beginning = Beginning(cache, logits, mask, left, noise, 0.7, uniform)
         step = FixedStep(policy.model, beginning, CAPACITY_STEP, EOS_ID, PAD_ID)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from baselines import METHODS, ChainOfThoughtConfig, TunedModel
+from baselines import METHODS, TunedModel
+from baselines.untuned import ChainOfThoughtConfig
 from benchmarks.compare.decoding_cost import cost_lines
 from benchmarks.compare.evaluation import evaluate, noise_figures
 from benchmarks.report.terminal_table import notes

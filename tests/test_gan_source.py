@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from baselines import METHODS, SourceStudyConfig
+from baselines import METHODS
+from baselines.gan_source import SourceStudyConfig
 from benchmarks.compare import comparison as compare
 from benchmarks.compare import stand_ins
 from benchmarks.compare.__main__ import main

@@ -9,7 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
-from baselines import METHODS, LoraTuningConfig, tune_lora
+from baselines import METHODS
+from baselines.lora import LoraTuningConfig, tune_lora
 from gantune.data import EncodedPair, Pair, check_packing, collate, likelihood_inputs, mask_dtype, packed_inputs
 from gantune.data.packing import fill_rows
 from gantune.errors import UserError

@@ -9,7 +9,8 @@ import torch
 from transformers import TrainerCallback
 from transformers.training_args import OptimizerNames
 
-from baselines import METHODS, LoraTuningConfig, NotAvailable, tune_lora
+from baselines import METHODS, NotAvailable
+from baselines.lora import LoraTuningConfig, tune_lora
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.policy.evaluation import answer_losses

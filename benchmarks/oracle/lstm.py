@@ -20,7 +20,7 @@ PRODUCT_ROWS = 64  # of them, rows whose logits are: so few stay in the processo
 
 
 class LSTMPolicy(nn.Module):
-    """An embedding, one LSTM layer from a zero state, and a linear layer; implements `gantune.policy.Policy`.
+    """An embedding, one LSTM layer from a zero state, and a linear layer; a policy as [`CausalLMPolicy`] is one.
 
     Sequences begin with the start token, which is not part of them, and have no question: prompts are empty.
 
@@ -48,7 +48,7 @@ class LSTMPolicy(nn.Module):
         """None: the policy takes no noise."""
 
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """See [`gantune.policy.Policy.score`], `[B, T]`."""
+        """See [`gantune.policy.CausalLMPolicy.score`], `[B, T]`."""
         start = torch.full_like(batch.answer_ids[:, :1], START)
         hidden, _ = self.lstm(self.embedding(torch.cat([start, batch.answer_ids[:, :-1]], dim=1)))
         hidden, tokens = hidden.flatten(0, 1), batch.answer_ids.flatten()
@@ -69,7 +69,7 @@ class LSTMPolicy(nn.Module):
         samples_per_prompt: int = 1,
         keep_state: bool = False,
     ) -> Rollout:
-        """See [`gantune.policy.Policy.rollout`]; the state is the LSTM's after every prefix, `[2, B, T, width]`."""
+        """See [`CausalLMPolicy.rollout`]; the state is the LSTM's after every prefix, `[2, B, T, width]`."""
         rows = len(batch) * samples_per_prompt
         ids = torch.empty(rows, max_new_tokens, dtype=torch.long, device=self.device)
         log_probs = torch.empty(rows, max_new_tokens, device=self.device)
@@ -98,7 +98,7 @@ class LSTMPolicy(nn.Module):
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> Rollout:
-        """See [`gantune.policy.Policy.prepare`]."""
+        """See [`gantune.policy.CausalLMPolicy.prepare`]."""
         if rollout.state is None:
             state, states = None, []
             for token in F.pad(rollout.answer_ids[:, :-1], (1, 0), value=START).unbind(dim=1):
@@ -109,7 +109,7 @@ class LSTMPolicy(nn.Module):
 
     @torch.no_grad()
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """See [`gantune.policy.Policy.complete`]."""
+        """See [`gantune.policy.CausalLMPolicy.complete`]."""
         order = lengths.argsort(stable=True)  # rows with longer prefixes join as their turn comes
         rows, starts = rows[order], lengths[order]
         ids, (hidden, cell) = rollout.answer_ids[rows], rollout.state[:, rows, starts]

@@ -63,20 +63,11 @@ class Cleaned(NamedTuple):
     counts: dict[str, int]
 
 
-class Example(NamedTuple):
-    """A row and its pairs, one for each answer."""
+Check = Callable[[Record, list[Pair]], str | None]
+"""Says why a row is to be left out, None if it is not; the pairs are the row's, one for each answer.
 
-    record: Record
-    pairs: list[Pair]
-
-    @property
-    def text(self) -> str:
-        """All of it: of a conversation, the last answer and everything before it."""
-        return whole_text(self.pairs[-1])
-
-
-Check = Callable[[Example], str | None]
-"""Says why a row is to be left out, None if it is not."""
+The last one's text is all of it: of a conversation, the last answer and everything before it.
+"""
 
 
 def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = None) -> Cleaned:
@@ -94,13 +85,13 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
     dropped: list[Dropped] = []
     for record in source.records:
         try:
-            example = Example(record, source.format.pairs(record))
+            pairs = source.format.pairs(record)
         except UserError as error:
             if not config.format_check:
                 raise
             found = ("format", str(error).removeprefix(f"{record.source}, {record.where}: "))
         else:
-            reasons = ((step, check(example)) for step, check in checks.items())
+            reasons = ((step, check(record, pairs)) for step, check in checks.items())
             found = next((reason for reason in reasons if reason[1]), None)
         if found is None:
             kept.append(record)
@@ -136,8 +127,8 @@ def _length_check(limits: dict[str, tuple[int | None, int | None]]) -> Check:
             if limit is not None and limit < 0:
                 raise UserError(f"{end}_{name} is {limit}, expected 0 or more")
 
-    def check(example: Example) -> str | None:
-        texts = [("question", example.pairs[-1].question), *(("answer", pair.answer) for pair in example.pairs)]
+    def check(record: Record, pairs: list[Pair]) -> str | None:
+        texts = [("question", pairs[-1].question), *(("answer", pair.answer) for pair in pairs)]
         for name, text in texts:
             least, most = limits[name]
             if least is not None and len(text) < least:
@@ -155,8 +146,8 @@ def _keyword_check(forbidden: Sequence[str]) -> Check:
     phrases = "|".join(re.escape(phrase.strip()) for phrase in forbidden)
     pattern = re.compile(rf"(?<!\w)(?:{phrases})(?!\w)", re.IGNORECASE)
 
-    def check(example: Example) -> str | None:
-        found = pattern.search(example.text)
+    def check(record: Record, pairs: list[Pair]) -> str | None:
+        found = pattern.search(whole_text(pairs[-1]))
         return f"holds {found[0]!r}" if found else None
 
     return check
@@ -165,9 +156,9 @@ def _keyword_check(forbidden: Sequence[str]) -> Check:
 def _exact_check() -> Check:
     first: dict[str, str] = {}
 
-    def check(example: Example) -> str | None:
-        where = first.setdefault(normalised(example.text), example.record.where)
-        return None if where == example.record.where else f"the same as {where}"
+    def check(record: Record, pairs: list[Pair]) -> str | None:
+        where = first.setdefault(normalised(whole_text(pairs[-1])), record.where)
+        return None if where == record.where else f"the same as {where}"
 
     return check
 
@@ -175,19 +166,20 @@ def _exact_check() -> Check:
 def _near_check(similarity: float) -> Check:
     near, places = NearDuplicates(similarity), []
 
-    def check(example: Example) -> str | None:
-        if found := near.find(example.text):
+    def check(record: Record, pairs: list[Pair]) -> str | None:
+        text = whole_text(pairs[-1])
+        if found := near.find(text):
             return f"similarity {found[1]:.2f} to {places[found[0]]}"
-        near.add(example.text)
-        places.append(example.record.where)
+        near.add(text)
+        places.append(record.where)
         return None
 
     return check
 
 
 def _test_check(test_set: HeldOut) -> Check:
-    def check(example: Example) -> str | None:
-        for pair in example.pairs:
+    def check(record: Record, pairs: list[Pair]) -> str | None:
+        for pair in pairs:
             if found := test_set.find(pair):
                 test_pair, reason = found
                 return f"{reason}: {(test_pair.question or test_pair.answer)!r:.80}"

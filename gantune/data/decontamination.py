@@ -47,8 +47,7 @@ def decontaminate(
 ) -> tuple[list[Pair], list[Contaminated]]:
     """The training pairs that repeat no test pair, in order, and those left out, as [`HeldOut`] says.
 
-    Raises:
-        UserError: if the threshold, the least similarity of near-duplicates, is not above 0 and at most 1.
+    A threshold out of range is a `UserError`, as of [`NearDuplicates`].
     """
     test_set = HeldOut(test, threshold)
     kept: list[Pair] = []

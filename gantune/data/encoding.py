@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from gantune.data.batch import Batch, Pair
 from gantune.data.templates import Template, build_template
@@ -64,9 +65,7 @@ def encode_pairs(
     """Tokenize pairs and apply the length limits.
 
     Args:
-        pairs: questions and answers.
         tokenizer: has an end-of-sequence token (see `check_tokenizer`).
-        template: a name from `TEMPLATES` or a template.
         max_prompt_tokens: longest prompt; likewise `max_answer_tokens`, the end-of-sequence counted.
         too_long: what to do with a longer row. `drop` leaves it out. `truncate` keeps the prompt's last tokens, so that
             it still leads to an answer but may lose its beginning (a begin-of-sequence, `Question:`), and the answer's
@@ -113,30 +112,23 @@ def collate(encoded: Sequence[EncodedPair], pad_token_id: int) -> Batch:
 
     `pad_token_id` may be the end-of-sequence, the masks tell the two apart.
     """
-    prompts = [row.prompt_ids for row in encoded]
-    answers = [row.answer_ids for row in encoded]
-    prompt_ids, prompt_mask = _pad(prompts, pad_token_id, left=True)
-    answer_ids, answer_mask = _pad(answers, pad_token_id, left=False)
-    return Batch(prompt_ids, prompt_mask, answer_ids, answer_mask, tuple(row.pair for row in encoded))
+    prompts = _pad([row.prompt_ids for row in encoded], pad_token_id, "left")
+    answers = _pad([row.answer_ids for row in encoded], pad_token_id, "right")
+    return Batch(*prompts, *answers, tuple(row.pair for row in encoded))
 
 
 def collate_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
     """Pad prompts alone, for sampling answers to them: a batch with T = 0 answer positions and no pairs."""
-    prompt_ids, prompt_mask = _pad(prompts, pad_token_id, left=True)
+    prompt_ids, prompt_mask = _pad(prompts, pad_token_id, "left")
     none = prompt_ids.new_empty(len(prompts), 0)
     return Batch(prompt_ids, prompt_mask, none, none)
 
 
-def _pad(rows: Sequence[Sequence[int]], pad_token_id: int, left: bool) -> tuple[Tensor, Tensor]:
+def _pad(rows: Sequence[Sequence[int]], pad_token_id: int, side: str) -> tuple[Tensor, Tensor]:
     """Ids and mask, each `[B, longest row]` int64."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_token_id, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row, dtype=torch.int64)
-        mask[i, place] = 1
-    return ids, mask
+    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return pad_sequence(ids, True, pad_token_id, side), pad_sequence(mask, True, 0, side)
 
 
 def likelihood_inputs(batch: Batch) -> dict[str, Tensor]:

@@ -55,11 +55,8 @@ class NearDuplicates:
     MinHash proposes candidates, the true similarity decides. So no text is reported that is less alike than the
     threshold; one that is just above it may be missed, rarely: the hash tables are made for 0.9 times the threshold.
 
-    Args:
-        threshold: least similarity, above 0 and at most 1.
-
     Raises:
-        UserError: if it is out of range.
+        UserError: if the threshold, the least similarity, is not above 0 and at most 1.
     """
 
     def __init__(self, threshold: float = NEAR_DUPLICATE) -> None:

@@ -99,10 +99,6 @@ def mask_dtype(model: PreTrainedModel) -> torch.dtype | None:
 def check_packing(model: PreTrainedModel, encoded: Sequence[EncodedPair]) -> None:
     """Try whether the model gives the longest pair the same logits behind another one as alone.
 
-    Args:
-        model: a causal language model, adapted or not; its mode is left as it is.
-        encoded: the pairs that will be packed, at least one.
-
     Raises:
         UserError: if it does not: with virtual tokens, an attention that takes no such mask, recurrent layers, or
             positions of the model's own.

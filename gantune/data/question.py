@@ -17,13 +17,7 @@ class Pair(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one side of a conversation says.
-
-    Args:
-        role: who says it.
-        content: the text.
-        context: what the text is about (Alpaca's `input`, the dialogue to sum up), empty if there is none.
-    """
+    """What one side of a conversation says; `context` is what it is about (Alpaca's `input`, a dialogue to sum up)."""
 
     role: Role
     content: str
@@ -38,10 +32,8 @@ class Turn(NamedTuple):
 class Question(str):
     """A question of several parts. As text it is what metrics and samples see; templates write its `turns` apart.
 
-    The text is the turn's own where there is one turn, otherwise a line `User: ...` or `Assistant: ...` for each.
-
-    Args:
-        turns: from the first one to the user's last, at least one.
+    The text is the turn's own where there is one turn, otherwise a line `User: ...` or `Assistant: ...` for each. The
+    turns go from the first one to the user's last.
     """
 
     turns: tuple[Turn, ...]

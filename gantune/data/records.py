@@ -9,17 +9,11 @@ from gantune.errors import UserError
 
 
 class Record(NamedTuple):
-    """A row.
+    """A row."""
 
-    Args:
-        source: what the user named, such as a file.
-        where: where the row stands in it ("line 3").
-        values: what it holds, by column.
-    """
-
-    source: str
-    where: str
-    values: dict[str, Any]
+    source: str  # what the user named, such as a file
+    where: str  # where the row stands in it ("line 3")
+    values: dict[str, Any]  # by column
 
     def error(self, problem: str) -> UserError:
         """The error that says what is wrong with this row."""

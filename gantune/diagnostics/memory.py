@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 import torch
@@ -29,19 +30,12 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Memory that a block of code needed on top of what was in use at its entry.
+    """Memory that a block of code needed on top of what was in use at its entry."""
 
-    Args:
-        kind: `cuda` (the allocator of one device) or `cpu-rss` (resident memory of the process).
-        peak_bytes: highest use above the entry; on CUDA of allocated tensors.
-        peak_reserved_bytes: on CUDA, highest reservation from the driver above the entry; None on CPU.
-        baseline_bytes: in use at the entry.
-    """
-
-    kind: Literal["cuda", "cpu-rss"]
-    peak_bytes: int
-    peak_reserved_bytes: int | None
-    baseline_bytes: int
+    kind: Literal["cuda", "cpu-rss"]  # the allocator of one device, or resident memory of the process
+    peak_bytes: int  # highest use above the entry; on CUDA of allocated tensors
+    peak_reserved_bytes: int | None  # on CUDA, highest reservation from the driver above the entry
+    baseline_bytes: int  # in use at the entry
     method: str
 
 
@@ -58,7 +52,6 @@ class MemoryMonitor:
 
     @property
     def peak_bytes(self) -> int:
-        """Highest use above the entry."""
         return self.report.peak_bytes
 
 
@@ -74,8 +67,7 @@ def measure_memory(device: torch.device | str) -> Iterator[MemoryMonitor]:
     """
     device = torch.device(device)
     monitor = MemoryMonitor()
-    measure = _measure_cuda if device.type == "cuda" else _measure_process
-    with measure(device, monitor):
+    with _measure_cuda(device, monitor) if device.type == "cuda" else _measure_process(monitor):
         yield monitor
 
 
@@ -100,7 +92,7 @@ def _measure_cuda(device: torch.device, monitor: MemoryMonitor) -> Iterator[None
 
 
 @contextmanager
-def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[None]:
+def _measure_process(monitor: MemoryMonitor) -> Iterator[None]:
     gc.collect()
     trimmed = _trim_heap()
     sampled = not _reset_high_water_mark()
@@ -123,14 +115,8 @@ def _measure_process(device: torch.device, monitor: MemoryMonitor) -> Iterator[N
         )
 
 
-@dataclass(frozen=True)
-class MemoryRecord:
-    """What [`record_memory_snapshot`] leaves.
-
-    Args:
-        kind: `cuda-snapshot` (a pickle for https://pytorch.org/memory_viz) or `process-timeline` (JSON).
-        path: the file.
-    """
+class MemoryRecord(NamedTuple):
+    """What [`record_memory_snapshot`] leaves: a pickle for https://pytorch.org/memory_viz, or JSON."""
 
     kind: Literal["cuda-snapshot", "process-timeline"]
     path: Path
@@ -198,10 +184,7 @@ def _resident_bytes() -> int:
 
 
 def _high_water_mark() -> int:
-    for line in STATUS.read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"{STATUS} has no VmHWM")
+    return int(re.search(r"VmHWM:\s+(\d+)", STATUS.read_text())[1]) * 1024
 
 
 def _reset_high_water_mark() -> bool:
@@ -209,7 +192,7 @@ def _reset_high_water_mark() -> bool:
     try:
         CLEAR_REFS.write_text("5")
         return _high_water_mark() > 0
-    except (OSError, RuntimeError):
+    except (OSError, TypeError):  # no such files, or no such line
         return False
 
 

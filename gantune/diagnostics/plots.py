@@ -69,9 +69,6 @@ def plot_weight_trajectories(trajectory: Trajectory, path: str | Path) -> None:
 
     Both panels show the change since the first record. Norms are in per cent of the largest norm that the parameter
     reached: adapters begin with some norms at zero. Up to eight trained modules get a colour each, biases dashed.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
     frozen = ~trajectory.trainable
     largest = trajectory.norms.max(axis=0)
@@ -244,7 +241,7 @@ def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
     """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU.
 
     Raises:
-        UserError: if the timeline is missing or holds something else, or the plot cannot be written.
+        UserError: if the timeline is missing or holds something else.
     """
     try:
         samples = np.array(json.loads(Path(path_json).read_text(encoding="utf-8"))["samples"], dtype=float)
@@ -280,7 +277,7 @@ def plot_comparison(rows: list[dict], path: str | Path) -> None:
         path: the PNG.
 
     Raises:
-        UserError: if there are no rows, or the file cannot be written.
+        UserError: if there are no rows.
     """
     if not rows:
         raise UserError(f"{path}: there are no methods to compare")
@@ -316,17 +313,8 @@ def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, st
         colour, quality, seconds = colours[row["method"]], row["rougeL"], row.get("train_seconds")
         if not seconds:
             axes.axhline(quality, color=colour, linestyle="--", linewidth=1.2)
-            axes.annotate(
-                row["method"],
-                (1, quality),
-                xycoords=axes.get_yaxis_transform(),
-                xytext=(-2, 2),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color=colour,
-            )
+            across = axes.get_yaxis_transform()
+            axes.text(1, quality, row["method"], transform=across, ha="right", va="bottom", size=8, color=colour)
             continue
         memory = row.get("peak_memory_bytes")
         area = 900 * memory / largest if memory else 20

@@ -24,19 +24,14 @@ from gantune.errors import UserError
 class Trajectory:
     """Recorded weights: E records of P parameters, S sampled entries each.
 
-    Args:
-        names: `[P]` text.
-        trainable: `[P]` bool.
-        epochs: `[E]` float64.
-        norms: `[E, P]` float32, L2 norms.
-        samples: `[E, P, S]` float32, the same entries at every record; NaN beyond the entries of a small parameter.
+    The same entries at every record; NaN beyond the entries of a small parameter.
     """
 
-    names: np.ndarray
-    trainable: np.ndarray
-    epochs: np.ndarray
-    norms: np.ndarray
-    samples: np.ndarray
+    names: np.ndarray  # [P] text
+    trainable: np.ndarray  # [P] bool
+    epochs: np.ndarray  # [E] float64
+    norms: np.ndarray  # [E, P] float32, L2
+    samples: np.ndarray  # [E, P, S] float32
 
 
 class WeightTrajectory:
@@ -57,11 +52,10 @@ class WeightTrajectory:
         parameters = self._parameters()
         self._trainable = {name: parameter.requires_grad for name, parameter in parameters.items()}
         generator = random.Random(seed)
-        self._entries = {}
-        for name, parameter in parameters.items():
-            size = parameter.numel()
-            drawn = generator.sample(range(size), min(sample_size, size))
-            self._entries[name] = torch.tensor(drawn, dtype=torch.int64)
+        self._entries = {
+            name: torch.tensor(generator.sample(range(p.numel()), min(sample_size, p.numel())), dtype=torch.int64)
+            for name, p in parameters.items()
+        }
         self._epochs: list[float] = []
         self._norms: list[list[float]] = []
         self._samples: list[np.ndarray] = []
@@ -91,11 +85,7 @@ class WeightTrajectory:
         self._epochs.append(float(epoch))
 
     def trajectory(self) -> Trajectory:
-        """What was recorded so far.
-
-        Raises:
-            ValueError: if nothing was.
-        """
+        """What was recorded so far."""
         if not self._epochs:
             raise ValueError("no weights were recorded")
         return Trajectory(
@@ -107,7 +97,6 @@ class WeightTrajectory:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The records so far, to be saved."""
         return {
             "names": list(self._trainable),
             "epochs": self._epochs,
@@ -116,11 +105,6 @@ class WeightTrajectory:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave.
-
-        Raises:
-            ValueError: if it is of other parameters.
-        """
         if state["names"] != list(self._trainable):
             raise ValueError("the recorded weights are those of other parameters")
         self._epochs, self._norms = list(state["epochs"]), list(state["norms"])

@@ -23,21 +23,13 @@ FEWEST_SAMPLES = 3  # of two, each is as near to the other
 
 @dataclass(frozen=True)
 class Decoding:
-    """One way to decode.
+    """One way to decode."""
 
-    Args:
-        samples: answers sampled to each question; 0 is greedy, and of several `choice` takes one.
-        temperature: of sampling.
-        seed: of sampling, which so does not depend on what was drawn before.
-        choice: among several samples, a name in `CHOICES`.
-        reasoning_tokens: longest reasoning before each answer, see [`gantune.generation.reasoning`]; 0 for none.
-    """
-
-    samples: int = 0
+    samples: int = 0  # of each question; 0 is greedy, and of several `choice` takes one
     temperature: float = 1.0
-    seed: int = 0
-    choice: str = "mbr"
-    reasoning_tokens: int = 0
+    seed: int = 0  # of sampling, which so does not depend on what was drawn before
+    choice: str = "mbr"  # a name in `CHOICES`
+    reasoning_tokens: int = 0  # longest reasoning before each answer, see `gantune.generation.reasoning`; 0 for none
 
     @classmethod
     def named(cls, name: str, temperature: float = 1.0, seed: int = 0, reasoning_tokens: int = 0) -> Decoding:
@@ -73,9 +65,6 @@ def consensus(answers: Sequence[str]) -> str:
 
     The samples stand for the model's distribution, as candidates and as what they are judged by (Kumar & Byrne 2004;
     Eikema & Aziz 2020, arXiv:2005.10283).
-
-    Args:
-        answers: samples of one question, at least one.
     """
     from gantune.seqgan import self_consistency
 
@@ -87,9 +76,6 @@ def most_frequent(answers: Sequence[str]) -> str:
     """The answer that most samples give: self-consistency (Wang et al. 2022, arXiv:2203.11171); the first of equals.
 
     Answers are the same if they are so after [`normalised`]; the first of the winning ones is returned as it is.
-
-    Args:
-        answers: samples of one question, at least one.
     """
     votes = Counter(map(normalised, answers))  # most_common keeps the order of first appearance among equals
     winner = votes.most_common(1)[0][0]
@@ -118,15 +104,9 @@ def decode_answers(
     noise: Tensor | None = None,
     report: DecodingReport | None = None,
 ) -> list[str]:
-    """Answer questions; the global random state is left as it is.
+    """[`generate_answers`] by a decoding; all samples of a question share the noise.
 
-    Args:
-        model, tokenizer, questions, config, report: as of [`generate_answers`].
-        decoding: greedy, or samples and how to choose among them.
-        noise: as of [`generate_answers`]; all samples of a question share it.
-
-    Raises:
-        UserError: as [`generate_answers`].
+    The global random state is left as it is.
     """
     import torch
 

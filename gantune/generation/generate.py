@@ -16,24 +16,15 @@ from gantune.generation.reasoning import around_reasoning, check_room
 from gantune.policy.positions import check_positions
 from gantune.tuning import TuningConfig
 
-BATCH_SIZE = 32
-
 
 @dataclass
 class DecodingReport:
-    """What decoding took; it adds up over calls, and over the samples of one question.
+    """What decoding took; it adds up over calls, and over the samples of one question."""
 
-    Args:
-        prompt_tokens: read, without padding.
-        new_tokens: decoded, the end of each text counted.
-        limit: tokens that might have been decoded.
-        undecided: questions whose vote had no two equal samples, see [`gantune.generation.decoding.most_frequent`].
-    """
-
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    limit: int = 0
-    undecided: int = 0
+    prompt_tokens: int = 0  # read, without padding
+    new_tokens: int = 0  # decoded, the end of each text counted
+    limit: int = 0  # tokens that might have been decoded
+    undecided: int = 0  # questions whose vote had no two equal samples, see `gantune.generation.decoding`
 
 
 def generate_answers(
@@ -48,10 +39,7 @@ def generate_answers(
     """Answer questions; nothing that the model's own generation settings say changes the decoding.
 
     Args:
-        model: a causal language model, tuned or not.
-        tokenizer: its tokenizer.
         questions: texts; a longer one than `config.max_prompt_length` keeps its end.
-        config: template and limits.
         reasoning_tokens: longest reasoning, which is sampled like the answer and left out of what is returned; 0 for
             none, see [`gantune.generation.reasoning`].
         options: of [`continue_prompts`].
@@ -91,7 +79,7 @@ def continue_prompts(
     end_id: int,
     max_new_tokens: int,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = 32,
     temperature: float = 0.0,
     noise: Tensor | None = None,
     report: DecodingReport | None = None,
@@ -99,12 +87,6 @@ def continue_prompts(
     """What the model writes after each prompt, as token ids without the end.
 
     Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
-        prompts: token ids, one list a text.
-        end_id: the token that ends a text.
-        max_new_tokens: longest text.
-        batch_size: prompts continued together.
         temperature: 0 is greedy; otherwise the distribution that is sampled from is divided by it.
         noise: one vector for all, `[noise_dim]`, or one a prompt, `[len(prompts), noise_dim]`; zero if None.
         report: what it took is added here.

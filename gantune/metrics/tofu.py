@@ -30,13 +30,7 @@ MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
 
 
 class QuestionLosses(NamedTuple):
-    """The losses of all answers to one question.
-
-    Args:
-        answer: of the true answer.
-        paraphrased: of the true answer in other words; the true answer's own where there is no paraphrase.
-        perturbed: of the wrong answers; empty where there are none.
-    """
+    """The losses of all answers to one question: the true one, the same in other words (or again), and wrong ones."""
 
     answer: AnswerLoss
     paraphrased: AnswerLoss

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig
@@ -17,9 +15,6 @@ class GrowingLayer(DynamicLayer):
 
     Sliding-window layers keep every position too: the attention mask hides those outside the window, and a copy that
     ends earlier needs them.
-
-    Args:
-        capacity: positions that there is room for.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -84,10 +79,8 @@ class GrowingLayer(DynamicLayer):
 class FixedLayer(DynamicLayer):
     """Keys and values of one layer, `[R, heads, capacity, head_dim]`: always the whole buffers, at fixed addresses.
 
-    Args:
-        like: a layer of R rows; it is not read.
-        capacity: positions that there is room for. What is not written is zero, and the mask has to hide it.
-        column: `[1]`, where the next position is written; its owner moves it on, for all layers at once.
+    What is not written is zero, and the mask has to hide it. The owner of `column`, `[1]`, where the next position is
+    written, moves it on, for all layers at once.
     """
 
     def __init__(self, like: GrowingLayer, capacity: int, column: Tensor) -> None:
@@ -134,22 +127,8 @@ class GrowingCache(Cache):
 
     @classmethod
     def for_model(cls, config: PreTrainedConfig, capacity: int) -> GrowingCache:
-        """An empty cache with room for `capacity` positions.
-
-        Raises:
-            UserError: as [`attention_layers`] does.
-        """
+        """An empty cache with room for `capacity` positions; a [`UserError`] as [`attention_layers`] raises it."""
         return cls(layers=[GrowingLayer(capacity) for _ in range(attention_layers(config))])
-
-    @classmethod
-    def repeated(cls, states: Sequence[tuple[Tensor, Tensor]], times: int, capacity: int) -> GrowingCache:
-        """A cache that starts with each row of the keys and values of each layer, `times` times side by side.
-
-        They are `[B, heads, length, head_dim]`, and copied; there is room for `capacity` positions.
-        """
-        rows, length = states[0][0].shape[0], states[0][0].shape[2]
-        copies = [(row, length, times) for row in range(rows)]
-        return cls(layers=[GrowingLayer.copied(keys, values, copies, capacity) for keys, values in states])
 
     def select(self, rows: Tensor, lengths: Tensor, capacity: int) -> GrowingCache:
         """A new cache that holds the first `lengths[i]` positions of row `rows[i]`, for each i.
@@ -159,8 +138,7 @@ class GrowingCache(Cache):
         windows: they count columns and not positions.
 
         Args:
-            rows: `[R]`, in any order and number; equal prefixes side by side are copied at once.
-            lengths: `[R]`.
+            rows: `[R]`, as `lengths`, in any order and number; equal prefixes side by side are copied at once.
             capacity: positions that the new cache has room for.
         """
         prefixes, counts = torch.stack([rows, lengths], dim=1).unique_consecutive(dim=0, return_counts=True)
@@ -180,7 +158,6 @@ class GrowingCache(Cache):
 
         Args:
             kept: `[R]` bool, the rows that stay.
-            start: columns given up.
 
         Returns:
             The old numbers of the rows that stay, in their new order.

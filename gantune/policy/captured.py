@@ -93,9 +93,7 @@ class CapturedDecoding:
     warning says why, and everything is decoded the usual way from then on; so it is for models that [`why_not`] names.
 
     Args:
-        model: a causal language model in evaluation mode, usually wrapped by peft.
-        eos_token_id: ends a row.
-        pad_token_id: fills the rows that ended.
+        model: in evaluation mode, usually wrapped by peft.
         capture: record graphs; without, the same step is run as it is, on any device.
         check_every: as for [`decode`].
 

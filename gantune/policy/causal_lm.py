@@ -6,19 +6,20 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
 from gantune.errors import UserError
-from gantune.policy.cache import GrowingCache, right_aligned
+from gantune.policy.cache import GrowingCache, attention_layers, right_aligned
 from gantune.policy.captured import CapturedDecoding
 from gantune.policy.decoding import Beginning, Decoded, decode, next_token_logits
 from gantune.policy.gelu import fuse_tanh_gelu
 from gantune.policy.head import OutputHead
 from gantune.policy.inference_kernels import inference_kernels
-from gantune.policy.prefill import Prefill, full_cache
+from gantune.policy.prefill import Prefill
 from gantune.policy.rollout import Draws, Rollout
 
 
@@ -34,11 +35,8 @@ class CausalLMPolicy:
     Args:
         model: a causal language model, usually wrapped by peft.
         eos_token_id: ends an answer; it belongs to the answer.
-        pad_token_id: fills the rows that ended.
-        captured_decoding: replay a CUDA graph for each token, where the model allows it; see [`CapturedDecoding`].
-
-    Raises:
-        UserError: if decoding is to be captured and the model is not on a CUDA device.
+        captured_decoding: replay a CUDA graph for each token, where the model allows it; see [`CapturedDecoding`]. A
+            `UserError` without CUDA.
     """
 
     def __init__(
@@ -59,14 +57,13 @@ class CausalLMPolicy:
     def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
         """Read the questions once, with gradient unless it is disabled, to sample and to score answers from.
 
-        Args:
-            batch: B questions; its answers are not read.
-            noise: `[B, noise_dim]`, as [`draw_noise`] gives it; the zero vector if None.
+        The answers of `batch` are not read. The noise is as [`draw_noise`] gives it; the zero vector if None.
 
         Raises:
             UserError: as [`rollout`] does.
         """
-        cache = full_cache(self._cache_config())
+        # for use with gradients: every position of every layer, sliding-window layers too
+        cache = Cache(layers=[DynamicLayer() for _ in range(attention_layers(self._cache_config()))])
         with hold_noise(self.model, noise):
             last = self.head.features(
                 input_ids=batch.prompt_ids,
@@ -90,16 +87,14 @@ class CausalLMPolicy:
         prefill: Prefill | None = None,
         draws: Draws | None = None,
     ) -> Rollout:
-        """Sample `samples_per_prompt` answers to each question; see [`Policy.rollout`].
+        """Sample `samples_per_prompt` answers, k, to each question of `batch`, whose own are not read. No gradient.
 
         Each question is read once, so its samples share its noise vector.
 
         Args:
-            batch: B questions.
             max_new_tokens: longest answer, T; shorter if every answer has ended.
-            temperature: divides the logits before the softmax.
-            samples_per_prompt: answers a question, k.
-            keep_state: keep the key-value cache, of all rows and up to the longest answer, as the rollout's state.
+            keep_state: keep the key-value cache, of all rows and up to the longest answer, as the rollout's state:
+                what [`complete`] goes on from.
             prefill: of these questions; decoding starts from copies of it. None to draw noise and read them here,
                 without gradient.
             draws: the random numbers to sample with; those that come if None.
@@ -144,7 +139,7 @@ class CausalLMPolicy:
         )
 
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """Log-probs of the answers by one teacher-forced pass, at answer positions only; see [`Policy.score`].
+        """Log-probs of the answers by one teacher-forced pass, at answer positions only, with gradient.
 
         Of a rollout, noise and temperature are the rollout's; of true answers, zero (None) and 1.
 
@@ -172,13 +167,12 @@ class CausalLMPolicy:
             prefill: of the questions, under the present weights.
             batch: R answers; its questions are not read.
             rows: `[R]`, the row of the prefill that each answer is to, in any order and number.
-            temperature: as in [`score`].
 
         Returns:
             `[R, T]` float32, 0 where the answer mask is 0.
         """
         ids, mask = batch.answer_ids, batch.answer_mask
-        last = prefill.last.with_values(prefill.last.values.index_select(0, rows))
+        last = replace(prefill.last, values=prefill.last.values.index_select(0, rows))
         log_probs = [last.log_probs(ids[:, :1], mask[:, :1], temperature)]
         if ids.shape[1] > 1:
             fed = torch.cat([prefill.prompt_mask[rows], mask[:, :-1]], dim=1)
@@ -194,7 +188,7 @@ class CausalLMPolicy:
         return torch.cat(log_probs, dim=1)
 
     def prepare(self, rollout: Rollout) -> Rollout:
-        """The rollout with the key-value cache of its questions and answers; see [`Policy.prepare`]."""
+        """The rollout with the key-value cache of its questions and answers: its own, or computed in one pass."""
         if rollout.state is not None:
             return rollout
         ids, mask = rollout.input_ids()[:, :-1], rollout.attention_mask()[:, :-1]  # no prefix has the last token
@@ -211,9 +205,18 @@ class CausalLMPolicy:
         return replace(rollout, state=cache)
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """Sample on from prefixes of a prepared rollout; see [`Policy.complete`].
+        """Sample on from prefixes: row `rows[i]` of a prepared rollout is kept up to its first `lengths[i]` tokens.
 
-        Rows with prefixes of different lengths are one batch. Each goes on from a copy of its row's cache.
+        Noise, temperature and longest answer are the rollout's. Rows with prefixes of different lengths are one batch.
+        Each goes on from a copy of its row's cache, so no prefix is computed again.
+
+        Args:
+            rollout: as [`prepare`] gives it.
+            rows: `[R]` row numbers, in any order and number.
+            lengths: `[R]` tokens kept, at least 1, and fewer than the answer has.
+
+        Returns:
+            R completed answers, with the questions and pairs of their rows.
         """
         if rollout.state is None:
             raise ValueError("the rollout has no state to go on from, expected one that prepare() returned")

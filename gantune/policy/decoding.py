@@ -20,34 +20,21 @@ CHECK_EVERY = {"cuda": 8}  # looking makes the host wait for the device; on the 
 class Beginning(NamedTuple):
     """What R rows are decoded from.
 
-    Args:
-        cache: of what comes before; it is used up.
-        logits: `[R, vocabulary]` of the first token to sample; overwritten.
-        mask: `[R, cached]`, 0 on the padding at the left.
-        left: `[R]`, most tokens to sample.
-        noise: `[R, noise_dim]`, held through all steps, or None.
-        temperature: divides the logits.
-        uniform: `[R, T]` random numbers in [0, 1), one a token, T at least the most that any row samples; drawn anew
-            for each token if None.
+    `uniform` holds random numbers in [0, 1), one a token, T at least the most that any row samples; they are drawn anew
+    for each token if it is None.
     """
 
-    cache: GrowingCache
-    logits: Tensor
-    mask: Tensor
-    left: Tensor
-    noise: Tensor | None
+    cache: GrowingCache  # of what comes before; it is used up
+    logits: Tensor  # [R, vocabulary] of the first token to sample; overwritten
+    mask: Tensor  # [R, cached], 0 on the padding at the left
+    left: Tensor  # [R], most tokens to sample
+    noise: Tensor | None  # [R, noise_dim], held through all steps
     temperature: float
-    uniform: Tensor | None = None
+    uniform: Tensor | None = None  # [R, T] float64
 
 
 class Decoded(NamedTuple):
-    """What was sampled, each `[R, S]`, S the most tokens that a row got.
-
-    Args:
-        ids: padded after a row's end.
-        mask: 1 on sampled tokens.
-        log_probs: 0 where the mask is 0.
-    """
+    """What was sampled, each `[R, S]`, S the most tokens that a row got; 0 (ids: pads) after a row's end."""
 
     ids: Tensor
     mask: Tensor
@@ -82,10 +69,6 @@ def decode(
     """Sample until each row has ended or got its number of tokens.
 
     Args:
-        model: a causal language model.
-        beginning: what the rows go on from.
-        eos_token_id: ends a row.
-        pad_token_id: fills the rows that ended.
         keep_rows: decode ended rows along, so that the cache is of all rows in the end.
         check_every: tokens from one look at which rows have ended to the next; [`CHECK_EVERY`] of the device if None.
     """
@@ -96,8 +79,7 @@ def decode(
     tokens = rows.new_full((len(rows), int(left.max())), pad_token_id)
     sampled = torch.zeros_like(tokens)
     log_probs = torch.zeros_like(tokens, dtype=torch.float32)
-    with ExitStack() as held:
-        held.enter_context(inference_kernels(model))
+    with inference_kernels(model), ExitStack() as held:
         held.enter_context(hold_noise(model, noise))
         for step in range(tokens.shape[1]):
             probabilities = logits.float().div_(temperature).softmax(dim=-1)

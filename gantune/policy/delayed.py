@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gantune.data.batch import Batch
-from gantune.policy.rollout import Policy, Rollout
+from gantune.policy.causal_lm import CausalLMPolicy
+from gantune.policy.rollout import Rollout
 
 
 class DelayedPolicy:
@@ -19,15 +20,14 @@ class DelayedPolicy:
     every [`update`].
 
     Args:
-        policy: whose completions are wanted.
-        parameters: what is trained of it; averaged from their present values on.
+        parameters: what is trained of the policy; averaged from their present values on.
         decay: share of the average that an update keeps; the original's update rate is 0.8.
 
     Raises:
         ValueError: if `decay` is not in [0, 1).
     """
 
-    def __init__(self, policy: Policy, parameters: Sequence[nn.Parameter], decay: float = 0.8) -> None:
+    def __init__(self, policy: CausalLMPolicy, parameters: Sequence[nn.Parameter], decay: float = 0.8) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}, expected at least 0 and below 1")
         self.policy, self.parameters, self.decay = policy, list(parameters), decay
@@ -40,11 +40,9 @@ class DelayedPolicy:
             average.lerp_(parameter.to(average.dtype), 1 - self.decay)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """The averages, in the order of the parameters."""
         return {"average": self.average}
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        """Go on from averages that [`state_dict`] gave."""
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
 
@@ -54,7 +52,6 @@ class DelayedPolicy:
             return self.policy.prepare(rollout.without_state())
 
     def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """See [`Policy.complete`]."""
         with self._averaged():
             return self.policy.complete(rollout, rows, lengths)
 

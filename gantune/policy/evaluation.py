@@ -29,17 +29,7 @@ def answer_losses(
 
     The mean over tokens of all answers is `sum(loss) / sum(tokens)`; answers are cut to
     `config.max_completion_length` as in training, so that every method is judged on the same tokens.
-
-    Args:
-        model: a causal language model, tuned or not.
-        tokenizer: its tokenizer.
-        pairs: questions and true answers.
-        config: template and limits.
-        batch_size: pairs scored together.
-        noise: one vector for all, `[noise_dim]`; zero if None.
-
-    Returns:
-        One (nats, tokens) a pair, in order.
+    The noise is one vector for all, `[noise_dim]`; zero if None.
     """
     policy = CausalLMPolicy(model, end_token_id(config.prompt_template(), tokenizer), pad_token_id(tokenizer))
     encoded, _ = encode_pairs(
@@ -51,14 +41,7 @@ def answer_losses(
 def mean_loss(
     policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int, parallel: DataParallel = ALONE
 ) -> float:
-    """Negative log-likelihood of the answers at zero noise, nats a token; infinite without any.
-
-    Args:
-        policy: the language model's.
-        encoded: questions and true answers.
-        batch_size: pairs scored together.
-        parallel: the processes that share the pairs.
-    """
+    """Negative log-likelihood of the answers at zero noise, nats a token; infinite without any."""
     first, end = parallel.rows(len(encoded))
     losses = list(chain.from_iterable(parallel.collect(encoded_losses(policy, encoded[first:end], batch_size))))
     return sum(nats for nats, _ in losses) / sum(tokens for _, tokens in losses) if losses else float("inf")
@@ -68,17 +51,7 @@ def mean_loss(
 def encoded_losses(
     policy: CausalLMPolicy, encoded: Sequence[EncodedPair], batch_size: int, noise: Tensor | None = None
 ) -> list[tuple[float, int]]:
-    """[`answer_losses`] of pairs that are token ids already.
-
-    Args:
-        policy: the language model's.
-        encoded: questions and true answers.
-        batch_size: pairs scored together.
-        noise: one vector for all, `[noise_dim]`; zero if None.
-
-    Returns:
-        One (nats, tokens) a pair, in order.
-    """
+    """[`answer_losses`] of pairs that are token ids already."""
     losses: list[tuple[float, int]] = []
     for start in range(0, len(encoded), batch_size):
         batch = collate(encoded[start : start + batch_size], policy.pad_token_id).to(policy.model.device)

@@ -21,20 +21,13 @@ class FixedStep:
     stay, and get pads.
 
     Args:
-        model: a causal language model, without virtual tokens.
+        model: without virtual tokens.
         like: as large as what will be loaded, but for its length; only its cache, logits and noise are looked at.
         capacity: columns of the cache, more than those loaded and the tokens sampled.
-        eos_token_id: ends a row.
-        pad_token_id: fills the rows that ended.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        like: Beginning,
-        capacity: int,
-        eos_token_id: int,
-        pad_token_id: int,
+        self, model: PreTrainedModel, like: Beginning, capacity: int, eos_token_id: int, pad_token_id: int
     ) -> None:
         self.model, self.eos_token_id, self.pad_token_id = model, eos_token_id, pad_token_id
         rows = len(like.logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,10 +30,6 @@ class Features:
     values: Tensor
     head: nn.Linear | None
 
-    def with_values(self, values: Tensor) -> Features:
-        """The same head on other values."""
-        return replace(self, values=values)
-
     def logits(self) -> Tensor:
         """`[..., vocabulary]`."""
         if self.head is None:
@@ -47,7 +43,6 @@ class Features:
         Args:
             tokens: `[R, T]`, for values of shape `[R, T, ...]`.
             mask: `[R, T]`; what it hides is not computed, if there is a head.
-            temperature: divides the logits.
 
         Returns:
             `[R, T]` float32, 0 where the mask is 0.
@@ -69,9 +64,6 @@ class OutputHead:
     It stops at the head if this is a frozen `nn.Linear` without adapter, hook or replaced `forward`, and if the model
     returns what it computes: found out once, on hidden states that give large logits, so that soft-capped (Gemma 2) or
     scaled (Cohere, Granite) or masked logits are seen. Otherwise the model's own logits are used.
-
-    Args:
-        model: a causal language model, however wrapped by peft.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:

@@ -31,9 +31,6 @@ def inference_kernels(model: nn.Module) -> Iterator[None]:
 
     On other devices nothing changes, nor for layers that are not plain: quantised, divided, with a `forward` of their
     own.
-
-    Args:
-        model: on a CPU or not; its layers are as they were after the block.
     """
     layers = [module for module in model.modules() if _is_served(module)]
     half = any(weight.device.type == "cpu" and weight.dtype in HALF for weight in model.parameters())
@@ -52,9 +49,6 @@ class Product:
 
     For each number of rows oneDNN writes code of its own, half a megabyte, and keeps it. So rows are multiplied in
     parts of powers of two, the last filled up with zeros.
-
-    Args:
-        layer: an `nn.Linear` or a transformers `Conv1D`.
     """
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
@@ -63,7 +57,8 @@ class Product:
 
     def __call__(self, input: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
-        if input.dtype is not torch.float32 or torch.is_grad_enabled() or not self._pays(input):
+        pays = input.numel() * len(self.weight) >= LEAST_PRODUCTS or self.weight.numel() >= UNCACHED_WEIGHTS
+        if input.dtype is not torch.float32 or torch.is_grad_enabled() or not pays:
             return F.linear(input, self.weight, self.bias)
         rows = input.reshape(-1, input.shape[-1])
         if len(rows) <= MOST_ROWS:
@@ -71,10 +66,6 @@ class Product:
         else:
             result = torch.cat([self._of_few(part) for part in rows.split(MOST_ROWS)])
         return result.view(*input.shape[:-1], len(self.weight))
-
-    def _pays(self, input: Tensor) -> bool:
-        products = input.numel() * len(self.weight)
-        return products >= LEAST_PRODUCTS or self.weight.numel() >= UNCACHED_WEIGHTS
 
     def _of_few(self, rows: Tensor) -> Tensor:
         count = len(rows)
@@ -111,22 +102,21 @@ class AttentionOfOneQuery(TorchFunctionMode):
     ) -> Any:
         """As torch calls it, for every function."""
         kwargs = kwargs or {}
-        if function is F.scaled_dot_product_attention and _is_one_query(*args, **kwargs):
-            return _attention_of_one_query(*args, **kwargs)
-        return function(*args, **kwargs)
+        of_attention = function is F.scaled_dot_product_attention
+        return (_attention if of_attention else function)(*args, **kwargs)
 
 
-def _is_one_query(
+def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    scale: float | None = None,
     **others: Any,
-) -> bool:
-    """Whether it is attention of one query a row and head in half precision, and nothing else is asked for."""
-    return (
+) -> Tensor:
+    of_one_query = (
         query.device.type == "cpu"
         and query.dtype in HALF
         and query.dim() == 4
@@ -136,11 +126,9 @@ def _is_one_query(
         and not is_causal
         and not torch.is_grad_enabled()
     )
-
-
-def _attention_of_one_query(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None, **_: Any
-) -> Tensor:
+    if not of_one_query:
+        arguments = (attn_mask, dropout_p, is_causal)
+        return F.scaled_dot_product_attention(query, key, value, *arguments, scale=scale, **others)
     rows_and_heads = query.shape[:2]
     scores = torch.bmm(key.flatten(0, 1), query.flatten(0, 1).transpose(1, 2))  # the keys first: they are not copied
     scores = scores.float().mul_(query.shape[-1] ** -0.5 if scale is None else scale)

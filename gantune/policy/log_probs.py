@@ -24,7 +24,6 @@ def chosen_log_probs(
         tokens: `[N]` int64.
         head: a frozen linear layer d -> V. The logits are rounded to its dtype, as the model's own are; everything
             after them is at least float32.
-        temperature: divides the logits.
         chunk: rows of `[chunk, V]` buffers, which are all the memory needed beside `[N, d]`.
 
     Returns:

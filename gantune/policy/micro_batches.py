@@ -9,7 +9,7 @@ from typing import TypeVar
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from gantune.distributed import ALONE, DataParallel
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.policy.random_state import random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,9 @@ class MicroBatches:
         self.size, self.parallel = size, parallel
 
     def state_dict(self) -> dict[str, int | None]:
-        """The size, to be saved."""
         return {"size": self.size}
 
     def load_state_dict(self, state: dict[str, int | None]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self.size = state["size"]
 
     def of(self, rows: int) -> Iterator[tuple[int, int]]:
@@ -66,10 +64,9 @@ class MicroBatches:
                 if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                     raise
                 if self.size == 1 or rows == 1:
-                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                     raise UserError(
-                        f"out of memory with one row at a time ({reason}): set --gradient-checkpointing true, or lower "
-                        "--num-generations, --max-completion-length or --max-prompt-length"
+                        f"out of memory with one row at a time ({first_line(error)}): set --gradient-checkpointing "
+                        "true, or lower --num-generations, --max-completion-length or --max-prompt-length"
                     ) from None
             # After the handler, so that the failed step's tensors are not kept by its traceback.
             self.size = -(-min(self.size or rows, rows) // 2)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedConfig
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from gantune.data.batch import Batch
-from gantune.policy.cache import GrowingCache, attention_layers
+from gantune.policy.cache import GrowingCache, GrowingLayer
 from gantune.policy.head import Features
-
-
-def full_cache(config: PreTrainedConfig) -> Cache:
-    """An empty cache for use with gradients: every position of every layer, sliding-window layers too.
-
-    Raises:
-        UserError: as [`attention_layers`] does.
-    """
-    return Cache(layers=[DynamicLayer() for _ in range(attention_layers(config))])
 
 
 class Prefill:
@@ -39,8 +31,7 @@ class Prefill:
     It is valid for the weights that computed it only: drop it after an optimiser step.
 
     Args:
-        prompt_ids: `[B, P]`.
-        prompt_mask: `[B, P]`.
+        prompt_ids: `[B, P]`, as the mask.
         noise: `[B, noise_dim]` that the questions were read with; None for the zero vector.
         last: features of the last position, `[B, 1, ...]`.
         states: keys and values of each layer, `[B, heads, P, head_dim]`.
@@ -56,7 +47,7 @@ class Prefill:
     ) -> None:
         self.prompt_ids, self.prompt_mask, self.noise = prompt_ids, prompt_mask, noise
         self._graph: list[tuple[Tensor, Tensor]] = []  # what was computed, and the leaf in its place
-        self.last = last.with_values(self._leaf(last.values))
+        self.last = replace(last, values=self._leaf(last.values))
         self.states = [(self._leaf(keys), self._leaf(values)) for keys, values in states]
 
     def __len__(self) -> int:
@@ -81,14 +72,14 @@ class Prefill:
 
     def first_logits(self, times: int) -> Tensor:
         """`[B * times, vocabulary]` without gradient: each question's row `times` times side by side."""
-        last = self.last.with_values(self.last.values.detach())
+        last = replace(self.last, values=self.last.values.detach())
         return last.logits()[:, -1].repeat_interleave(times, dim=0)
 
     def decoding_cache(self, times: int, capacity: int) -> GrowingCache:
         """A copy without gradient, each row `times` times side by side, with room for `capacity` positions."""
-        return GrowingCache.repeated(
-            [(keys.detach(), values.detach()) for keys, values in self.states], times, capacity
-        )
+        copies = [(row, self.states[0][0].shape[2], times) for row in range(len(self))]
+        layers = [GrowingLayer.copied(k.detach(), v.detach(), copies, capacity) for k, v in self.states]
+        return GrowingCache(layers=layers)
 
     def scoring_cache(self, rows: Tensor) -> Cache:
         """A cache of the rows `[R]`, in any order and number, through which gradients reach the leaves."""

@@ -1,10 +1,10 @@
-"""A policy and what it samples."""
+"""What a policy samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,15 +54,10 @@ class Rollout(Batch):
 
 
 class Draws(NamedTuple):
-    """The random numbers of a rollout, drawn beforehand, so that any part of its rows can be sampled by itself.
+    """The random numbers of a rollout, drawn beforehand, so that any part of its rows can be sampled by itself."""
 
-    Args:
-        noise: `[B, noise_dim]`, one vector a question; None if the policy takes none.
-        uniform: `[B * k, T]` float64 in [0, 1), one number a token.
-    """
-
-    noise: Tensor | None
-    uniform: Tensor
+    noise: Tensor | None  # [B, noise_dim], one vector a question
+    uniform: Tensor  # [B * k, T] float64 in [0, 1), one number a token
 
     def questions(self, start: int, stop: int, samples_per_prompt: int) -> Draws:
         """Those of the questions from `start` up to, not including, `stop`."""
@@ -73,9 +68,7 @@ class Draws(NamedTuple):
 def concatenate(rollouts: Sequence[Rollout], pad_token_id: int) -> Rollout:
     """Rollouts of one policy, alike in temperature and samples a prompt, below each other; several lose their states.
 
-    Args:
-        rollouts: at least one; prompts of equal width P.
-        pad_token_id: fills up answers that are shorter than the longest.
+    Prompts are of equal width.
     """
     if len(rollouts) == 1:
         return rollouts[0]
@@ -97,49 +90,3 @@ def concatenate(rollouts: Sequence[Rollout], pad_token_id: int) -> Rollout:
         state=None,
         prefill=None,
     )
-
-
-class Policy(Protocol):
-    """A distribution over answer tokens given a question, with the noise held fixed."""
-
-    def rollout(
-        self,
-        batch: Batch,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        samples_per_prompt: int = 1,
-        keep_state: bool = False,
-    ) -> Rollout:
-        """Sample answers to the questions of `batch`, whose own answers are not read. No gradient.
-
-        With `keep_state` the rollout carries what [`complete`] goes on from.
-        """
-        ...
-
-    def prepare(self, rollout: Rollout) -> Rollout:
-        """The rollout with a state to complete its prefixes from: its own, or one computed in a single pass."""
-        ...
-
-    def complete(self, rollout: Rollout, rows: Tensor, lengths: Tensor) -> Batch:
-        """Sample on from prefixes: row `rows[i]` of a prepared rollout is kept up to its first `lengths[i]` tokens.
-
-        Noise, temperature and longest answer are the rollout's. No prefix is computed again.
-
-        Args:
-            rollout: as [`prepare`] gives it.
-            rows: `[R]` row numbers, in any order and number.
-            lengths: `[R]` tokens kept, at least 1, and fewer than the answer has.
-
-        Returns:
-            R completed answers, with the questions and pairs of their rows.
-        """
-        ...
-
-    def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """Log-probs of the answers in `batch`, `[B, T]`, with gradient; 0 where the answer mask is 0."""
-        ...
-
-    def draw_noise(self, batch_size: int) -> Tensor | None:
-        """One noise vector a question, `[B, noise_dim]`; None if the policy has none."""
-        ...

@@ -15,14 +15,7 @@ from gantune.policy.micro_batches import MicroBatches
 
 
 class Sampler:
-    """Samples answers and noise. Random numbers are drawn for a batch as a whole, whoever samples which of its rows.
-
-    Args:
-        policy: whose answers.
-        micro_batches: the parts that a batch is cut into, and this process's share of them.
-        max_new_tokens: longest answer.
-        temperature: divides the logits before the softmax.
-    """
+    """Samples answers and noise. Random numbers are drawn for a batch as a whole, whoever samples which of its rows."""
 
     def __init__(
         self, policy: CausalLMPolicy, micro_batches: MicroBatches, max_new_tokens: int, temperature: float
@@ -45,7 +38,6 @@ class Sampler:
         """Answers to all questions of `batch`, the same in every process.
 
         Args:
-            batch: B questions.
             samples_per_question: answers to each, k.
             with_gradient: read the questions with a gradient, and keep what is needed to score answers from it, if
                 this process's share is read in one part.
@@ -66,7 +58,6 @@ class Sampler:
     def _answered(
         self, batch: Batch, rows: tuple[int, int], draws: Draws, k: int, with_gradient: bool, keep_state: bool
     ) -> Rollout:
-        """Answers to some of the questions."""
         part, own = batch.rows(*rows), draws.questions(*rows, k)
         return self.policy.rollout(
             part,
@@ -106,9 +97,7 @@ class Sampler:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the random numbers stand, to be saved."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self.generator.set_state(state["generator"])

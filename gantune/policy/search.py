@@ -9,17 +9,12 @@ import torch
 from torch import Tensor
 
 from gantune.data.batch import Batch
-from gantune.policy.rollout import Policy, Rollout
+from gantune.policy.causal_lm import CausalLMPolicy
+from gantune.policy.rollout import Rollout
 
 
 class Completions(NamedTuple):
-    """Some of the completions of a search.
-
-    Args:
-        rows: `[R]`, the row of the rollout that each one completes.
-        lengths: `[R]`, how many of its tokens it keeps.
-        batch: the R completed answers.
-    """
+    """Some of a search: the row of the rollout that each completes, how many of its tokens it keeps, and R answers."""
 
     rows: Tensor
     lengths: Tensor
@@ -30,8 +25,7 @@ class MonteCarloSearch:
     """Completes the prefixes of a rollout, several times each, a bounded number of rows at once.
 
     Args:
-        policy: the roll-out policy.
-        completions: N, completions of each prefix.
+        policy: of the roll-outs; another class that has `prepare` and `complete` will do, as [`DelayedPolicy`].
         stride: only prefixes of `stride`, 2 `stride`, ... tokens are completed.
         max_rows: most rows that are decoded at once.
 
@@ -39,7 +33,7 @@ class MonteCarloSearch:
         ValueError: if a number is below 1.
     """
 
-    def __init__(self, policy: Policy, completions: int = 16, stride: int = 1, max_rows: int = 64) -> None:
+    def __init__(self, policy: CausalLMPolicy, completions: int = 16, stride: int = 1, max_rows: int = 64) -> None:
         for name, value in (("completions", completions), ("stride", stride), ("max_rows", max_rows)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")

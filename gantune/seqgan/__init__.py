@@ -18,9 +18,9 @@ REWARDS = Registry(
 TRANSFORMS = Registry(
     "reward transform",
     {
-        "prob": "gantune.seqgan.rewards.probability",
+        "prob": "torch.sigmoid",  # D, the probability of being real: SeqGAN's reward (Yu et al. 2017, eq. 4)
         "centred": "gantune.seqgan.rewards.centred",
-        "log": "gantune.seqgan.rewards.log_probability",
+        "log": "torch.nn.functional.logsigmoid",  # log D, never above zero
         "logit": "gantune.seqgan.rewards.logit",
     },
 )

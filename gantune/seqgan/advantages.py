@@ -9,13 +9,14 @@ from torch import Tensor
 
 
 class Advantage(Protocol):
-    """Takes a baseline from returns; `min_samples` answers to a question are needed."""
+    """Takes a baseline from returns; `min_samples` answers to a question are needed.
+
+    Returns and mask are `[B, T]`, rows of one question adjacent, and so are the advantages.
+    """
 
     min_samples: int
 
-    def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]`, rows of one question adjacent, to advantages `[B, T]`."""
-        ...
+    def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor: ...
 
 
 def returns(rewards: Tensor, mask: Tensor, discount: float = 1.0, length_normalised: bool = False) -> Tensor:
@@ -61,7 +62,6 @@ class NoBaseline:
     min_samples = 1
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Advantage`]."""
         return returns * mask
 
 
@@ -78,18 +78,16 @@ class MovingAverage:
         self.average: float | None = None
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Advantage`]; the first step has no baseline. Updates the average."""
+        """The first step has no baseline. Updates the average."""
         advantages = (returns - (self.average or 0.0)) * mask
         mean = ((returns * mask).sum() / mask.sum().clamp(min=1)).item()
         self.average = mean if self.average is None else self.decay * self.average + (1 - self.decay) * mean
         return advantages
 
     def state_dict(self) -> dict[str, float | None]:
-        """The average, to be saved."""
         return {"average": self.average}
 
     def load_state_dict(self, state: dict[str, float | None]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self.average = state["average"]
 
 
@@ -103,7 +101,6 @@ class LeaveOneOut:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         others = (grouped.sum(dim=1, keepdim=True) - grouped) / (samples_per_prompt - 1)
         return (grouped - others).view_as(returns) * mask
@@ -118,7 +115,6 @@ class GroupNorm:
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Advantage`]."""
         grouped = _by_question(returns, mask, samples_per_prompt)
         centred = grouped - grouped.mean(dim=1, keepdim=True)
         return (centred / (grouped.std(dim=1, keepdim=True) + 1e-6)).view_as(returns) * mask

@@ -1,26 +1,16 @@
-"""What a step makes of the rewards of sampled answers: a weight for the log-prob of each of their tokens."""
+"""What a step makes of the rewards of sampled answers: a weight for the log-prob of each of their tokens.
+
+An objective is constructed with `(advantage, max_new_tokens)` and called with returns and mask `[B, T]`, rows of one
+question adjacent, and their number a question. It gives weights `[B, T]`, constants: the step goes down
+`- sum(weights * log_probs)`. `min_samples` answers to a question are needed.
+"""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gantune.seqgan.advantages import Advantage
-
-
-class Objective(Protocol):
-    """Turns returns into weights: the step goes down `- sum(weights * log_probs)`.
-
-    Classes are constructed with `(advantage, max_new_tokens)`. `min_samples` answers to a question are needed.
-    """
-
-    min_samples: int
-
-    def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """Returns and mask `[B, T]`, rows of one question adjacent, to weights `[B, T]`, constants."""
-        ...
 
 
 class PolicyGradient:
@@ -34,7 +24,6 @@ class PolicyGradient:
         self.min_samples = advantage.min_samples
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Objective`]."""
         return self.advantage(returns, mask, samples_per_prompt) * mask / (self.max_new_tokens * len(returns))
 
 
@@ -47,7 +36,7 @@ class _Selection:
         """Takes what the others take, and needs neither."""
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
-        """See [`Objective`]. An answer is worth the mean of its tokens' returns."""
+        """An answer is worth the mean of its tokens' returns."""
         worth = (returns * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         shares = self.shares(worth.view(-1, samples_per_prompt)).flatten()
         weights = shares[:, None] * mask

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
@@ -50,19 +49,9 @@ class Reward(Protocol):
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
 
 
-def probability(logits: Tensor) -> Tensor:
-    """D, the probability of being real, in (0, 1): SeqGAN's reward (Yu et al. 2017, eq. 4)."""
-    return logits.sigmoid()
-
-
 def centred(logits: Tensor) -> Tensor:
     """2 D - 1, in (-1, 1), zero where D is undecided (ScratchGAN, arXiv:1905.09922)."""
     return 2 * logits.sigmoid() - 1
-
-
-def log_probability(logits: Tensor) -> Tensor:
-    """log D, never above zero."""
-    return F.logsigmoid(logits)
 
 
 def logit(logits: Tensor) -> Tensor:
@@ -71,12 +60,7 @@ def logit(logits: Tensor) -> Tensor:
 
 
 class JudgedReward:
-    """A reward that a discriminator gives.
-
-    Args:
-        discriminator: gives the logits; not trained here.
-        transform: r in R = r(D), a name in `TRANSFORMS`.
-    """
+    """A reward R = r(D) that a discriminator gives; `transform` is r, a name in `TRANSFORMS`."""
 
     per_token: bool
 
@@ -199,8 +183,7 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
 
     What minimum Bayes risk decoding maximises (Kumar & Byrne 2004; Eikema & Aziz 2020, arXiv:2005.10283).
 
-    Args:
-        answers: samples of one question; a single one is worth 0.
+    A single answer is worth 0.
     """
     from rouge_score.rouge_scorer import RougeScorer  # and nltk, scikit-learn and pandas with it: over a second
 

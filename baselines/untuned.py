@@ -1,4 +1,4 @@
-"""The untuned model, which reasons before it answers (Kojima et al. 2022, arXiv:2205.11916)."""
+"""The untuned model: as it is, or reasoning before it answers (Kojima et al. 2022, arXiv:2205.11916)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from gantune.data import Pair
 
 
+@method("base")
+def untuned(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    config: TuningConfig,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TunedModel:
+    """The model as it is, asked in the same template."""
+    return TunedModel(model, tokenizer, config)
+
+
 @dataclass
 class ChainOfThoughtConfig(TuningConfig):
-    """Settings of `chain-of-thought`.
-
-    Raises:
-        UserError: if it is below 1.
-    """
+    """Settings of `chain-of-thought`."""
 
     _argument_group_name = "chain-of-thought: the untuned model reasons before it answers"
 
