@@ -209,7 +209,7 @@ def test_figures_by_hand():
         | {"who he": 0.6, "who she": 0.3, "who it": 0.3},
         {"what": "red hat there", "who": "he"},
     )
-    config = TuningConfig(max_new_tokens=6)  # one token a character: 'a red hat' and 'the hat' are cut
+    config = TuningConfig(max_completion_length=6)  # one token a character: 'a red hat' and 'the hat' are cut
     figures = forgetting(tuned, sets_by_hand(), tiny_tokenizer(), config)
     assert figures["tuned"] == pytest.approx(
         {
