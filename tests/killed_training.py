@@ -31,7 +31,7 @@ from transformers import TrainerCallback, TrainerState, trainer
 from baselines import METHODS
 from gantune.data import Pair
 from gantune.diagnostics import files
-from gantune.trainer import pair_trainer
+from gantune.trainer import checkpoints
 from gantune.trainer.callbacks import Weights, epoch_ends
 from gantune.trainer.checkpoints import MANIFEST, folders_of
 from gantune.trainer.language_gan import LanguageGAN
@@ -83,11 +83,11 @@ STEPS = [
     (SelfTraining, "_encoded"),
 ]
 WRITING = [  # owner, name, and which argument is the file that is written
-    (pair_trainer, "save_file", 1),
+    (checkpoints, "save_file", 1),
     (torch, "save", 1),
     (TrainerState, "save_to_json", 1),
     (trainer, "rotate_checkpoints", None),
-    (pair_trainer, "mark_whole", None),
+    (checkpoints, "mark_whole", None),
     (files.os, "replace", None),
 ]
 
@@ -158,7 +158,7 @@ def content_of(checkpoint: Path) -> dict[str, Any]:
     held: dict[str, Any] = {"step": checkpoint.name}
     for file in sorted(checkpoint.iterdir()):
         if file.suffix == ".safetensors":
-            held[file.name] = pair_trainer.load_file(file)
+            held[file.name] = checkpoints.load_file(file)
         elif file.name == "trainer_state.json":
             held[file.name] = timeless(json.loads(file.read_text())["log_history"])
         elif file.name not in (MANIFEST, "training_args.bin"):

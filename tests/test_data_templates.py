@@ -260,7 +260,7 @@ def test_generation_stops_at_the_end_token():
         return output
 
     model.register_forward_hook(write)
-    config = TuningConfig(template="chatml", max_new_tokens=len(tokens))
+    config = TuningConfig(template="chatml", max_completion_length=len(tokens))
     assert generate_answers(model, tokenizer, ["Where?"], config) == ["The mill"]
 
 

@@ -16,10 +16,10 @@ from transformers import TrainerCallback
 
 from baselines import METHODS
 from gantune.errors import UserError
-from gantune.trainer import pair_trainer
-from gantune.trainer.checkpoints import MANIFEST, folders_of, last_whole_checkpoint
+from gantune.trainer import checkpoints
+from gantune.trainer.checkpoints import MANIFEST, folders_of, last_whole_checkpoint, load_file
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.pair_trainer import PairTrainer, load_file
+from gantune.trainer.pair_trainer import PairTrainer
 from tests.killed_training import OPTIONS, PAIRS, difference, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +103,7 @@ def test_torn_checkpoints_do_not_push_out_whole_ones(tmp_path, monkeypatch):
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pair_trainer, "mark_whole", killed)
+    monkeypatch.setattr(checkpoints, "mark_whole", killed)
     with pytest.raises(KeyboardInterrupt):
         train("lora", tmp_path / "again", save_steps=5)
     assert folders_of(tmp_path / "again")[0].name == "checkpoint-10"

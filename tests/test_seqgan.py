@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,3 +148,14 @@ def test_discriminator_loss_by_hand():
     assert masked.item() == pytest.approx(expected, abs=1e-6)
     undecided = discriminator_loss(torch.zeros(8), torch.zeros(3))
     assert undecided.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_first_comparison_of_answers_draws_no_random_number():
+    """nltk does when it is imported: a training that goes on in a new process would then draw others."""
+    code = (
+        "import random, sys; random.seed(0); before = random.getstate();"
+        "from gantune.seqgan.rewards import self_consistency; assert 'nltk' not in sys.modules;"
+        "assert self_consistency(['a b', 'a b']) == [1, 1] and 'nltk' in sys.modules;"
+        "sys.exit(random.getstate() != before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

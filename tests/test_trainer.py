@@ -13,8 +13,9 @@ from transformers import PrinterCallback, TrainerCallback
 
 from gantune.errors import UserError
 from gantune.trainer.arguments import PairConfig
+from gantune.trainer.checkpoints import WEIGHTS_FILE
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.pair_trainer import WEIGHTS_FILE, PairTrainer
+from gantune.trainer.pair_trainer import PairTrainer
 from tests.test_language_gan import PAIRS, QUIET, batch_of, build
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer

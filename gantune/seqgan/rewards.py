@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -185,8 +186,10 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
 
     A single answer is worth 0.
     """
-    from rouge_score.rouge_scorer import RougeScorer  # and nltk, scikit-learn and pandas with it: over a second
+    before = random.getstate()
+    from rouge_score.rouge_scorer import RougeScorer  # takes over a second, and nltk under it draws random numbers
 
+    random.setstate(before)
     scorer, total = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
     for i, j in itertools.combinations(range(len(answers)), 2):  # F1 is symmetric
         agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.trainer_utils import TrainOutput
 
 from gantune.data import (
@@ -48,18 +40,13 @@ from gantune.policy import CausalLMPolicy, checkpoint_layers
 from gantune.policy.evaluation import mean_loss
 from gantune.policy.micro_batches import MicroBatches
 from gantune.policy.positions import check_positions
-from gantune.trainer.arguments import PairConfig, own_settings
+from gantune.trainer.arguments import PairConfig
 from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits, NextRow
-from gantune.trainer.checkpoints import check_checkpoint, last_whole_checkpoint, make_room, mark_whole
+from gantune.trainer.checkpoints import CheckpointedTrainer, has_ended
 from gantune.trainer.non_finite import not_finite
 from gantune.tuning import encode_training_pairs, hold_out
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS_FILE, STATE_FILE = "trained.safetensors", "gantune.pt"
-DECISIVE = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "max_steps",
-            "lr_scheduler_kwargs", "optim_args", "bf16", "fp16", "label_smoothing_factor")  # fmt: skip
-"""Of transformers' settings those that decide what the steps do."""
 
 
 class EpochOrder(Sampler[list[int]]):
@@ -88,7 +75,7 @@ class EpochOrder(Sampler[list[int]]):
         return -(-len(self.encoded) // self.batch_size)
 
 
-class PairTrainer(Trainer):
+class PairTrainer(CheckpointedTrainer):
     """Trains by the likelihood of the answers to questions, with transformers' own loss.
 
     ```python
@@ -210,7 +197,7 @@ class PairTrainer(Trainer):
         self.parallel.share(self.shared_tensors())
         with self.limits, self.interrupts, _own_settings_kept(self.model), without_plugins():
             try:
-                if checkpoint and _read_state(checkpoint)["ended"]:
+                if checkpoint and has_ended(checkpoint):
                     output = self._ended(checkpoint)
                 else:
                     output = super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
@@ -355,53 +342,6 @@ class PairTrainer(Trainer):
             self._figures.clear()
         super().log(logs, start_time)
 
-    # -------------------------------------------------------------------------------------------------- checkpoints
-
-    def stateful(self) -> dict[str, Any]:
-        """What changes in training beside weights, optimiser and random numbers, by name."""
-        found = {"micro_batches": self.micro_batches}
-        for callback in self.callback_handler.callbacks:
-            if hasattr(callback, "state_dict"):
-                found[type(callback).__name__] = callback
-        return found
-
-    def fingerprint(self) -> str:
-        """Of everything that decides what the steps do: settings, tokens, and what else is trained on."""
-        settings = own_settings(self.args) | {name: getattr(self.args, name) for name in DECISIVE}
-        wrapped = (module for module in self.model.modules() if isinstance(module, PeftModel))
-        adapters = [vars(config).copy() for module in wrapped for config in module.peft_config.values()]
-        for config in adapters:
-            del config["base_model_name_or_path"]  # where it lies on this machine
-        content = json.dumps([settings, adapters, self.tokens()], sort_keys=True, default=_plain)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def tokens(self) -> list[Any]:
-        """Prompt and answer ids of every row that training reads."""
-        return [row[:2] for row in (*self.train_dataset, *(self.eval_dataset or ()))]
-
-    def _checkpoint(self, asked: str | bool | None) -> Path | None:
-        if not asked:
-            return None
-        folder = last_whole_checkpoint(self.args.output_dir) if asked is True else Path(asked)
-        if folder is not None:
-            check_checkpoint(folder, self.fingerprint())
-            logger.info("going on from %s", folder)
-        return folder
-
-    def _ended(self, checkpoint: Path) -> TrainOutput:
-        """What a training that had ended before its last step came to; no step is left."""
-        self._load_from_checkpoint(str(checkpoint))
-        self._load_state(checkpoint)
-        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        for event in ("on_train_begin", "on_train_end"):
-            self.control = getattr(self.callback_handler, event)(self.args, self.state, self.control)
-        return TrainOutput(self.state.global_step, math.nan, {})
-
-    def _load_state(self, checkpoint: Path) -> None:
-        saved = _read_state(checkpoint)["parts"]
-        for name, part in self.stateful().items():
-            part.load_state_dict(saved[name])
-
     # --------------------------------------------------------------------------- parts of transformers' own training
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -435,57 +375,8 @@ class PairTrainer(Trainer):
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # transformers' counts all parameters in every step
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            make_room(folder)
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                mark_whole(folder, self.fingerprint())
-        except (OSError, RuntimeError, SafetensorError) as error:
-            of_torch = re.search("writ|iostream|inline_container", str(error))  # its words for what the disk said
-            if isinstance(error, RuntimeError) and not of_torch:
-                raise
-            raise UserError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write what is trained: of a checkpoint every parameter, otherwise what `save_pretrained` writes."""
-        output_dir = output_dir or self.args.output_dir
-        if not self.args.should_save:
-            return
-        if not _internal_call:
-            getattr(self, "save_pretrained", self.model.save_pretrained)(output_dir)
-            return
-        os.makedirs(output_dir, exist_ok=True)
-        named = zip(self.names, self.parameters, strict=True)
-        weights = {name: parameter.detach().contiguous() for name, parameter in named}
-        save_file(weights, os.path.join(output_dir, WEIGHTS_FILE))
-
-    @torch.no_grad()
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        saved = load_file(os.path.join(resume_from_checkpoint, WEIGHTS_FILE))
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            parameter.copy_(saved[name])
-
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
         """Nothing: [`train`] and [`shared_step`] do it."""
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            parts = {name: part.state_dict() for name, part in self.stateful().items()}
-            ended = self.control.should_training_stop
-            torch.save({"ended": ended, "parts": parts}, os.path.join(output_dir, STATE_FILE))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._load_state(Path(checkpoint))
 
     # -------------------------------------------------------------------------------------------------------- parts
 
@@ -514,16 +405,6 @@ class PairTrainer(Trainer):
     def _keeps(self, held_out: Sequence[EncodedPair]) -> bool:
         """Whether copies of the weights are kept: to choose from, or to go back to."""
         return bool(held_out)
-
-
-def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """Tensors and plain values (`weights_only`): a file cannot make anything run."""
-    return torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no word for, the same in every process."""
-    return sorted(map(str, value)) if isinstance(value, set) else str(value)
 
 
 @contextmanager
