@@ -64,7 +64,8 @@ class PolicyTrainer(PairTrainer):
         Returns:
             `loss`, in nats a token, of this process's share of the rows.
         """
-        return self.backward("likelihood loss", len(batch), partial(self.likelihood_losses, batch))
+        figures = self.backward("likelihood loss", len(batch), partial(self.likelihood_losses, batch))
+        return {"loss": figures["loss"]}
 
     def likelihood_losses(self, batch: Batch, weight: float = 1.0, name: str = "likelihood") -> Losses:
         """`weight` times the likelihood loss, in parts of one micro-batch each, with noise of its own."""
