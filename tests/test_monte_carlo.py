@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -126,10 +128,23 @@ def test_shuffled_rewards_are_the_same_rows_elsewhere():
     reward.__class__ = type("Fixed", (MonteCarloReward,), {"__call__": lambda *_: rows})
     torch.manual_seed(0)
     shuffled = ShuffledReward(reward)
-    values = shuffled((), (), None)
+    values = shuffled((), (), SimpleNamespace(answer_mask=torch.ones(10, 4)))
     assert shuffled.is_return
     assert not torch.equal(values, rows)
     assert torch.equal(values[values[:, 0].argsort()], rows)
+
+
+def test_a_shuffled_reward_is_never_that_of_a_padding_position():
+    lengths = torch.tensor([1, 4, 2, 3, 4, 1])
+    mask = (torch.arange(4) < lengths[:, None]).long()
+    rows = torch.where(mask.bool(), 10 * torch.arange(6)[:, None] + torch.arange(4), -1).float()
+    torch.manual_seed(0)
+    values = ShuffledReward(lambda questions, answers, rollout: rows)((), (), SimpleNamespace(answer_mask=mask))
+    donors = (values[:, 0] / 10).long()
+    assert sorted(donors.tolist()) == list(range(6)) and donors.tolist() != list(range(6))
+    for row, donor in zip(values.tolist(), donors.tolist(), strict=True):
+        own = rows[donor, : lengths[donor]].tolist()
+        assert row == own + own[-1:] * (4 - len(own))
 
 
 def exact_values(batch: Batch, probability: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:

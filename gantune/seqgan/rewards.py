@@ -237,9 +237,18 @@ class ShuffledReward:
         )
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
-        """The rows of `reward`'s result in a random order, `[B]` or `[B, T]`."""
+        """The rows of `reward`'s result in a random order, `[B]` or `[B, T]`.
+
+        Where an answer is longer than the one whose numbers it gets, the last of these goes on: what stands beyond an
+        answer's end is nobody's reward.
+        """
         values = torch.as_tensor(self.reward(questions, answers, rollout))
-        return values[torch.randperm(len(values), device=values.device)]
+        order = torch.randperm(len(values), device=values.device)
+        if values.dim() == 1:
+            return values[order]
+        last = rollout.answer_mask.sum(dim=1)[order, None] - 1
+        columns = torch.arange(values.shape[1], device=values.device).expand_as(values).minimum(last)
+        return values[order].gather(1, columns)
 
 
 def build_reward(
