@@ -62,10 +62,10 @@ class PolicyTrainer(PairTrainer):
         """The gradient of the likelihood of true answers.
 
         Returns:
-            `loss`, in nats a token, of this process's share of the rows.
+            `loss`, in nats a token, and its parts if it has more than one.
         """
         figures = self.backward("likelihood loss", len(batch), partial(self.likelihood_losses, batch))
-        return {"loss": figures["loss"]}
+        return figures if len(figures) > 2 else {"loss": figures["loss"]}  # which is its only part
 
     def likelihood_losses(self, batch: Batch, weight: float = 1.0, name: str = "likelihood") -> Losses:
         """`weight` times the likelihood loss, in parts of one micro-batch each, with noise of its own."""
