@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -37,10 +38,8 @@ class SourceStudyConfig(TuningConfig):
         "source_discriminator_learning_rate": around(1e-3, 1),
     }
 
-    source_learning_rate: float = field(default=1e-3, metadata={"help": "of the generator; Adam, constant"})
-    source_discriminator_learning_rate: float = field(
-        default=1e-3, metadata={"help": "of the discriminator; Adam, constant"}
-    )
+    source_learning_rate: float = option(1e-3, "of the generator; Adam, constant")
+    source_discriminator_learning_rate: float = option(1e-3, "of the discriminator; Adam, constant")
 
     def __post_init__(self) -> None:
         super().__post_init__()

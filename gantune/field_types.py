@@ -1,12 +1,13 @@
-"""Whether settings are of the types that their dataclass says, wherever they come from: JSON, YAML or code."""
+"""Fields of settings, and whether they are of the types that their dataclass says, be they JSON, YAML or code."""
 
 from __future__ import annotations
 
+import copy
 import numbers
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from typing import Any, Literal
 
 from gantune.errors import UserError
@@ -20,6 +21,13 @@ EXPECTED = {
 PLAIN = (bool, int, float, str, list, dict, type(None))
 
 
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field that is an option of the command line; each object has a list or dict of its own."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.copy(default), metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
+
+
 def check_types(settings: Any) -> None:
     """Refuse a field of a dataclass that holds a plain value of another type; other objects are not looked at.
 
@@ -27,10 +35,10 @@ def check_types(settings: Any) -> None:
         UserError: naming the option, its value and what is expected.
     """
     hints = typing.get_type_hints(type(settings))
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, PLAIN) and (expected := _expected(value, hints[field.name])):
-            raise UserError(f"--{field.name.replace('_', '-')} {value!r:.60}: expected {expected}")
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, PLAIN) and (expected := _expected(value, hints[each.name])):
+            raise UserError(f"--{each.name.replace('_', '-')} {value!r:.60}: expected {expected}")
 
 
 def check_at_least(settings: Any, least: int, names: Sequence[str]) -> None:

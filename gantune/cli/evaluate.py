@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from gantune.cli.train import DataOptions
 from gantune.command import exit_status
 from gantune.diagnostics.files import JsonLines, write_json
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.generation.decoding import Decoding, decode_answers
 from gantune.version import __version__
 
@@ -30,30 +31,20 @@ class EvaluationOptions:
 
     _argument_group_name = "evaluation"
 
-    adapter: str | None = field(
-        default=None, metadata={"help": "folder that gantune train or save_pretrained has written"}
+    adapter: str | None = option(None, "folder that gantune train or save_pretrained has written")
+    output: str | None = option(
+        None, "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"
     )
-    output: str | None = field(
-        default=None,
-        metadata={"help": "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"},
+    model: str | None = option(None, "the base model, if it is not where the adapter says")
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the base model")
+    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
+    bleurt: str | None = option(None, "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id")
+    decoding: str = option(
+        "greedy", "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
     )
-    model: str | None = field(default=None, metadata={"help": "the base model, if it is not where the adapter says"})
-    dtype: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata={"help": "of the base model"})
-    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
-    bleurt: str | None = field(
-        default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id"}
-    )
-    decoding: str = field(
-        default="greedy",
-        metadata={
-            "help": "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
-        },
-    )
-    decoding_temperature: float = field(default=1.0, metadata={"help": "of sample, mbr-K and vote-K"})
-    decoding_seed: int = field(default=0, metadata={"help": "of sample, mbr-K and vote-K"})
-    reasoning_tokens: int = field(
-        default=0, metadata={"help": "reason in up to so many tokens before each answer (chain of thought)"}
-    )
+    decoding_temperature: float = option(1.0, "of sample, mbr-K and vote-K")
+    decoding_seed: int = option(0, "of sample, mbr-K and vote-K")
+    reasoning_tokens: int = option(0, "reason in up to so many tokens before each answer (chain of thought)")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser, exit_status
 from gantune.data.sources import READERS
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
@@ -32,17 +33,12 @@ class RunOptions:
 
     _argument_group_name = "run"
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "a new directory for everything that the run leaves"}
+    output_dir: str | None = option(None, "a new directory for everything that the run leaves")
+    resume_from_checkpoint: bool = option(
+        False, "go on with the run in --output-dir, which needs no other option; or begin it"
     )
-    resume_from_checkpoint: bool = field(
-        default=False,
-        metadata={"help": "go on with the run in --output-dir, which needs no other option; or begin it"},
-    )
-    save_steps: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
-    report_to: str = field(
-        default="none", metadata={"help": "experiment tracker by transformers' name, such as tensorboard or wandb"}
-    )
+    save_steps: int = option(50, "steps from one checkpoint to the next")
+    report_to: str = option("none", "experiment tracker by transformers' name, such as tensorboard or wandb")
 
     def __post_init__(self) -> None:
         if self.save_steps < 1:
@@ -55,16 +51,11 @@ class ModelOptions:
 
     _argument_group_name = "model"
 
-    model: str = field(
-        default="mini", metadata={"help": "'mini' (comes with gantune), a Hugging Face folder, or a Hub id"}
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = field(
-        default="float32", metadata={"help": "of the frozen model"}
-    )
-    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
-    sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = field(
-        default="none",
-        metadata={"help": "divide the weights over the launched processes, and not the rows: by matrix, or by block"},
+    model: str = option("mini", "'mini' (comes with gantune), a Hugging Face folder, or a Hub id")
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the frozen model")
+    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
+    sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = option(
+        "none", "divide the weights over the launched processes, and not the rows: by matrix, or by block"
     )
 
 
@@ -74,18 +65,14 @@ class DataOptions:
 
     _argument_group_name = "data"
 
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a "
-            "Hub id"
-        },
+    dataset: str | None = option(
+        None, "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
     )
-    question_column: str = field(default="question", metadata={"help": "of format question-answer"})
-    answer_column: str = field(default="answer", metadata={"help": "of format question-answer"})
-    format: str | None = field(default=None, metadata={"help": "of the rows; by the columns if not given"})
-    answers: Literal["last", "every"] = field(default="last", metadata={"help": "of a conversation, to learn"})
-    split: str = field(default="train", metadata={"help": "of a Hub data set"})
+    question_column: str = option("question", "of format question-answer")
+    answer_column: str = option("answer", "of format question-answer")
+    format: str | None = option(None, "of the rows; by the columns if not given")
+    answers: Literal["last", "every"] = option("last", "of a conversation, to learn")
+    split: str = option("train", "of a Hub data set")
 
     def check(self) -> None:
         """Refuse options that name no data, or a file that is not there.
@@ -117,9 +104,7 @@ class ValidationOptions:
 
     _argument_group_name = "data"
 
-    validation_size: int | None = field(
-        default=None, metadata={"help": "pairs held out to choose the weights, instead of --validation-share"}
-    )
+    validation_size: int | None = option(None, "pairs held out to choose the weights, instead of --validation-share")
 
 
 CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
