@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gantune.errors import UserError
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Hand the command line to the comparison.
 
     Raises:

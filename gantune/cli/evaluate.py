@@ -11,7 +11,6 @@ from gantune.cli.adapters import Adapter, load_adapter
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
-from gantune.command import exit_status
 from gantune.diagnostics.files import JsonLines, write_json
 from gantune.errors import UserError
 from gantune.field_types import option
@@ -47,16 +46,7 @@ class EvaluationOptions:
     reasoning_tokens: int = option(0, "reason in up to so many tokens before each answer (chain of thought)")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Evaluate; returns the exit status."""
-
-    def command() -> None:
-        with messages_on_stderr():
-            run(arguments)
-
-    return exit_status(command, "nothing was written")
-
-
+@messages_on_stderr()
 def run(arguments: Sequence[str]) -> None:
     """Evaluate as the command line says.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,17 +17,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Merge; returns the exit status."""
+@messages_on_stderr()
+def run(arguments: Sequence[str]) -> None:
+    """Merge as the command line says.
 
-    def command() -> None:
-        with messages_on_stderr():
-            merge(_parser().parse_args(arguments))
-
-    return exit_status(command, "the folder is not whole, remove it")
-
-
-def _parser() -> OneLineParser:
+    Raises:
+        UserError: if the output is there, or the adapter has no merged form.
+    """
     parser = OneLineParser(
         prog="gantune merge",
         description="Write adapter and noise into the base model: a plain Hugging Face folder that needs no gantune.",
@@ -36,15 +31,7 @@ def _parser() -> OneLineParser:
     add_adapter_options(parser)
     parser.add_argument("--output", required=True, help="a new folder")
     parser.add_argument("--noise", default="zero", help="zero, or seed:N for the random vector of that seed (zero)")
-    return parser
-
-
-def merge(options: Namespace) -> None:
-    """Merge as the command line says.
-
-    Raises:
-        UserError: if the output is there, or the adapter has no merged form.
-    """
+    options = parser.parse_args(arguments)
     output = Path(options.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there, expected a new folder as --output")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.data.sources import READERS
 from gantune.errors import UserError
 from gantune.field_types import option
@@ -110,11 +110,6 @@ class ValidationOptions:
 CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train; returns the exit status."""
-    return exit_status(lambda: run(arguments), "the same command with --resume-from-checkpoint goes on from here")
-
-
 def run(arguments: Sequence[str]) -> int:
     """Train as the command line says; 1 if the training broke off.
 
@@ -133,10 +128,10 @@ def run(arguments: Sequence[str]) -> int:
     if groups[0].output_dir is None:
         raise UserError("--output-dir: expected a new directory")
     groups[2].check()
-    with messages_on_stderr():
-        return _run(groups, values)
+    return _run(groups, values)
 
 
+@messages_on_stderr()
 def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     import torch
 
