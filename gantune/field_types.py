@@ -6,7 +6,7 @@ import copy
 import numbers
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, Literal
 
@@ -17,6 +17,12 @@ EXPECTED = {
     int: "a whole number",
     float: "a number",
     str: "a text (numbers and words such as yes in quotes)",
+}
+RANGES: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "above 0": lambda value: value > 0,
+    "between 0 and 1": lambda value: 0 <= value <= 1,
 }
 PLAIN = (bool, int, float, str, list, dict, type(None))
 
@@ -41,15 +47,15 @@ def check_types(settings: Any) -> None:
             raise UserError(f"--{each.name.replace('_', '-')} {value!r:.60}: expected {expected}")
 
 
-def check_at_least(settings: Any, least: int, names: Sequence[str]) -> None:
-    """Refuse numbers in fields of these names that are smaller, or not a number.
+def check_range(settings: Any, expected: str, *names: str) -> None:
+    """Refuse numbers in fields of these names that are out of a range, one of [`RANGES`], or not a number.
 
     Raises:
         UserError: naming the option, its value and what is expected.
     """
     for name in names:
-        if not getattr(settings, name) >= least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected at least {least}")
+        if not RANGES[expected](getattr(settings, name)):
+            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected {expected}")
 
 
 def _expected(value: Any, hint: Any) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.errors import UserError
-from gantune.field_types import check_at_least, check_types, option
+from gantune.field_types import check_range, check_types, option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,25 +146,15 @@ class TuningConfig:
             UserError: naming the field, its value and what is expected.
         """
         check_types(self)
-        at_least_1 = ("per_device_train_batch_size", "max_prompt_length", "max_completion_length")
-        at_least_0 = (
-            "seed",
-            "max_seconds",
-            "max_tokens",
-            "micro_batch_size",
-            "early_stopping_patience",
-            "warmup_steps",
-        )
-        check_at_least(self, 1, at_least_1)
-        check_at_least(self, 0, at_least_0)
-        if not self.num_train_epochs > 0:
-            raise UserError(f"--num-train-epochs {self.num_train_epochs}: expected above 0")
+        check_range(self, "above 0", "num_train_epochs")
+        check_range(self, "at least 1", "per_device_train_batch_size", "max_prompt_length", "max_completion_length")
+        check_range(self, "at least 0", "seed", "max_seconds", "max_tokens", "micro_batch_size", "warmup_steps")
+        check_range(self, "at least 0", "early_stopping_patience")
+        check_range(self, "between 0 and 1", "validation_share")
         if self.seed > MAX_SEED:
             raise UserError(f"--seed {self.seed}: expected at most {MAX_SEED}")
         if self.lr_scheduler_type == "constant" and self.warmup_steps:
             raise UserError(f"--warmup-steps {self.warmup_steps}: expected --lr-scheduler-type constant_with_warmup")
-        if not 0 <= self.validation_share <= 1:
-            raise UserError(f"--validation-share {self.validation_share}: expected between 0 and 1")
         if self.early_stopping_patience and not self.validation_share:
             raise UserError(
                 f"--early-stopping-patience {self.early_stopping_patience}: expected --validation-share above 0"

@@ -17,6 +17,7 @@ from gantune.command import OneLineParser
 from gantune.data.records import Record
 from gantune.data.sources import READERS
 from gantune.errors import UserError
+from gantune.field_types import check_range
 from gantune.tuning import MAX_SEED
 
 PROMPT = "> "
@@ -68,12 +69,10 @@ def _check(options: Namespace) -> None:
         raise UserError("expected a question or --file, not both")
     if options.question is not None and not options.question.strip():
         raise UserError("the question is empty, expected a text")
-    if options.temperature < 0:
-        raise UserError(f"--temperature {options.temperature}: expected at least 0")
-    for name in ("samples", "batch_size", "max_new_tokens"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
+    check_range(options, "at least 0", "temperature")
+    check_range(options, "at least 1", "samples", "batch_size")
+    if options.max_new_tokens is not None:
+        check_range(options, "at least 1", "max_new_tokens")
     if not 0 <= options.seed <= MAX_SEED:
         raise UserError(f"--seed {options.seed}: expected 0 to {MAX_SEED}")
     if options.samples > 1 and options.temperature == 0 and options.noise == "zero":

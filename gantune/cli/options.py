@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import types
 import typing
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, make_dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +39,12 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
+THEIRS = {
+    "optim": ("training_args", "OptimizerNames", ""),
+    "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
+    "report_to": ("integrations.integration_utils", "INTEGRATION_TO_CALLBACK", "none, all, or "),
+}
+"""Options that name something of transformers: its module, its list there, and what else is known."""
 
 
 class OptionParser(HfArgumentParser):
@@ -130,12 +138,30 @@ class _KnownTypes(dict):
         return str
 
 
+@cache
+def _source(module: str) -> dict[str, Any]:
+    """The classes and tables of a module of transformers, by name, as its source has them."""
+    file = Path(find_spec("transformers").origin).parent / f"{module.replace('.', '/')}.py"
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    tables = {ast.unparse(node.targets[0]): node.value for node in nodes if isinstance(node, ast.Assign)}
+    return tables | {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+
+
+def _names(module: str, name: str) -> list[str]:
+    """The values of an enumeration of transformers, or the keys of a table, also those that were added."""
+    if imported := sys.modules.get(f"transformers.{module}"):
+        return [*getattr(imported, name)]
+    found = _source(module)[name]
+    if isinstance(found, ast.ClassDef):
+        return [line.value.value for line in found.body if isinstance(line, ast.Assign)]
+    return [key.value for key in found.keys]
+
+
 class TrainingOptions:
     """The options of `transformers.TrainingArguments`, read from its source: importing it takes seconds."""
 
     def __init__(self) -> None:
-        source = Path(find_spec("transformers").origin).with_name("training_args.py").read_text(encoding="utf-8")
-        (found,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == "TrainingArguments")
+        found = _source("training_args")["TrainingArguments"]
         declared = [node for node in found.body if isinstance(node, ast.AnnAssign) and node.target.id[0] != "_"]
         annotated = type("_", (), {"__annotations__": {n.target.id: ast.unparse(n.annotation) for n in declared}})
         self.types = typing.get_type_hints(annotated, {}, _KnownTypes())
@@ -162,10 +188,9 @@ def _default(value: ast.expr | None) -> Any:
 
 
 def check_names(values: Mapping[str, Any]) -> None:
-    """Refuse names of components that are not registered; nothing is imported, and dotted paths are let through.
+    """Refuse names, among the values of options, of components that are not registered or that transformers has not.
 
-    Args:
-        values: of options, by name.
+    Nothing is imported, and dotted paths are let through.
 
     Raises:
         UserError: listing the names that there are.
@@ -174,6 +199,11 @@ def check_names(values: Mapping[str, Any]) -> None:
         for part in re.split(r"[+*]", values.get(name) or ""):
             if part and "." not in part:
                 registry.check(part)
+    for name, (module, table, others) in THEIRS.items():
+        value = values.get(name)
+        if value not in (None, *others.split(", ")) and value not in (known := _names(module, table)):
+            expected = f"{others}one of {', '.join(sorted(known))}"
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
 
 
 def _refuse_imports(path: str, name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser
 from gantune.data.sources import READERS
 from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class RunOptions:
     report_to: str = option("none", "experiment tracker by transformers' name, such as tensorboard or wandb")
 
     def __post_init__(self) -> None:
-        if self.save_steps < 1:
-            raise UserError(f"--save-steps {self.save_steps}: expected at least 1")
+        check_range(self, "at least 1", "save_steps")
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 CONFIG_FILE = "language_gan.json"
@@ -90,22 +90,13 @@ class GameConfig(TuningConfig):
             UserError: naming the field, its value and what is expected.
         """
         super().__post_init__()
-        shares = ("warmup_share", "discount", "real_label", "max_discriminator_accuracy",
-                  "search_decay")  # fmt: skip
-        at_least_one = ("adversarial_every", "num_generations", "discriminator_warmup_rollouts",
-                        "search_completions", "search_stride", "search_rows")  # fmt: skip
-        above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
-        not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
-                        "unpaired_likelihood_weight", "adversarial_weight")  # fmt: skip
-        for names, holds, expected in (
-            (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),
-            (at_least_one, lambda value: value >= 1, "at least 1"),
-            (above_zero, lambda value: value > 0, "above 0"),
-            (not_negative, lambda value: value >= 0, "at least 0"),
-        ):
-            for name in names:
-                if not holds(getattr(self, name)):
-                    raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+        check_range(self, "between 0 and 1", "warmup_share", "discount", "real_label", "search_decay")
+        check_range(self, "between 0 and 1", "max_discriminator_accuracy")
+        check_range(self, "at least 1", "adversarial_every", "num_generations", "discriminator_warmup_rollouts")
+        check_range(self, "at least 1", "search_completions", "search_stride", "search_rows")
+        check_range(self, "above 0", "temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
+        check_range(self, "at least 0", "discriminator_warmup_steps", "replay_rollouts", "adversarial_weight")
+        check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight")
 
 
 def read_game_config(folder: str | Path) -> GameConfig:
