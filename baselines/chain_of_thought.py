@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from baselines.method import TunedModel, method
-from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ class ChainOfThoughtConfig(TuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chain_of_thought_tokens < 1:
-            raise UserError(f"--chain-of-thought-tokens {self.chain_of_thought_tokens}: expected at least 1")
+        check_range(self, "at least 1", "chain_of_thought_tokens")
 
 
 class ChainOfThoughtModel(TunedModel):

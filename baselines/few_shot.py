@@ -12,7 +12,7 @@ from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS, Retriever
 from gantune.data import Pair, Template
 from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig, encode_training_pairs
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class FewShotConfig(TuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.few_shot_examples < 1:
-            raise UserError(f"--few-shot-examples {self.few_shot_examples}: expected at least 1")
+        check_range(self, "at least 1", "few_shot_examples")
         RETRIEVERS.resolve(self.few_shot_retrieval)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
-from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -43,9 +42,7 @@ class SourceStudyConfig(TuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("source_learning_rate", "source_discriminator_learning_rate"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected above 0")
+        check_range(self, "above 0", "source_learning_rate", "source_discriminator_learning_rate")
         self.language_gan()
 
     def language_gan(self) -> GameConfig:

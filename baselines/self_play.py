@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 
@@ -25,5 +24,4 @@ class SelfPlayConfig(GameConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.self_play_scale <= 0:
-            raise UserError(f"--self-play-scale {self.self_play_scale}: expected above 0")
+        check_range(self, "above 0", "self_play_scale")

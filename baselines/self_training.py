@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 
@@ -25,8 +24,7 @@ class SelfTrainingConfig(GameConfig):
             UserError: naming the field, its value and what is expected.
         """
         super().__post_init__()
-        if not 0 <= self.self_training_share <= 1:
-            raise UserError(f"--self-training-share {self.self_training_share}: expected between 0 and 1")
+        check_range(self, "between 0 and 1", "self_training_share")
         from gantune.generation.decoding import Decoding
 
         Decoding.named(self.self_training_decoding)

@@ -43,7 +43,7 @@ def check_types(settings: Any) -> None:
     hints = typing.get_type_hints(type(settings))
     for each in fields(settings):
         value = getattr(settings, each.name)
-        if isinstance(value, PLAIN) and (expected := _expected(value, hints[each.name])):
+        if isinstance(value, PLAIN) and (expected := other_type(value, hints[each.name])):
             raise UserError(f"--{each.name.replace('_', '-')} {value!r:.60}: expected {expected}")
 
 
@@ -58,10 +58,10 @@ def check_range(settings: Any, expected: str, *names: str) -> None:
             raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected {expected}")
 
 
-def _expected(value: Any, hint: Any) -> str | None:
+def other_type(value: Any, hint: Any) -> str | None:
     """What is expected in place of `value`; None if it is of the type, or the type is none of the plain ones."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        wanted = [_expected(value, kind) for kind in typing.get_args(hint) if kind is not type(None)]
+        wanted = [other_type(value, kind) for kind in typing.get_args(hint) if kind is not type(None)]
         return None if value is None or None in wanted else wanted[0]
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import types
 import typing
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from gantune.data import FORMATS, TEMPLATES
 from gantune.diagnostics.files import write_atomically
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
-from gantune.field_types import EXPECTED
+from gantune.field_types import other_type
 from gantune.registry import GENERATORS, Registry
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.tuning import refuse_old_name
@@ -39,6 +38,8 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
+NUMBER = re.compile(r"[-+]?\d+|[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+")
+"""A number in which YAML sees no float: a whole one, or `2e-3`, which is a text to it."""
 THEIRS = {
     "optim": ("training_args", "OptimizerNames", ""),
     "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
@@ -269,35 +270,12 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
-        try:
-            options[name] = _checked(value, hints[name])
-        except ValueError as error:
-            raise UserError(f"{path}: {key} is {value!r:.60}, expected {error}") from None
+        if float in (hints[name], *typing.get_args(hints[name])) and NUMBER.fullmatch(str(value)):
+            value = float(str(value))
+        if expected := other_type(value, hints[name]):
+            raise UserError(f"{path}: {key} is {value!r:.60}, expected {expected}")
+        options[name] = value
     return options
-
-
-def _checked(value: Any, hint: Any) -> Any:
-    """The value if it is of the type, a float where YAML sees none (`2e-3` is a text to it).
-
-    Raises:
-        ValueError: what is expected.
-    """
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        if value is None:
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"one of {', '.join(map(str, typing.get_args(hint)))}")
-        return value
-    if type(value) is hint or hint not in EXPECTED:
-        return value
-    if hint is float and (type(value) is int or (isinstance(value, str) and re.fullmatch(r"[-+\d.]+e[-+]?\d+", value))):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError(EXPECTED[hint])
 
 
 def write_config(path: str | Path, command: str, values: Mapping[str, Any]) -> None:
