@@ -77,7 +77,7 @@ class TuningConfig:
     [`gantune.trainer.callbacks.Limits`].
 
     Raises:
-        UserError: if a value is out of range, or an option has its old name.
+        UserError: if a value is out of range or of another type, or an option has its old name.
     """
 
     _argument_group_name = "training, the same for every method"
@@ -140,11 +140,6 @@ class TuningConfig:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Checks types and ranges.
-
-        Raises:
-            UserError: naming the field, its value and what is expected.
-        """
         check_types(self)
         check_range(self, "above 0", "num_train_epochs")
         check_range(self, "at least 1", "per_device_train_batch_size", "max_prompt_length", "max_completion_length")

@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 class Adapter(NamedTuple):
-    """A tuned model.
-
-    Args:
-        model: with its adapters in place.
-        tokenizer: the base model's.
-        config: how it was tuned; template and limits hold for answers too.
-    """
+    """A tuned model, its base model's tokenizer, and how it was tuned: template and limits hold for answers too."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase

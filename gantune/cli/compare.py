@@ -8,11 +8,7 @@ from gantune.errors import UserError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Hand the command line to the comparison.
-
-    Raises:
-        UserError: if it is not installed.
-    """
+    """Hand the command line to the comparison, if it is installed."""
     try:
         from benchmarks.compare import __main__ as compare
     except ModuleNotFoundError as error:

@@ -48,11 +48,7 @@ class EvaluationOptions:
 
 @messages_on_stderr()
 def run(arguments: Sequence[str]) -> None:
-    """Evaluate as the command line says.
-
-    Raises:
-        UserError: if an option, the adapter, the data or the BLEURT checkpoint is not as it should be.
-    """
+    """Evaluate as the command line says."""
     (options, data), values = parse(
         (EvaluationOptions, DataOptions), arguments, COMMAND, "Score the answers of what was tuned, with zero noise."
     )
@@ -89,13 +85,7 @@ def run(arguments: Sequence[str]) -> None:
 def evaluate(
     adapter: Adapter, pairs: Sequence[Pair], decoding: Decoding, bleurt: Bleurt | None
 ) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
-    """Figures of all answers, and each answer with its own.
-
-    Args:
-        adapter: what answers, with zero noise.
-        pairs: questions and true answers.
-        decoding: of the answers.
-        bleurt: scores them as well, if not None.
+    """Figures of all answers, which are given with zero noise, and each answer with its own.
 
     Returns:
         ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2

@@ -83,11 +83,7 @@ def _check(options: Namespace) -> None:
 
 
 def _questions(options: Namespace) -> Iterator[str] | list[str]:
-    """What is to be answered; a terminal is asked as the answers come.
-
-    Raises:
-        UserError: if there is nobody to ask, or the file cannot be read.
-    """
+    """What is to be answered; a terminal is asked as the answers come."""
     if options.question is not None:
         return [options.question.strip()]
     if options.file is not None:
@@ -100,15 +96,10 @@ def _questions(options: Namespace) -> Iterator[str] | list[str]:
 def _ask() -> Iterator[str]:
     """Questions typed on the terminal, until an empty one or the end of the input."""
     print("A question and Enter; an empty one ends.", file=sys.stderr)
-    while True:
-        try:
-            question = input(PROMPT).strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if not question:
-            return
-        yield question
+    try:
+        yield from iter(lambda: input(PROMPT).strip(), "")
+    except EOFError:
+        print(file=sys.stderr)
 
 
 def read_questions(path: str, column: str) -> list[str]:

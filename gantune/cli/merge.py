@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 @messages_on_stderr()
 def run(arguments: Sequence[str]) -> None:
-    """Merge as the command line says.
-
-    Raises:
-        UserError: if the output is there, or the adapter has no merged form.
-    """
+    """Merge as the command line says."""
     parser = OneLineParser(
         prog="gantune merge",
         description="Write adapter and noise into the base model: a plain Hugging Face folder that needs no gantune.",

@@ -49,7 +49,7 @@ THEIRS = {
 
 
 class OptionParser(HfArgumentParser):
-    """Says what is wrong with the command line in one line; [`gantune.command.exit_status`] prints it."""
+    """Options from dataclasses; says what is wrong with the command line as [`OneLineParser`] does."""
 
     error = OneLineParser.error
 
@@ -79,9 +79,7 @@ def parse(
 
     Args:
         classes: dataclasses whose fields are the options.
-        arguments: the command line after the command; it wins over the file.
-        command: such as `gantune train`.
-        description: of the command, for `--help`.
+        arguments: the command line after the command.
         config: the YAML file if `--config` names none.
         transformers_too: whether options of `transformers.TrainingArguments` are taken as well.
 
@@ -208,11 +206,7 @@ def check_names(values: Mapping[str, Any]) -> None:
 
 
 def _refuse_imports(path: str, name: str, value: Any) -> None:
-    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well.
-
-    Raises:
-        UserError: naming the file and the option.
-    """
+    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well."""
     if name not in COMPONENTS or not isinstance(value, str):
         return
     registry = COMPONENTS[name]
@@ -239,7 +233,7 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
 
     Args:
         path: the file: one mapping from option names, with underscores or dashes, to values.
-        hints: the type of each option.
+        hints: the type of each option, by name.
         theirs: further options that may be there.
 
     Raises:

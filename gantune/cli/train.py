@@ -74,22 +74,14 @@ class DataOptions:
     split: str = option("train", "of a Hub data set")
 
     def check(self) -> None:
-        """Refuse options that name no data, or a file that is not there.
-
-        Raises:
-            UserError: saying which, or what may be named.
-        """
+        """Refuse options that name no data, or a file that is not there."""
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
         if Path(self.dataset).suffix.lower() in READERS and not Path(self.dataset).exists():
             raise UserError(f"{self.dataset}: no such file")
 
     def load(self) -> "list[Pair]":
-        """The pairs.
-
-        Raises:
-            UserError: if none is named, or they cannot be read.
-        """
+        """The pairs of the data; see [`gantune.data.load_pairs`]."""
         from gantune.data import load_pairs
 
         self.check()
@@ -110,11 +102,7 @@ CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train as the command line says; 1 if the training broke off.
-
-    Raises:
-        UserError: if the options, the data, the model or the output directory are not as they should be.
-    """
+    """Train as the command line says; 1 if the training broke off."""
     groups, values = parse(
         CLASSES,
         arguments,
@@ -219,11 +207,7 @@ def _file_to_resume(arguments: Sequence[str]) -> str | None:
 
 
 def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
-    """A run goes on with the options that it began with.
-
-    Raises:
-        UserError: naming one that is another now.
-    """
+    """A run goes on with the options that it began with."""
     for name, before in read_config(file, option_types(CLASSES), TrainingOptions()).items():
         if name not in MAY_CHANGE and values.get(name) != before:
             raise UserError(
@@ -233,11 +217,7 @@ def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
 
 
 def _with_validation_size(config: GameConfig, size: int | None, pairs: int) -> GameConfig:
-    """The settings with the share of the pairs that `size` is, if it is given.
-
-    Raises:
-        UserError: if it leaves no pair to train on.
-    """
+    """The settings with the share of the pairs that `size` is, if it is given."""
     if size is None:
         return config
     if not 0 <= size < pairs:

@@ -31,10 +31,7 @@ class Rouge(InMemoryMetric):
         self._scorer = RougeScorer(list(_F1), use_stemmer=True)
 
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
-        """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one.
-
-        Bad input is refused by [`check_texts`].
-        """
+        """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one."""
         check_texts(predictions=predictions, references=references)
         rows = []
         for prediction, reference in zip(predictions, references, strict=True):

@@ -84,11 +84,6 @@ class GameConfig(TuningConfig):
     max_grad_norm: float = option(1.0, "gradient norm of either network is clipped to this")
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            UserError: naming the field, its value and what is expected.
-        """
         super().__post_init__()
         check_range(self, "between 0 and 1", "warmup_share", "discount", "real_label", "search_decay")
         check_range(self, "between 0 and 1", "max_discriminator_accuracy")
