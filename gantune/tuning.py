@@ -156,11 +156,7 @@ class TuningConfig:
             )
 
     def prompt_template(self) -> "Template":
-        """The template with the system prompt.
-
-        Raises:
-            UserError: if its name is not known.
-        """
+        """The template with the system prompt; see [`gantune.data.build_template`]."""
         from gantune.data import build_template
 
         return build_template(self.template, self.system_prompt or None)
@@ -169,11 +165,7 @@ class TuningConfig:
 def encode_training_pairs(
     pairs: "Sequence[Pair]", tokenizer: "PreTrainedTokenizerBase", config: TuningConfig
 ) -> "list[EncodedPair]":
-    """The pairs as token ids under the limits of `config`; how many were over them is logged as a warning.
-
-    Raises:
-        UserError: as [`gantune.data.encode_pairs`].
-    """
+    """As [`gantune.data.encode_pairs`], with the limits of `config`; how many were over them is logged as a warning."""
     from gantune.data import encode_pairs
 
     encoded, lengths = encode_pairs(

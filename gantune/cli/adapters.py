@@ -68,8 +68,9 @@ def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:
     """
     import torch
 
-    from gantune.embedding_generator import draw_noise, noise_dim
+    from gantune.embedding_generator import draw_noise
 
-    if noise_dim(model) is None:
+    noise = draw_noise(model, rows, torch.Generator().manual_seed(seed))
+    if noise is None:
         raise UserError("--noise: the adapter takes no noise, expected zero")
-    return draw_noise(model, rows, torch.Generator().manual_seed(seed))
+    return noise

@@ -31,11 +31,13 @@ def run(arguments: Sequence[str]) -> None:
     output = Path(options.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there, expected a new folder as --output")
-    seed = _seed(options.noise)
+    seed = re.fullmatch(r"seed:(\d+)", options.noise)
+    if options.noise != "zero" and not seed:
+        raise UserError(f"--noise {options.noise}: expected zero or seed:N, such as seed:3")
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
     from gantune.embedding_generator import hold_noise
 
-    noise = None if seed is None else seeded_noise(adapter.model, 1, seed)[0]
+    noise = seeded_noise(adapter.model, 1, int(seed[1]))[0] if seed else None
     with hold_noise(adapter.model, noise):
         merged = _merged(adapter.model, options.adapter)
     try:
@@ -44,14 +46,6 @@ def run(arguments: Sequence[str]) -> None:
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from error
     print(f"{output}: a plain Hugging Face model; put questions to it in the template {adapter.config.template!r}")
-
-
-def _seed(noise: str) -> int | None:
-    """The seed in `seed:N`, None for `zero`."""
-    match = re.fullmatch(r"seed:(\d+)", noise)
-    if noise != "zero" and not match:
-        raise UserError(f"--noise {noise}: expected zero or seed:N, such as seed:3")
-    return int(match[1]) if match else None
 
 
 def _merged(model: PeftModel, folder: str) -> PreTrainedModel:

@@ -27,11 +27,6 @@ from gantune.hub.push import local_folder
 from gantune.metrics.base import InMemoryMetric, check_texts
 from gantune.metrics.bleurt_tokenizer import SENTENCEPIECE_FILES, WORDPIECE_FILE, BleurtTokenizer, read_json
 
-_CITATION = """Thibault Sellam, Dipanjan Das and Ankur Parikh. 2020. BLEURT: Learning Robust Metrics for Text
-Generation. In ACL, pages 7881-7892. https://aclanthology.org/2020.acl-main.704
-Amy Pu, Hyung Won Chung, Ankur Parikh, Sebastian Gehrmann and Thibault Sellam. 2021. Learning Compact Metrics for MT.
-In EMNLP, pages 751-762. https://aclanthology.org/2021.emnlp-main.58"""
-
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIZES = (
     "vocab_size",
@@ -60,7 +55,10 @@ class Bleurt(InMemoryMetric):
     """
 
     says = "BLEURT, mean over the pairs and the score of each."
-    source = _CITATION
+    source = """Thibault Sellam, Dipanjan Das and Ankur Parikh. 2020. BLEURT: Learning Robust Metrics for Text
+Generation. In ACL, pages 7881-7892. https://aclanthology.org/2020.acl-main.704
+Amy Pu, Hyung Won Chung, Ankur Parikh, Sebastian Gehrmann and Thibault Sellam. 2021. Learning Compact Metrics for MT.
+In EMNLP, pages 751-762. https://aclanthology.org/2021.emnlp-main.58"""
 
     def __init__(self, checkpoint: str | Path, device: str | torch.device = "cpu", batch_size: int = 16) -> None:
         super().__init__()

@@ -8,9 +8,6 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gantune.metrics.base import InMemoryMetric, check_texts
 
-_CITATION = """Chin-Yew Lin. 2004. ROUGE: A Package for Automatic Evaluation of Summaries.
-In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-1013"""
-
 _F1 = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
@@ -24,7 +21,8 @@ class Rouge(InMemoryMetric):
     """
 
     says = "ROUGE (F1, Porter stemmer) and ROUGE-L recall, means over the pairs."
-    source = _CITATION
+    source = """Chin-Yew Lin. 2004. ROUGE: A Package for Automatic Evaluation of Summaries.
+In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-1013"""
 
     def __init__(self) -> None:
         super().__init__()
