@@ -19,7 +19,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from gantune.errors import PeerEnded, UserError
+from gantune.errors import PeerEnded, UserError, first_line
 
 Value = TypeVar("Value")
 
@@ -174,5 +174,4 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PeerEnded(f"another process of this training has ended ({reason})") from error
+        raise PeerEnded(f"another process of this training has ended ({first_line(error)})") from error

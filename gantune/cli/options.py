@@ -38,8 +38,8 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
-NUMBER = re.compile(r"[-+]?\d+|[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+")
-"""A number in which YAML sees no float: a whole one, or `2e-3`, which is a text to it."""
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+")
+"""A number that may be a text to YAML, such as `2e-3`."""
 THEIRS = {
     "optim": ("training_args", "OptimizerNames", ""),
     "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
@@ -264,7 +264,8 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
-        if float in (hints[name], *typing.get_args(hints[name])) and NUMBER.fullmatch(str(value)):
+        number = type(value) is int or EXPONENT.fullmatch(str(value))
+        if number and float in (hints[name], *typing.get_args(hints[name])):
             value = float(str(value))
         if expected := other_type(value, hints[name]):
             raise UserError(f"{path}: {key} is {value!r:.60}, expected {expected}")

@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 from transformers.initialization import no_init_weights
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.hub.push import local_folder
 from gantune.metrics.base import InMemoryMetric, check_texts
 from gantune.metrics.bleurt_tokenizer import SENTENCEPIECE_FILES, WORDPIECE_FILE, BleurtTokenizer, read_json
@@ -189,7 +189,7 @@ def _load_weights(model: BleurtScorer, folder: Path) -> None:
         is_safetensors = file.suffix == ".safetensors"
         weights = load_file(file) if is_safetensors else torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{file}: cannot be read as weights ({first_line(error)})") from error
     weights.pop("bleurt.embeddings.position_ids", None)  # a buffer that bleurt-pytorch saves: 0, 1, 2, ...
 
     own = model.state_dict()
