@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
 from baselines.method import around
+from gantune.field_types import option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class BottleneckTuningConfig(TuningConfig):
     _argument_group_name = "bottleneck: adapters after attention and perceptron"
     sweeps: ClassVar = {"bottleneck_learning_rate": around(1e-3), "bottleneck_dim": around(64, 1)}
 
-    bottleneck_dim: int = field(default=64, metadata={"help": "width of the bottleneck"})
-    bottleneck_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
+    bottleneck_dim: int = option(64, "width of the bottleneck")
+    bottleneck_learning_rate: float = option(1e-3, "AdamW")
 
 
 def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> PeftModel:

@@ -5,7 +5,7 @@ Importing this module registers the method with peft; an adapter that was saved 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftConfig, PeftType
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from gantune.embedding_generator import extend_peft_type
 from gantune.errors import UserError
+from gantune.field_types import option
 
 INITIAL_STD = (
     1e-3  # of all weights, truncated at two deviations: the authors' code, github.com/google-research/adapter-bert
@@ -35,11 +36,9 @@ extend_peft_type("BOTTLENECK")
 class BottleneckConfig(PeftConfig):
     """Configuration of a [`BottleneckModel`]."""
 
-    task_type: str | None = field(default="CAUSAL_LM", metadata={"help": "The type of task."})
-    bottleneck_dim: int = field(default=64, metadata={"help": "Width of the bottleneck, at least 1."})
-    target_modules: list[str] | str | None = field(
-        default=None, metadata={"help": "Names of the modules that are followed by an adapter."}
-    )
+    task_type: str | None = option("CAUSAL_LM", "The type of task.")
+    bottleneck_dim: int = option(64, "Width of the bottleneck, at least 1.")
+    target_modules: list[str] | str | None = option(None, "Names of the modules that are followed by an adapter.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

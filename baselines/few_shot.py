@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, Template
 from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig, encode_training_pairs
 
 if TYPE_CHECKING:
@@ -27,19 +28,16 @@ class FewShotConfig(TuningConfig):
 
     _argument_group_name = "few-shot: the untuned model with examples"
 
-    few_shot_examples: int = field(default=3, metadata={"help": "training pairs before each question"})
-    few_shot_retrieval: str = field(
-        default="random",
-        metadata={
-            "help": "which ones: random (the same for all, drawn with the seed), tfidf (the nearest questions), or a "
-            "dotted path; few-shot-retrieval takes tfidf for random"
-        },
+    few_shot_examples: int = option(3, "training pairs before each question")
+    few_shot_retrieval: str = option(
+        "random",
+        "which ones: random (the same for all, drawn with the seed), tfidf (the nearest questions), or a "
+        "dotted path; few-shot-retrieval takes tfidf for random",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.few_shot_examples < 1:
-            raise UserError(f"--few-shot-examples {self.few_shot_examples}: expected at least 1")
+        check_range(self, "at least 1", "few_shot_examples")
         RETRIEVERS.resolve(self.few_shot_retrieval)
 
 

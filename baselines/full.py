@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.likelihood_training import save_with_tokenizer, train_by_likelihood
 from baselines.method import TunedModel, around, method
+from gantune.field_types import option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class FullTuningConfig(TuningConfig):
     _argument_group_name = "full: all weights"
     sweeps: ClassVar = {"full_learning_rate": around(2e-4)}
 
-    full_learning_rate: float = field(default=2e-4, metadata={"help": "AdamW"})
+    full_learning_rate: float = option(2e-4, "AdamW")
 
 
 @method("full", FullTuningConfig, resumes=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
-from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
 
@@ -34,16 +34,12 @@ class SourceStudyConfig(TuningConfig):
         "source_discriminator_learning_rate": around(1e-3, 1),
     }
 
-    source_learning_rate: float = field(default=1e-3, metadata={"help": "of the generator; Adam, constant"})
-    source_discriminator_learning_rate: float = field(
-        default=1e-3, metadata={"help": "of the discriminator; Adam, constant"}
-    )
+    source_learning_rate: float = option(1e-3, "of the generator; Adam, constant")
+    source_discriminator_learning_rate: float = option(1e-3, "of the discriminator; Adam, constant")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("source_learning_rate", "source_discriminator_learning_rate"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected above 0")
+        check_range(self, "above 0", "source_learning_rate", "source_discriminator_learning_rate")
         self.language_gan()
 
     def language_gan(self) -> GameConfig:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.method import around
+from gantune.field_types import option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class IA3TuningConfig(TuningConfig):
     _argument_group_name = "ia3: (IA)^3"
     sweeps: ClassVar = {"ia3_learning_rate": around(3e-3)}
 
-    ia3_learning_rate: float = field(default=3e-3, metadata={"help": "AdamW; the paper has 3e-3, of Adafactor"})
+    ia3_learning_rate: float = option(3e-3, "AdamW; the paper has 3e-3, of Adafactor")
 
 
 @likelihood_method("ia3", IA3TuningConfig, "ia3_learning_rate")

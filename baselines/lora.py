@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size, matched_size
 from baselines.method import around
+from gantune.field_types import option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -22,13 +23,11 @@ class LoraTuningConfig(TuningConfig):
     _argument_group_name = "lora: the baseline"
     sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
 
-    lora_rank: int = field(default=8, metadata={"help": "rank of the update"})
-    lora_alpha: float = field(default=16, metadata={"help": "the update is scaled by alpha / rank"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "on the input of the update"})
-    lora_target_modules: list[str] = field(
-        default_factory=list, metadata={"help": "adapted modules; peft's choice for the architecture if not given"}
-    )
-    lora_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
+    lora_rank: int = option(8, "rank of the update")
+    lora_alpha: float = option(16, "the update is scaled by alpha / rank")
+    lora_dropout: float = option(0.0, "on the input of the update")
+    lora_target_modules: list[str] = option([], "adapted modules; peft's choice for the architecture if not given")
+    lora_learning_rate: float = option(1e-3, "AdamW")
 
 
 @dataclass
@@ -38,7 +37,7 @@ class LoraMatchedConfig(LoraTuningConfig):
     _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
     sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16, 1)}
 
-    lora_matched_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
+    lora_matched_learning_rate: float = option(1e-3, "AdamW")
 
 
 def lora_config(config: LoraTuningConfig) -> LoraConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +10,7 @@ from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
 from baselines.method import around
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -66,12 +67,11 @@ class PromptTuningMethodConfig(TuningConfig):
     _argument_group_name = "prompt-tuning: virtual tokens before the question"
     sweeps: ClassVar = {"prompt_tuning_learning_rate": around(1e-2), "prompt_tuning_virtual_tokens": around(20, 1)}
 
-    prompt_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
-    prompt_tuning_text: str = field(
-        default="Answer the question in a full sentence.",
-        metadata={"help": "text whose embeddings it starts from, repeated or cut to the length"},
+    prompt_tuning_virtual_tokens: int = option(20, "length of the prompt")
+    prompt_tuning_text: str = option(
+        "Answer the question in a full sentence.", "text whose embeddings it starts from, repeated or cut to the length"
     )
-    prompt_tuning_learning_rate: float = field(default=1e-2, metadata={"help": "AdamW"})
+    prompt_tuning_learning_rate: float = option(1e-2, "AdamW")
 
 
 @likelihood_method("prompt-tuning", PromptTuningMethodConfig, "prompt_tuning_learning_rate", size=PROMPT)
@@ -100,8 +100,8 @@ class PTuningMethodConfig(TuningConfig):
     _argument_group_name = "p-tuning: virtual tokens that a network writes"
     sweeps: ClassVar = {"p_tuning_learning_rate": around(1e-3), "p_tuning_virtual_tokens": around(20, 1)}
 
-    p_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prompt"})
-    p_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
+    p_tuning_virtual_tokens: int = option(20, "length of the prompt")
+    p_tuning_learning_rate: float = option(1e-3, "AdamW")
 
 
 @likelihood_method("p-tuning", PTuningMethodConfig, "p_tuning_learning_rate", size=WRITTEN_PROMPT)
@@ -122,11 +122,11 @@ class PrefixTuningMethodConfig(TuningConfig):
     _argument_group_name = "prefix-tuning: keys and values before the question"
     sweeps: ClassVar = {"prefix_tuning_learning_rate": around(1e-3), "prefix_tuning_virtual_tokens": around(20, 1)}
 
-    prefix_tuning_virtual_tokens: int = field(default=20, metadata={"help": "length of the prefix"})
-    prefix_tuning_hidden_size: int = field(
-        default=512, metadata={"help": "of the network that writes the prefix in training (0: the prefix itself)"}
+    prefix_tuning_virtual_tokens: int = option(20, "length of the prefix")
+    prefix_tuning_hidden_size: int = option(
+        512, "of the network that writes the prefix in training (0: the prefix itself)"
     )
-    prefix_tuning_learning_rate: float = field(default=1e-3, metadata={"help": "AdamW"})
+    prefix_tuning_learning_rate: float = option(1e-3, "AdamW")
 
 
 def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> PeftModel:

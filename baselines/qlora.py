@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
 from baselines.method import NotAvailable, around
+from gantune.field_types import option
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -22,9 +23,7 @@ class QLoraTuningConfig(LoraTuningConfig):
     _argument_group_name = "qlora: as lora, on a base model of 4 bits a weight"
     sweeps: ClassVar = {"qlora_learning_rate": around(2e-4), "lora_rank": around(8, 1)}
 
-    qlora_learning_rate: float = field(
-        default=2e-4, metadata={"help": "AdamW; the paper has 2e-4, for models of 7B and 13B"}
-    )
+    qlora_learning_rate: float = option(2e-4, "AdamW; the paper has 2e-4, for models of 7B and 13B")
 
 
 def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:

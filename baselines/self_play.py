@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 
@@ -20,11 +20,8 @@ class SelfPlayConfig(GameConfig):
 
     _argument_group_name = "self-play: beside the options of gan"
 
-    self_play_scale: float = field(
-        default=0.1, metadata={"help": "of the log-prob ratios in the preference loss; the paper begins with 0.1"}
-    )
+    self_play_scale: float = option(0.1, "of the log-prob ratios in the preference loss; the paper begins with 0.1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.self_play_scale <= 0:
-            raise UserError(f"--self-play-scale {self.self_play_scale}: expected above 0")
+        check_range(self, "above 0", "self_play_scale")

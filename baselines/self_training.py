@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 
@@ -14,12 +14,8 @@ class SelfTrainingConfig(GameConfig):
 
     _argument_group_name = "self-training: beside the options of gan"
 
-    self_training_decoding: str = field(
-        default="mbr-8", metadata={"help": "of the answers that it learns: greedy, sample, mbr-K or vote-K"}
-    )
-    self_training_share: float = field(
-        default=0.3, metadata={"help": "share of the steps on the pairs alone, before these answers are made"}
-    )
+    self_training_decoding: str = option("mbr-8", "of the answers that it learns: greedy, sample, mbr-K or vote-K")
+    self_training_share: float = option(0.3, "share of the steps on the pairs alone, before these answers are made")
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -28,8 +24,7 @@ class SelfTrainingConfig(GameConfig):
             UserError: naming the field, its value and what is expected.
         """
         super().__post_init__()
-        if not 0 <= self.self_training_share <= 1:
-            raise UserError(f"--self-training-share {self.self_training_share}: expected between 0 and 1")
+        check_range(self, "between 0 and 1", "self_training_share")
         from gantune.generation.decoding import Decoding
 
         Decoding.named(self.self_training_decoding)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from baselines.method import TunedModel, method
-from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -35,15 +35,13 @@ class ChainOfThoughtConfig(TuningConfig):
 
     _argument_group_name = "chain-of-thought: the untuned model reasons before it answers"
 
-    chain_of_thought_tokens: int = field(
-        default=64,
-        metadata={"help": "longest reasoning; --reasoning-tokens, which all methods share, goes before"},
+    chain_of_thought_tokens: int = option(
+        64, "longest reasoning; --reasoning-tokens, which all methods share, goes before"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chain_of_thought_tokens < 1:
-            raise UserError(f"--chain-of-thought-tokens {self.chain_of_thought_tokens}: expected at least 1")
+        check_range(self, "at least 1", "chain_of_thought_tokens")
 
 
 class ChainOfThoughtModel(TunedModel):

@@ -15,11 +15,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the command line in one line; [`exit_status`] prints it."""
 
     def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser.error`.
-
-        Raises:
-            UserError: always.
-        """
+        """Raises it as a [`UserError`]."""
         raise UserError(f"{message} (--help lists the options)")
 
 

@@ -15,10 +15,11 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from gantune.errors import PeerEnded, UserError
+from gantune.errors import PeerEnded, UserError, first_line
 
 Value = TypeVar("Value")
 
@@ -55,11 +56,8 @@ class DataParallel:
         return any(self._of_all(flag))
 
     def _of_all(self, value: Value) -> list[Value]:
-        values: list[Value] = [value] * self.processes
-        if self.processes > 1:
-            with _peers():
-                dist.all_gather_object(values, value)
-        return values
+        with _peers():
+            return gather_object([value]) if self.processes > 1 else [value]
 
     def join_rows(self, own: Tensor, start: int, total: int) -> Tensor:
         """All rows, of which each process gives some that lie beside each other.
@@ -109,8 +107,7 @@ class DataParallel:
         if self.size == 1:
             return
         with _peers():
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            broadcast(list(tensors))
 
 
 ALONE = DataParallel()
@@ -177,5 +174,4 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PeerEnded(f"another process of this training has ended ({reason})") from error
+        raise PeerEnded(f"another process of this training has ended ({first_line(error)})") from error

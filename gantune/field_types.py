@@ -1,12 +1,13 @@
-"""Whether settings are of the types that their dataclass says, wherever they come from: JSON, YAML or code."""
+"""Fields of settings, and whether they are of the types that their dataclass says, be they JSON, YAML or code."""
 
 from __future__ import annotations
 
+import copy
 import numbers
 import types
 import typing
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import field, fields
 from typing import Any, Literal
 
 from gantune.errors import UserError
@@ -17,7 +18,20 @@ EXPECTED = {
     float: "a number",
     str: "a text (numbers and words such as yes in quotes)",
 }
+RANGES: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "above 0": lambda value: value > 0,
+    "between 0 and 1": lambda value: 0 <= value <= 1,
+}
 PLAIN = (bool, int, float, str, list, dict, type(None))
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field that is an option of the command line; each object has a list or dict of its own."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.copy(default), metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
 
 
 def check_types(settings: Any) -> None:
@@ -27,27 +41,27 @@ def check_types(settings: Any) -> None:
         UserError: naming the option, its value and what is expected.
     """
     hints = typing.get_type_hints(type(settings))
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, PLAIN) and (expected := _expected(value, hints[field.name])):
-            raise UserError(f"--{field.name.replace('_', '-')} {value!r:.60}: expected {expected}")
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, PLAIN) and (expected := other_type(value, hints[each.name])):
+            raise UserError(f"--{each.name.replace('_', '-')} {value!r:.60}: expected {expected}")
 
 
-def check_at_least(settings: Any, least: int, names: Sequence[str]) -> None:
-    """Refuse numbers in fields of these names that are smaller, or not a number.
+def check_range(settings: Any, expected: str, *names: str) -> None:
+    """Refuse numbers in fields of these names that are out of a range, one of [`RANGES`], or not a number.
 
     Raises:
         UserError: naming the option, its value and what is expected.
     """
     for name in names:
-        if not getattr(settings, name) >= least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected at least {least}")
+        if not RANGES[expected](getattr(settings, name)):
+            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected {expected}")
 
 
-def _expected(value: Any, hint: Any) -> str | None:
+def other_type(value: Any, hint: Any) -> str | None:
     """What is expected in place of `value`; None if it is of the type, or the type is none of the plain ones."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        wanted = [_expected(value, kind) for kind in typing.get_args(hint) if kind is not type(None)]
+        wanted = [other_type(value, kind) for kind in typing.get_args(hint) if kind is not type(None)]
         return None if value is None or None in wanted else wanted[0]
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)

@@ -103,12 +103,7 @@ def _imported(path: str) -> Any:
 
 
 def lazy(package: str, modules: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], list[str]]:
-    """A package's `__getattr__` and `__all__`: its names, each imported when it is first asked for.
-
-    Args:
-        package: its `__name__`.
-        modules: of the package, and the names that it takes from each.
-    """
+    """A package's `__getattr__` and `__all__`: the names of its `modules`, each imported when it is first asked for."""
     paths = {name: f"{package}.{module}.{name}" for module, names in modules.items() for name in names}
 
     def attribute(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 
-from gantune.cli.train import main
+from gantune.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -3,11 +3,11 @@
 import logging
 import random
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.errors import UserError
-from gantune.field_types import check_at_least, check_types
+from gantune.field_types import check_range, check_types, option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,81 +77,61 @@ class TuningConfig:
     [`gantune.trainer.callbacks.Limits`].
 
     Raises:
-        UserError: if a value is out of range, or an option has its old name.
+        UserError: if a value is out of range or of another type, or an option has its old name.
     """
 
     _argument_group_name = "training, the same for every method"
 
     # parameters that control the length of training
-    num_train_epochs: float = field(default=30, metadata={"help": "passes over the training pairs"})
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "pairs a step, in each process"})
-    seed: int = field(default=0, metadata={"help": "seed of everything random"})
-    max_seconds: float = field(default=0.0, metadata={"help": "training stops after so many seconds (0: no limit)"})
-    max_tokens: int = field(
-        default=0,
-        metadata={"help": "training stops after so many tokens in the model, padding included (0: no limit)"},
+    num_train_epochs: float = option(30, "passes over the training pairs")
+    per_device_train_batch_size: int = option(8, "pairs a step, in each process")
+    seed: int = option(0, "seed of everything random")
+    max_seconds: float = option(0.0, "training stops after so many seconds (0: no limit)")
+    max_tokens: int = option(0, "training stops after so many tokens in the model, padding included (0: no limit)")
+    early_stopping_patience: int = option(
+        0, "training stops after so many epochs without a lower held-out loss, and keeps the best (0: no)"
     )
-    early_stopping_patience: int = field(
-        default=0,
-        metadata={
-            "help": "training stops after so many epochs without a lower held-out loss, and keeps the best (0: no)"
-        },
-    )
-    validation_share: float = field(
-        default=0.0,
-        metadata={
-            "help": "share of the pairs held out to choose the weights (0: all are trained on, and the last weights "
-            "kept); by methods other than gan, mle and self-play with --early-stopping-patience only"
-        },
+    validation_share: float = option(
+        0.0,
+        "share of the pairs held out to choose the weights (0: all are trained on, and the last weights "
+        "kept); by methods other than gan, mle and self-play with --early-stopping-patience only",
     )
     # parameters that control the optimiser
-    lr_scheduler_type: str = field(
-        default="linear",
-        metadata={"help": f"how the learning rate changes over the steps: {', '.join(SCHEDULES)}; linear falls to 0"},
+    lr_scheduler_type: str = option(
+        "linear", f"how the learning rate changes over the steps: {', '.join(SCHEDULES)}; linear falls to 0"
     )
-    warmup_steps: float = field(
-        default=0.0,
-        metadata={"help": "steps in which the learning rate rises to its full value; below 1 a share of all steps"},
+    warmup_steps: float = option(
+        0.0, "steps in which the learning rate rises to its full value; below 1 a share of all steps"
     )
-    optim: str = field(
-        default="adamw_torch_fused",
-        metadata={"help": "the optimiser by transformers' name; those of 8 bits need CUDA and bitsandbytes"},
+    optim: str = option(
+        "adamw_torch_fused", "the optimiser by transformers' name; those of 8 bits need CUDA and bitsandbytes"
     )
     # parameters that control how pairs become tokens
-    template: str = field(
-        default="plain", metadata={"help": "how a question is put: plain, chat, chatml, ... or a dotted path"}
-    )
-    system_prompt: str = field(default="", metadata={"help": "before every question, as the template has it"})
-    max_prompt_length: int = field(default=100, metadata={"help": "longest question in tokens, template included"})
-    max_completion_length: int = field(default=50, metadata={"help": "longest answer in tokens, trained and generated"})
-    too_long: Literal["truncate", "drop", "error"] = field(
-        default="truncate",
-        metadata={
-            "help": "training pairs over the limits: cut to them (a cut answer has no end), left out, or refused; "
-            "their number is always printed"
-        },
+    template: str = option("plain", "how a question is put: plain, chat, chatml, ... or a dotted path")
+    system_prompt: str = option("", "before every question, as the template has it")
+    max_prompt_length: int = option(100, "longest question in tokens, template included")
+    max_completion_length: int = option(50, "longest answer in tokens, trained and generated")
+    too_long: Literal["truncate", "drop", "error"] = option(
+        "truncate",
+        "training pairs over the limits: cut to them (a cut answer has no end), left out, or refused; "
+        "their number is always printed",
     )
     # parameters that control speed and memory
-    train_sampling_strategy: Literal["random", "group_by_length"] = field(
-        default="random", metadata={"help": "group_by_length puts pairs of similar length into one step"}
+    train_sampling_strategy: Literal["random", "group_by_length"] = option(
+        "random", "group_by_length puts pairs of similar length into one step"
     )
-    micro_batch_size: int = field(
-        default=0,
-        metadata={"help": "pairs at once, their gradients added up to those of a step (0: all); halved out of memory"},
+    micro_batch_size: int = option(
+        0, "pairs at once, their gradients added up to those of a step (0: all); halved out of memory"
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "less memory for more time: compute activations again in the backward pass"}
+    gradient_checkpointing: bool = option(
+        False, "less memory for more time: compute activations again in the backward pass"
     )
-    packing: bool = field(
-        default=False,
-        metadata={
-            "help": "put several short pairs, which do not see each other, into one row: less padding, the same loss; "
-            "of methods with transformers' own loss"
-        },
+    packing: bool = option(
+        False,
+        "put several short pairs, which do not see each other, into one row: less padding, the same loss; "
+        "of methods with transformers' own loss",
     )
-    disable_dropout: bool = field(
-        default=True, metadata={"help": "of the base model, for every method alike; adapters keep their own"}
-    )
+    disable_dropout: bool = option(True, "of the base model, for every method alike; adapters keep their own")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "TuningConfig":
         """Refuses options by their old names, which a dataclass would only call unexpected."""
@@ -160,42 +140,23 @@ class TuningConfig:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Checks types and ranges.
-
-        Raises:
-            UserError: naming the field, its value and what is expected.
-        """
         check_types(self)
-        at_least_1 = ("per_device_train_batch_size", "max_prompt_length", "max_completion_length")
-        at_least_0 = (
-            "seed",
-            "max_seconds",
-            "max_tokens",
-            "micro_batch_size",
-            "early_stopping_patience",
-            "warmup_steps",
-        )
-        check_at_least(self, 1, at_least_1)
-        check_at_least(self, 0, at_least_0)
-        if not self.num_train_epochs > 0:
-            raise UserError(f"--num-train-epochs {self.num_train_epochs}: expected above 0")
+        check_range(self, "above 0", "num_train_epochs")
+        check_range(self, "at least 1", "per_device_train_batch_size", "max_prompt_length", "max_completion_length")
+        check_range(self, "at least 0", "seed", "max_seconds", "max_tokens", "micro_batch_size", "warmup_steps")
+        check_range(self, "at least 0", "early_stopping_patience")
+        check_range(self, "between 0 and 1", "validation_share")
         if self.seed > MAX_SEED:
             raise UserError(f"--seed {self.seed}: expected at most {MAX_SEED}")
         if self.lr_scheduler_type == "constant" and self.warmup_steps:
             raise UserError(f"--warmup-steps {self.warmup_steps}: expected --lr-scheduler-type constant_with_warmup")
-        if not 0 <= self.validation_share <= 1:
-            raise UserError(f"--validation-share {self.validation_share}: expected between 0 and 1")
         if self.early_stopping_patience and not self.validation_share:
             raise UserError(
                 f"--early-stopping-patience {self.early_stopping_patience}: expected --validation-share above 0"
             )
 
     def prompt_template(self) -> "Template":
-        """The template with the system prompt.
-
-        Raises:
-            UserError: if its name is not known.
-        """
+        """The template with the system prompt; see [`gantune.data.build_template`]."""
         from gantune.data import build_template
 
         return build_template(self.template, self.system_prompt or None)
@@ -204,11 +165,7 @@ class TuningConfig:
 def encode_training_pairs(
     pairs: "Sequence[Pair]", tokenizer: "PreTrainedTokenizerBase", config: TuningConfig
 ) -> "list[EncodedPair]":
-    """The pairs as token ids under the limits of `config`; how many were over them is logged as a warning.
-
-    Raises:
-        UserError: as [`gantune.data.encode_pairs`].
-    """
+    """As [`gantune.data.encode_pairs`], with the limits of `config`; how many were over them is logged as a warning."""
     from gantune.data import encode_pairs
 
     encoded, lengths = encode_pairs(

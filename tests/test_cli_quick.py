@@ -52,6 +52,9 @@ MISTAKES = {
         ([*TRAIN, "--template", "plane"], "unknown template 'plane'"),
         ([*TRAIN, "--generator", "embedding+lorra"], "unknown generator 'lorra': expected one of embedding"),
         ([*TRAIN, "--format", "prose"], "unknown data format 'prose'"),
+        ([*TRAIN, "--optim", "adamm"], "--optim adamm: expected one of adafactor, adagrad"),
+        ([*TRAIN, "--lr-scheduler-type", "steep"], "--lr-scheduler-type steep: expected one of constant"),
+        ([*TRAIN, "--report-to", "paper"], "--report-to paper: expected none, all, or one of azure_ml, clearml"),
     ],
     "the others": [
         (["generate", "Who?"], "required: --adapter"),
@@ -72,6 +75,8 @@ MISTAKES = {
         (["compare", "--methods", "lorra"], "unknown method 'lorra': expected one of base"),
         (["compare", "--methods", "gan:lorra"], "unknown generator 'lorra'"),
         (["compare", "--discriminator", "cmm"], "unknown discriminator 'cmm': expected one of cnn"),
+        (["compare", "--optim", "adamm"], "--optim adamm: expected one of adafactor, adagrad"),
+        (["compare", "--lr-scheduler-type", "steep"], "--lr-scheduler-type steep: expected one of constant"),
         (["compare", "--num-train-epochs", "0"], "--num-train-epochs 0.0: expected above 0"),
         (["compare", "--decoding", "beam"], "--decoding beam: expected greedy"),
         (["compare", "--dtype", "fp8"], "--dtype fp8: expected one of float32"),

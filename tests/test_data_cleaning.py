@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gantune.cli.data import main
+from gantune import cli
 from gantune.data import CleaningConfig, Pair, clean, decontaminate, load_pairs, open_source, split_pairs
 from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NearDuplicates, jaccard, normalised, shingles
@@ -18,6 +18,10 @@ DATA = Path(__file__).parent / "data"
 TEN = "one two three four five six seven eight nine ten"  # 8 shingles of three words
 LAST_CHANGED = TEN.replace("ten", "eleven")  # 7 of them are shared: 7 / 9
 MIDDLE_CHANGED = TEN.replace("five", "zero")  # 5 are shared: 5 / 11
+
+
+def main(arguments: list[str]) -> int:
+    return cli.main(["data", *arguments])
 
 
 def write(path: Path, *rows: dict) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers.hf_argparser import HfArgumentParser
-
 from baselines import METHODS, resolve_method
 from benchmarks.compare.dataset import DataArguments
 from benchmarks.compare.presets import PRESETS
@@ -20,7 +18,7 @@ from benchmarks.compare.tasks import TASKS
 from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
 from gantune.cli.devices import DTYPES
-from gantune.cli.options import check_names
+from gantune.cli.options import OptionParser, check_names
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
 from gantune.tuning import TuningConfig, refuse_old_name
@@ -254,20 +252,11 @@ def expanded(methods: Sequence[str], unpaired: int) -> list[str]:
     return list(dict.fromkeys(other for name in methods for other in (fit if name == "all" else [name])))
 
 
-class OneLineParser(HfArgumentParser):
-    """Says what is wrong with the command line in one line, with exit status 2."""
-
-    def error(self, message: str) -> None:
-        print(f"error: {message} (--help lists the options)", file=sys.stderr)
-        sys.exit(2)
-
-
 def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Read the command line; values of a task, a preset and winners of sweeps stand where no option says otherwise.
 
     Raises:
-        SystemExit: with status 2 if it cannot be read.
-        UserError: if a method is not known, or a size makes no sense.
+        UserError: if it cannot be read, a method is not known, or a size makes no sense.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     first = _first(arguments)
@@ -285,7 +274,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
 def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Namespace:
     """The options that say which others there are; unknown ones are passed over."""
     groups = [ComparisonArguments, ModelArguments, DataArguments]
-    parser = OneLineParser(groups, add_help=False, allow_abbrev=False)
+    parser = OptionParser(groups, add_help=False, allow_abbrev=False)
     parser.set_defaults(**defaults or {})
     return parser.parse_known_args(arguments)[0]
 
@@ -295,7 +284,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     first = _first(arguments, preset)
     for name in expanded(first.methods, first.unpaired):
         resolve_method(name)  # a method of the user's own brings options of its own
-    parser = OneLineParser(
+    parser = OptionParser(
         [
             *(ComparisonArguments, FairnessArguments, JudgeArguments, ModelArguments, DataArguments),
             *_groups(METHODS.names()),

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.compare.arguments import OneLineParser
 from benchmarks.compare.environment import describe_device, environment
 from benchmarks.oracle.learning_curves import plot_learning_curves
 from benchmarks.oracle.lstm import load_oracle
@@ -25,6 +24,7 @@ from benchmarks.oracle.profile import profile
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.table import notes, summarise, table
 from gantune.cli.devices import resolve_device
+from gantune.cli.options import OptionParser
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError
@@ -59,9 +59,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[OracleArguments, Orac
     """The command line.
 
     Raises:
-        UserError: if a method is not known or a number out of range.
+        UserError: if it cannot be read, a method is not known or a number out of range.
     """
-    parser = OneLineParser(
+    parser = OptionParser(
         [OracleArguments, OracleSettings],
         usage="python -m benchmarks.oracle [options]",
         description="SeqGAN's synthetic benchmark: learn to write like an LSTM with random weights.",

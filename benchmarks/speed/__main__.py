@@ -15,7 +15,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.compare.arguments import OneLineParser
 from benchmarks.compare.environment import describe_device, environment
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, reading_speed, silence_libraries, time_in_turns
@@ -25,6 +24,7 @@ from benchmarks.speed.summary import summarise_times
 from benchmarks.speed.table import report
 from benchmarks.speed.workload import Workload
 from gantune.cli.devices import resolve_device
+from gantune.cli.options import OptionParser
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically, write_json
 from gantune.errors import UserError
@@ -36,11 +36,10 @@ def parse(arguments: Sequence[str] | None = None) -> SpeedSettings:
     """The command line.
 
     Raises:
-        SystemExit: with status 2 if it cannot be read.
-        UserError: if a name is not known or a number out of range.
+        UserError: if it cannot be read, a name is not known or a number out of range.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = OneLineParser(
+    parser = OptionParser(
         [SpeedSettings],
         usage="python -m benchmarks.speed [options]",
         description="What an adversarial step costs beside a LoRA step: time, memory, floating-point operations.",

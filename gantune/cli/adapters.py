@@ -14,17 +14,11 @@ from gantune.trainer.config import GameConfig, read_game_config
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 class Adapter(NamedTuple):
-    """A tuned model.
-
-    Args:
-        model: with its adapters in place.
-        tokenizer: the base model's.
-        config: how it was tuned; template and limits hold for answers too.
-    """
+    """A tuned model, its base model's tokenizer, and how it was tuned: template and limits hold for answers too."""
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,35 +38,22 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
 
     Args:
         folder: where it is, or `owner/name` on the Hub.
-        model: name of the base model; what the adapter names if None.
-        dtype: of the base model.
-        device: where to put it.
+        model: the base model; what the adapter names if None.
 
     Raises:
-        UserError: if it is not there, or its files are not what was written.
+        UserError: if it is not there, its files are not what was written, or they are not of this base model.
     """
     folder = str(local_folder(folder))
     config = read_game_config(folder)
     name = model or base_model_name(folder)
     import torch  # what follows takes seconds
 
+    from gantune.embedding_generator import load_stack
     from gantune.hub.loading import load_model, load_tokenizer
 
-    device = resolve_device(device)
-    base, tokenizer = load_model(name, getattr(torch, dtype), device), load_tokenizer(name)
-    return Adapter(put_adapter(base, folder), tokenizer, config)
-
-
-def put_adapter(base: PreTrainedModel, folder: str) -> PeftModel:
-    """The base model with the adapters in `folder`, in evaluation mode.
-
-    Raises:
-        UserError: if they are not of this base model, or not whole.
-    """
-    from gantune.embedding_generator import load_stack
-
+    base, tokenizer = load_model(name, getattr(torch, dtype), resolve_device(device)), load_tokenizer(name)
     try:
-        return load_stack(base, folder).eval()
+        return Adapter(load_stack(base, folder).eval(), tokenizer, config)
     except UserError:
         raise
     except Exception as error:  # many kinds, all of them about the files
@@ -87,8 +68,9 @@ def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:
     """
     import torch
 
-    from gantune.embedding_generator import draw_noise, noise_dim
+    from gantune.embedding_generator import draw_noise
 
-    if noise_dim(model) is None:
+    noise = draw_noise(model, rows, torch.Generator().manual_seed(seed))
+    if noise is None:
         raise UserError("--noise: the adapter takes no noise, expected zero")
-    return draw_noise(model, rows, torch.Generator().manual_seed(seed))
+    return noise

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from gantune.errors import UserError
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Hand the command line to the comparison.
-
-    Raises:
-        UserError: if it is not installed.
-    """
+def run(arguments: Sequence[str]) -> int:
+    """Hand the command line to the comparison, if it is installed."""
     try:
         from benchmarks.compare import __main__ as compare
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gantune.cli.options import check_names
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.data.cleaning import CleaningConfig, clean
 from gantune.data.formats import FORMATS
 from gantune.data.lengths import histogram, length_table
@@ -26,15 +26,11 @@ CONTEXT = 8
 """Tokens before a token with which it is decoded: some tokenizers leave out the space of the first one."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line after `gantune data`, None for the process's own; 2 for bad input, told in one line."""
-
-    def command() -> int | None:
-        parsed = _parser().parse_args(arguments)
-        check_names(vars(parsed))
-        return parsed.command(parsed)
-
-    return exit_status(command, goes_on="nothing was written")
+def run(arguments: Sequence[str]) -> None:
+    """The command line after `gantune data`."""
+    parsed = _parser().parse_args(arguments)
+    check_names(vars(parsed))
+    parsed.command(parsed)
 
 
 def show(options: Namespace) -> None:

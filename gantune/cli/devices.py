@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 DTYPES = ("float32", "bfloat16", "float16")
 """Names of torch's."""
@@ -21,6 +21,6 @@ def resolve_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise UserError(f"--device {name}: cannot be used here ({reason}); expected auto, cpu or cuda") from error
     return name

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import platform
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import metadata
 
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.version import __version__
 
 PACKAGES = (
@@ -24,14 +23,11 @@ PACKAGES = (
 )
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print versions and devices; returns the exit status."""
-
-    def command() -> None:
-        _parser().parse_args(arguments)
-        print("\n".join(f"- {name}: {value}" for name, value in environment().items()))
-
-    return exit_status(command, "nothing was written")
+def run(arguments: Sequence[str]) -> None:
+    """Print versions and devices."""
+    summary = "Print versions and devices, to paste into a report."
+    OneLineParser(prog="gantune env", description=summary).parse_args(arguments)
+    print("\n".join(f"- {name}: {value}" for name, value in environment().items()))
 
 
 def environment() -> dict[str, str]:
@@ -49,7 +45,3 @@ def environment() -> dict[str, str]:
     shown["GPUs"] = ", ".join(devices) or "none"
     shown["CPU threads of torch"] = str(torch.get_num_threads())
     return shown
-
-
-def _parser() -> ArgumentParser:
-    return OneLineParser(prog="gantune env", description="Print versions and devices, to paste into a report.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,9 +11,9 @@ from gantune.cli.adapters import Adapter, load_adapter
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
-from gantune.command import exit_status
 from gantune.diagnostics.files import JsonLines, write_json
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.generation.decoding import Decoding, decode_answers
 from gantune.version import __version__
 
@@ -30,48 +30,25 @@ class EvaluationOptions:
 
     _argument_group_name = "evaluation"
 
-    adapter: str | None = field(
-        default=None, metadata={"help": "folder that gantune train or save_pretrained has written"}
+    adapter: str | None = option(None, "folder that gantune train or save_pretrained has written")
+    output: str | None = option(
+        None, "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"
     )
-    output: str | None = field(
-        default=None,
-        metadata={"help": "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"},
+    model: str | None = option(None, "the base model, if it is not where the adapter says")
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the base model")
+    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
+    bleurt: str | None = option(None, "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id")
+    decoding: str = option(
+        "greedy", "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
     )
-    model: str | None = field(default=None, metadata={"help": "the base model, if it is not where the adapter says"})
-    dtype: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata={"help": "of the base model"})
-    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
-    bleurt: str | None = field(
-        default=None, metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id"}
-    )
-    decoding: str = field(
-        default="greedy",
-        metadata={
-            "help": "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
-        },
-    )
-    decoding_temperature: float = field(default=1.0, metadata={"help": "of sample, mbr-K and vote-K"})
-    decoding_seed: int = field(default=0, metadata={"help": "of sample, mbr-K and vote-K"})
-    reasoning_tokens: int = field(
-        default=0, metadata={"help": "reason in up to so many tokens before each answer (chain of thought)"}
-    )
+    decoding_temperature: float = option(1.0, "of sample, mbr-K and vote-K")
+    decoding_seed: int = option(0, "of sample, mbr-K and vote-K")
+    reasoning_tokens: int = option(0, "reason in up to so many tokens before each answer (chain of thought)")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Evaluate; returns the exit status."""
-
-    def command() -> None:
-        with messages_on_stderr():
-            run(arguments)
-
-    return exit_status(command, "nothing was written")
-
-
+@messages_on_stderr()
 def run(arguments: Sequence[str]) -> None:
-    """Evaluate as the command line says.
-
-    Raises:
-        UserError: if an option, the adapter, the data or the BLEURT checkpoint is not as it should be.
-    """
+    """Evaluate as the command line says."""
     (options, data), values = parse(
         (EvaluationOptions, DataOptions), arguments, COMMAND, "Score the answers of what was tuned, with zero noise."
     )
@@ -108,13 +85,7 @@ def run(arguments: Sequence[str]) -> None:
 def evaluate(
     adapter: Adapter, pairs: Sequence[Pair], decoding: Decoding, bleurt: Bleurt | None
 ) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
-    """Figures of all answers, and each answer with its own.
-
-    Args:
-        adapter: what answers, with zero noise.
-        pairs: questions and true answers.
-        decoding: of the answers.
-        bleurt: scores them as well, if not None.
+    """Figures of all answers, which are given with zero noise, and each answer with its own.
 
     Returns:
         ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2

@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.data.records import Record
 from gantune.data.sources import READERS
 from gantune.errors import UserError
+from gantune.field_types import check_range
 from gantune.tuning import MAX_SEED
 
 PROMPT = "> "
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Answer; returns the exit status."""
+@messages_on_stderr()
+def run(arguments: Sequence[str]) -> None:
+    """Answer as the command line says."""
+    options = _parser().parse_args(arguments)
+    _check(options)
+    questions = _questions(options)
+    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    if options.max_new_tokens is not None:
+        config = dataclasses.replace(adapter.config, max_completion_length=options.max_new_tokens)
+        adapter = adapter._replace(config=config)
+    import torch
 
-    def command() -> None:
-        options = _parser().parse_args(arguments)
-        _check(options)
-        with messages_on_stderr():
-            questions = _questions(options)
-            adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
-            if options.max_new_tokens is not None:
-                config = dataclasses.replace(adapter.config, max_completion_length=options.max_new_tokens)
-                adapter = adapter._replace(config=config)
-            import torch
-
-            torch.manual_seed(options.seed)
-            if options.file is None:
-                for number, question in enumerate(questions):
-                    _stream(adapter, question, number, options)
-            else:
-                _write_lines(adapter, list(questions), options)
-
-    return exit_status(command, "no more answers")
+    torch.manual_seed(options.seed)
+    if options.file is None:
+        for number, question in enumerate(questions):
+            _stream(adapter, question, number, options)
+    else:
+        _write_lines(adapter, list(questions), options)
 
 
 def _parser() -> OneLineParser:
@@ -70,12 +69,10 @@ def _check(options: Namespace) -> None:
         raise UserError("expected a question or --file, not both")
     if options.question is not None and not options.question.strip():
         raise UserError("the question is empty, expected a text")
-    if options.temperature < 0:
-        raise UserError(f"--temperature {options.temperature}: expected at least 0")
-    for name in ("samples", "batch_size", "max_new_tokens"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
+    check_range(options, "at least 0", "temperature")
+    check_range(options, "at least 1", "samples", "batch_size")
+    if options.max_new_tokens is not None:
+        check_range(options, "at least 1", "max_new_tokens")
     if not 0 <= options.seed <= MAX_SEED:
         raise UserError(f"--seed {options.seed}: expected 0 to {MAX_SEED}")
     if options.samples > 1 and options.temperature == 0 and options.noise == "zero":
@@ -86,11 +83,7 @@ def _check(options: Namespace) -> None:
 
 
 def _questions(options: Namespace) -> Iterator[str] | list[str]:
-    """What is to be answered; a terminal is asked as the answers come.
-
-    Raises:
-        UserError: if there is nobody to ask, or the file cannot be read.
-    """
+    """What is to be answered; a terminal is asked as the answers come."""
     if options.question is not None:
         return [options.question.strip()]
     if options.file is not None:
@@ -103,15 +96,10 @@ def _questions(options: Namespace) -> Iterator[str] | list[str]:
 def _ask() -> Iterator[str]:
     """Questions typed on the terminal, until an empty one or the end of the input."""
     print("A question and Enter; an empty one ends.", file=sys.stderr)
-    while True:
-        try:
-            question = input(PROMPT).strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if not question:
-            return
-        yield question
+    try:
+        yield from iter(lambda: input(PROMPT).strip(), "")
+    except EOFError:
+        print(file=sys.stderr)
 
 
 def read_questions(path: str, column: str) -> list[str]:
@@ -139,42 +127,31 @@ def read_questions(path: str, column: str) -> list[str]:
 
 def _stream(adapter: Adapter, question: str, number: int, options: Namespace) -> None:
     """Print the answers to one question, each on lines of its own, as they come."""
-    from gantune.cli.streaming import AnswerStreamer, Streaming
-    from gantune.generation.generate import generate_answers
+    from gantune.cli.streaming import AnswerStreamer
 
+    model, tokenizer, _ = adapter
     for sample in range(options.samples):
-        noise = None
-        if options.noise == "random":
-            noise = seeded_noise(adapter.model, 1, options.seed + number * options.samples + sample)
-        model = Streaming(adapter.model, AnswerStreamer(adapter.tokenizer))
-        generate_answers(
-            model, adapter.tokenizer, [question], adapter.config, temperature=options.temperature, noise=noise
-        )
+        streaming = copy.copy(model)
+        streaming.generate = partial(model.generate, streamer=AnswerStreamer(tokenizer))
+        _answers(adapter._replace(model=streaming), [question], number, sample, options)
 
 
 def _write_lines(adapter: Adapter, questions: list[str], options: Namespace) -> None:
     """Print one JSON object an answer, in the order of the questions; with several samples also their number."""
-    from gantune.generation.generate import generate_answers
-
     for start in range(0, len(questions), options.batch_size):
         asked = questions[start : start + options.batch_size]
-        drawn = []
-        for sample in range(options.samples):
-            noise = None
-            if options.noise == "random":
-                noise = seeded_noise(adapter.model, len(asked), options.seed + start * options.samples + sample)
-            drawn.append(
-                generate_answers(
-                    adapter.model,
-                    adapter.tokenizer,
-                    asked,
-                    adapter.config,
-                    batch_size=options.batch_size,
-                    temperature=options.temperature,
-                    noise=noise,
-                )
-            )
+        drawn = [_answers(adapter, asked, start, sample, options) for sample in range(options.samples)]
         for question, answers in zip(asked, zip(*drawn, strict=True), strict=True):
             for sample, answer in enumerate(answers, start=1):
                 row = {"question": question} | ({"sample": sample} if options.samples > 1 else {}) | {"answer": answer}
                 print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
+def _answers(adapter: Adapter, questions: list[str], first: int, sample: int, options: Namespace) -> list[str]:
+    """One answer to each question; `first` is the number of the first, which with `sample` seeds the noise."""
+    from gantune.generation.generate import generate_answers
+
+    seed = options.seed + first * options.samples + sample
+    noise = seeded_noise(adapter.model, len(questions), seed) if options.noise == "random" else None
+    how = {"batch_size": options.batch_size, "temperature": options.temperature, "noise": noise}
+    return generate_answers(adapter.model, adapter.tokenizer, questions, adapter.config, **how)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,17 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Merge; returns the exit status."""
-
-    def command() -> None:
-        with messages_on_stderr():
-            merge(_parser().parse_args(arguments))
-
-    return exit_status(command, "the folder is not whole, remove it")
-
-
-def _parser() -> OneLineParser:
+@messages_on_stderr()
+def run(arguments: Sequence[str]) -> None:
+    """Merge as the command line says."""
     parser = OneLineParser(
         prog="gantune merge",
         description="Write adapter and noise into the base model: a plain Hugging Face folder that needs no gantune.",
@@ -36,23 +27,17 @@ def _parser() -> OneLineParser:
     add_adapter_options(parser)
     parser.add_argument("--output", required=True, help="a new folder")
     parser.add_argument("--noise", default="zero", help="zero, or seed:N for the random vector of that seed (zero)")
-    return parser
-
-
-def merge(options: Namespace) -> None:
-    """Merge as the command line says.
-
-    Raises:
-        UserError: if the output is there, or the adapter has no merged form.
-    """
+    options = parser.parse_args(arguments)
     output = Path(options.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there, expected a new folder as --output")
-    seed = _seed(options.noise)
+    seed = re.fullmatch(r"seed:(\d+)", options.noise)
+    if options.noise != "zero" and not seed:
+        raise UserError(f"--noise {options.noise}: expected zero or seed:N, such as seed:3")
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
     from gantune.embedding_generator import hold_noise
 
-    noise = None if seed is None else seeded_noise(adapter.model, 1, seed)[0]
+    noise = seeded_noise(adapter.model, 1, int(seed[1]))[0] if seed else None
     with hold_noise(adapter.model, noise):
         merged = _merged(adapter.model, options.adapter)
     try:
@@ -61,14 +46,6 @@ def merge(options: Namespace) -> None:
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from error
     print(f"{output}: a plain Hugging Face model; put questions to it in the template {adapter.config.template!r}")
-
-
-def _seed(noise: str) -> int | None:
-    """The seed in `seed:N`, None for `zero`."""
-    match = re.fullmatch(r"seed:(\d+)", noise)
-    if noise != "zero" and not match:
-        raise UserError(f"--noise {noise}: expected zero or seed:N, such as seed:3")
-    return int(match[1]) if match else None
 
 
 def _merged(model: PeftModel, folder: str) -> PreTrainedModel:

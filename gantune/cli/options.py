@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import types
+import sys
 import typing
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, make_dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from gantune.data import FORMATS, TEMPLATES
 from gantune.diagnostics.files import write_atomically
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
-from gantune.field_types import EXPECTED
+from gantune.field_types import other_type
 from gantune.registry import GENERATORS, Registry
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.tuning import refuse_old_name
@@ -37,10 +38,18 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+")
+"""A number that may be a text to YAML, such as `2e-3`."""
+THEIRS = {
+    "optim": ("training_args", "OptimizerNames", ""),
+    "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
+    "report_to": ("integrations.integration_utils", "INTEGRATION_TO_CALLBACK", "none, all, or "),
+}
+"""Options that name something of transformers: its module, its list there, and what else is known."""
 
 
 class OptionParser(HfArgumentParser):
-    """Says what is wrong with the command line in one line; [`gantune.command.exit_status`] prints it."""
+    """Options from dataclasses; says what is wrong with the command line as [`OneLineParser`] does."""
 
     error = OneLineParser.error
 
@@ -70,9 +79,7 @@ def parse(
 
     Args:
         classes: dataclasses whose fields are the options.
-        arguments: the command line after the command; it wins over the file.
-        command: such as `gantune train`.
-        description: of the command, for `--help`.
+        arguments: the command line after the command.
         config: the YAML file if `--config` names none.
         transformers_too: whether options of `transformers.TrainingArguments` are taken as well.
 
@@ -130,12 +137,30 @@ class _KnownTypes(dict):
         return str
 
 
+@cache
+def _source(module: str) -> dict[str, Any]:
+    """The classes and tables of a module of transformers, by name, as its source has them."""
+    file = Path(find_spec("transformers").origin).parent / f"{module.replace('.', '/')}.py"
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    tables = {ast.unparse(node.targets[0]): node.value for node in nodes if isinstance(node, ast.Assign)}
+    return tables | {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+
+
+def _names(module: str, name: str) -> list[str]:
+    """The values of an enumeration of transformers, or the keys of a table, also those that were added."""
+    if imported := sys.modules.get(f"transformers.{module}"):
+        return [*getattr(imported, name)]
+    found = _source(module)[name]
+    if isinstance(found, ast.ClassDef):
+        return [line.value.value for line in found.body if isinstance(line, ast.Assign)]
+    return [key.value for key in found.keys]
+
+
 class TrainingOptions:
     """The options of `transformers.TrainingArguments`, read from its source: importing it takes seconds."""
 
     def __init__(self) -> None:
-        source = Path(find_spec("transformers").origin).with_name("training_args.py").read_text(encoding="utf-8")
-        (found,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == "TrainingArguments")
+        found = _source("training_args")["TrainingArguments"]
         declared = [node for node in found.body if isinstance(node, ast.AnnAssign) and node.target.id[0] != "_"]
         annotated = type("_", (), {"__annotations__": {n.target.id: ast.unparse(n.annotation) for n in declared}})
         self.types = typing.get_type_hints(annotated, {}, _KnownTypes())
@@ -162,10 +187,9 @@ def _default(value: ast.expr | None) -> Any:
 
 
 def check_names(values: Mapping[str, Any]) -> None:
-    """Refuse names of components that are not registered; nothing is imported, and dotted paths are let through.
+    """Refuse names, among the values of options, of components that are not registered or that transformers has not.
 
-    Args:
-        values: of options, by name.
+    Nothing is imported, and dotted paths are let through.
 
     Raises:
         UserError: listing the names that there are.
@@ -174,14 +198,15 @@ def check_names(values: Mapping[str, Any]) -> None:
         for part in re.split(r"[+*]", values.get(name) or ""):
             if part and "." not in part:
                 registry.check(part)
+    for name, (module, table, others) in THEIRS.items():
+        value = values.get(name)
+        if value not in (None, *others.split(", ")) and value not in (known := _names(module, table)):
+            expected = f"{others}one of {', '.join(sorted(known))}"
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
 
 
 def _refuse_imports(path: str, name: str, value: Any) -> None:
-    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well.
-
-    Raises:
-        UserError: naming the file and the option.
-    """
+    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well."""
     if name not in COMPONENTS or not isinstance(value, str):
         return
     registry = COMPONENTS[name]
@@ -208,7 +233,7 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
 
     Args:
         path: the file: one mapping from option names, with underscores or dashes, to values.
-        hints: the type of each option.
+        hints: the type of each option, by name.
         theirs: further options that may be there.
 
     Raises:
@@ -239,35 +264,13 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
             raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
-        try:
-            options[name] = _checked(value, hints[name])
-        except ValueError as error:
-            raise UserError(f"{path}: {key} is {value!r:.60}, expected {error}") from None
+        number = type(value) is int or EXPONENT.fullmatch(str(value))
+        if number and float in (hints[name], *typing.get_args(hints[name])):
+            value = float(str(value))
+        if expected := other_type(value, hints[name]):
+            raise UserError(f"{path}: {key} is {value!r:.60}, expected {expected}")
+        options[name] = value
     return options
-
-
-def _checked(value: Any, hint: Any) -> Any:
-    """The value if it is of the type, a float where YAML sees none (`2e-3` is a text to it).
-
-    Raises:
-        ValueError: what is expected.
-    """
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        if value is None:
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"one of {', '.join(map(str, typing.get_args(hint)))}")
-        return value
-    if type(value) is hint or hint not in EXPECTED:
-        return value
-    if hint is float and (type(value) is int or (isinstance(value, str) and re.fullmatch(r"[-+\d.]+e[-+]?\d+", value))):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError(EXPECTED[hint])
 
 
 def write_config(path: str | Path, command: str, values: Mapping[str, Any]) -> None:

@@ -7,26 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.errors import UserError
 
 HISTORY, WEIGHTS = "history.jsonl", "weights.npz"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Draw; returns the exit status."""
-
-    def command() -> None:
-        parser = OneLineParser(
-            prog="gantune plot", description="Draw history.png, health.png and weights.png again from a run's files."
-        )
-        parser.add_argument("run", metavar="RUN_DIRECTORY", help=f"with the {HISTORY} and {WEIGHTS} of a training")
-        directory = Path(parser.parse_args(arguments).run)
-        if not (directory / HISTORY).is_file() and not (directory / WEIGHTS).is_file():
-            raise UserError(f"{directory}: neither {HISTORY} nor {WEIGHTS}, expected the directory of a training run")
-        print("\n".join(map(str, draw(directory))))
-
-    return exit_status(command, "the same command draws them all")
+def run(arguments: Sequence[str]) -> None:
+    """Draw as the command line says."""
+    summary = "Draw history.png, health.png and weights.png again from a run's files."
+    parser = OneLineParser(prog="gantune plot", description=summary)
+    parser.add_argument("run", metavar="RUN_DIRECTORY", help=f"with the {HISTORY} and {WEIGHTS} of a training")
+    directory = Path(parser.parse_args(arguments).run)
+    if not (directory / HISTORY).is_file() and not (directory / WEIGHTS).is_file():
+        raise UserError(f"{directory}: neither {HISTORY} nor {WEIGHTS}, expected the directory of a training run")
+    print("\n".join(map(str, draw(directory))))
 
 
 def draw(directory: Path) -> list[Path]:

@@ -16,9 +16,7 @@ RUN_FILE, TRAINING_FILE = "run.yaml", "training.json"
 def claimed(directory: Path, resume: bool) -> Iterator[None]:
     """Let nobody else train into `directory` in the block; a directory that is still empty after it is removed.
 
-    Args:
-        directory: of the run; made if it is not there.
-        resume: whether a run that is there is to be gone on with.
+    The directory is made if it is not there; `resume` is whether a run in it is to be gone on with.
 
     Raises:
         UserError: if another process trains there, or something is there that would be overwritten.

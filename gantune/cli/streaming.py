@@ -1,10 +1,7 @@
-"""Answers printed as they are written."""
+"""Answers printed as they are written; beside the command, because transformers takes seconds to import."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 
@@ -21,22 +18,3 @@ class AnswerStreamer(TextStreamer):
             text = text.lstrip()
         self._begun = self._begun or bool(text)
         super().on_finalized_text(text, stream_end)
-
-
-class Streaming:
-    """A model whose `generate` streams, and which is otherwise the model itself.
-
-    Args:
-        model: what answers.
-        streamer: takes each token.
-    """
-
-    def __init__(self, model: Any, streamer: TextStreamer) -> None:
-        self._model, self._streamer = model, streamer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def generate(self, **options: Any) -> torch.Tensor:
-        """The model's own `generate`, with the streamer."""
-        return self._model.generate(**options, streamer=self._streamer)

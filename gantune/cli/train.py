@@ -5,16 +5,17 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
-from gantune.command import OneLineParser, exit_status
+from gantune.command import OneLineParser
 from gantune.data.sources import READERS
 from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
@@ -32,21 +33,15 @@ class RunOptions:
 
     _argument_group_name = "run"
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "a new directory for everything that the run leaves"}
+    output_dir: str | None = option(None, "a new directory for everything that the run leaves")
+    resume_from_checkpoint: bool = option(
+        False, "go on with the run in --output-dir, which needs no other option; or begin it"
     )
-    resume_from_checkpoint: bool = field(
-        default=False,
-        metadata={"help": "go on with the run in --output-dir, which needs no other option; or begin it"},
-    )
-    save_steps: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
-    report_to: str = field(
-        default="none", metadata={"help": "experiment tracker by transformers' name, such as tensorboard or wandb"}
-    )
+    save_steps: int = option(50, "steps from one checkpoint to the next")
+    report_to: str = option("none", "experiment tracker by transformers' name, such as tensorboard or wandb")
 
     def __post_init__(self) -> None:
-        if self.save_steps < 1:
-            raise UserError(f"--save-steps {self.save_steps}: expected at least 1")
+        check_range(self, "at least 1", "save_steps")
 
 
 @dataclass
@@ -55,16 +50,11 @@ class ModelOptions:
 
     _argument_group_name = "model"
 
-    model: str = field(
-        default="mini", metadata={"help": "'mini' (comes with gantune), a Hugging Face folder, or a Hub id"}
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = field(
-        default="float32", metadata={"help": "of the frozen model"}
-    )
-    device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
-    sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = field(
-        default="none",
-        metadata={"help": "divide the weights over the launched processes, and not the rows: by matrix, or by block"},
+    model: str = option("mini", "'mini' (comes with gantune), a Hugging Face folder, or a Hub id")
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the frozen model")
+    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
+    sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = option(
+        "none", "divide the weights over the launched processes, and not the rows: by matrix, or by block"
     )
 
 
@@ -74,36 +64,24 @@ class DataOptions:
 
     _argument_group_name = "data"
 
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a "
-            "Hub id"
-        },
+    dataset: str | None = option(
+        None, "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
     )
-    question_column: str = field(default="question", metadata={"help": "of format question-answer"})
-    answer_column: str = field(default="answer", metadata={"help": "of format question-answer"})
-    format: str | None = field(default=None, metadata={"help": "of the rows; by the columns if not given"})
-    answers: Literal["last", "every"] = field(default="last", metadata={"help": "of a conversation, to learn"})
-    split: str = field(default="train", metadata={"help": "of a Hub data set"})
+    question_column: str = option("question", "of format question-answer")
+    answer_column: str = option("answer", "of format question-answer")
+    format: str | None = option(None, "of the rows; by the columns if not given")
+    answers: Literal["last", "every"] = option("last", "of a conversation, to learn")
+    split: str = option("train", "of a Hub data set")
 
     def check(self) -> None:
-        """Refuse options that name no data, or a file that is not there.
-
-        Raises:
-            UserError: saying which, or what may be named.
-        """
+        """Refuse options that name no data, or a file that is not there."""
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
         if Path(self.dataset).suffix.lower() in READERS and not Path(self.dataset).exists():
             raise UserError(f"{self.dataset}: no such file")
 
     def load(self) -> "list[Pair]":
-        """The pairs.
-
-        Raises:
-            UserError: if none is named, or they cannot be read.
-        """
+        """The pairs of the data; see [`gantune.data.load_pairs`]."""
         from gantune.data import load_pairs
 
         self.check()
@@ -117,25 +95,14 @@ class ValidationOptions:
 
     _argument_group_name = "data"
 
-    validation_size: int | None = field(
-        default=None, metadata={"help": "pairs held out to choose the weights, instead of --validation-share"}
-    )
+    validation_size: int | None = option(None, "pairs held out to choose the weights, instead of --validation-share")
 
 
 CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train; returns the exit status."""
-    return exit_status(lambda: run(arguments), "the same command with --resume-from-checkpoint goes on from here")
-
-
 def run(arguments: Sequence[str]) -> int:
-    """Train as the command line says; 1 if the training broke off.
-
-    Raises:
-        UserError: if the options, the data, the model or the output directory are not as they should be.
-    """
+    """Train as the command line says; 1 if the training broke off."""
     groups, values = parse(
         CLASSES,
         arguments,
@@ -148,10 +115,10 @@ def run(arguments: Sequence[str]) -> int:
     if groups[0].output_dir is None:
         raise UserError("--output-dir: expected a new directory")
     groups[2].check()
-    with messages_on_stderr():
-        return _run(groups, values)
+    return _run(groups, values)
 
 
+@messages_on_stderr()
 def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     import torch
 
@@ -240,11 +207,7 @@ def _file_to_resume(arguments: Sequence[str]) -> str | None:
 
 
 def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
-    """A run goes on with the options that it began with.
-
-    Raises:
-        UserError: naming one that is another now.
-    """
+    """A run goes on with the options that it began with."""
     for name, before in read_config(file, option_types(CLASSES), TrainingOptions()).items():
         if name not in MAY_CHANGE and values.get(name) != before:
             raise UserError(
@@ -254,11 +217,7 @@ def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
 
 
 def _with_validation_size(config: GameConfig, size: int | None, pairs: int) -> GameConfig:
-    """The settings with the share of the pairs that `size` is, if it is given.
-
-    Raises:
-        UserError: if it leaves no pair to train on.
-    """
+    """The settings with the share of the pairs that `size` is, if it is given."""
     if size is None:
         return config
     if not 0 <= size < pairs:

@@ -15,11 +15,7 @@ class CausalCNN(Discriminator):
 
     Every convolution sees the past only, and the maximum runs from the answer's first token to the present one, so that
     one pass gives each prefix its own logit. The question's features, pooled over the whole question, are read beside.
-
-    Args:
-        widths: convolution widths, in tokens.
-        filters: filters of each width.
-        dropout: before the last layer, in training.
+    There are `filters` of each of the `widths`, which are in tokens.
     """
 
     def __init__(

@@ -24,10 +24,6 @@ class NarrowingMLP(Discriminator):
     answer costs one.
 
     A subclass says which number stands for a token: [`_values`].
-
-    Args:
-        max_prompt_tokens: width of the question's part of the input.
-        max_answer_tokens: width of the answer's part of the input.
     """
 
     def __init__(self, vocab_size: int, max_prompt_tokens: int, max_answer_tokens: int) -> None:

@@ -5,6 +5,8 @@ Importing this package registers the method with peft. Everything of peft then w
 `merge_and_unload`. An adapter that was saved can be loaded after `import gantune.embedding_generator`.
 """
 
+# ruff: noqa: F401
+
 from peft import PeftType
 from peft.utils import register_peft_method
 
@@ -37,19 +39,3 @@ def extend_peft_type(name: str) -> None:
 extend_peft_type("EMBEDDING_GENERATOR")
 
 register_peft_method(name="embedding_generator", config_cls=EmbeddingGeneratorConfig, model_cls=EmbeddingGeneratorModel)
-
-__all__ = [
-    "NETWORKS",
-    "EmbeddingGenerator",
-    "EmbeddingGeneratorConfig",
-    "EmbeddingGeneratorLayer",
-    "EmbeddingGeneratorModel",
-    "GeneratorNetwork",
-    "check_prompt_learning",
-    "draw_noise",
-    "hold_noise",
-    "load_stack",
-    "noise_dim",
-    "save_stack",
-    "stack_adapters",
-]

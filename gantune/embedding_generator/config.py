@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from peft import PeftConfig, PeftType
 
 from gantune.embedding_generator.network import NETWORKS
 from gantune.errors import UserError
+from gantune.field_types import option
 
 
 @dataclass
@@ -24,27 +25,21 @@ class EmbeddingGeneratorConfig(PeftConfig):
         UserError: if the network is not known, does not take the options, or `noise_dim` is below 1.
     """
 
-    task_type: str | None = field(
-        default="CAUSAL_LM",
-        metadata={"help": "Kind of model that get_peft_model returns; with CAUSAL_LM it takes noise=."},
+    task_type: str | None = option(
+        "CAUSAL_LM", "Kind of model that get_peft_model returns; with CAUSAL_LM it takes noise=."
     )
-    network: str | type = field(
-        default="mlp", metadata={"help": "Registered name of the generator network, or its class."}
+    network: str | type = option("mlp", "Registered name of the generator network, or its class.")
+    noise_dim: int = option(100, "Width of the noise vector, at least 1.")
+    network_options: dict[str, Any] = option(
+        {},
+        "Keyword arguments of the network. Those of 'mlp': hidden_dims, norm, noise_scale. "
+        'The source study\'s form is {"norm": "none", "noise_scale": 1.0}.',
     )
-    noise_dim: int = field(default=100, metadata={"help": "Width of the noise vector, at least 1."})
-    network_options: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Keyword arguments of the network. Those of 'mlp': hidden_dims, norm, noise_scale. "
-            'The source study\'s form is {"norm": "none", "noise_scale": 1.0}.'
-        },
+    target_modules: list[str] | str | None = option(
+        None, "Full name of the embedding module to adapt; the model's input embedding if not given."
     )
-    target_modules: list[str] | str | None = field(
-        default=None,
-        metadata={"help": "Full name of the embedding module to adapt; the model's input embedding if not given."},
-    )
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules apart from the generator to be trained and saved with it."}
+    modules_to_save: list[str] | None = option(
+        None, "Modules apart from the generator to be trained and saved with it."
     )
 
     def __post_init__(self) -> None:

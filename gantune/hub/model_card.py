@@ -40,32 +40,20 @@ NEEDS_STACK = ("prompt_tuning", "p_tuning")
 
 @dataclass(frozen=True)
 class Training:
-    """What is known of a training; None is what nobody has told or measured.
+    """What is known of a training; None is what nobody has told or measured."""
 
-    Args:
-        base_model: a built-in name, a Hub id or a folder.
-        adapters: PEFT methods in the order of their folders, such as `("embedding_generator", "lora")`.
-        settings: all of [`gantune.LanguageGANConfig`].
-        steps: of all phases.
-        seconds: spent in them.
-        tokens: that have entered the model.
-        validation_pairs: how many of them were held out to choose the weights.
-        validation_loss: of these, nats a token.
-        stopped: why training did not come to its end.
-    """
-
-    base_model: str
-    adapters: tuple[str, ...]
-    settings: dict[str, Any]
+    base_model: str  # a built-in name, a Hub id or a folder
+    adapters: tuple[str, ...]  # PEFT methods in the order of their folders
+    settings: dict[str, Any]  # all of [`gantune.LanguageGANConfig`]
     trained_parameters: int
-    steps: int | None = None
+    steps: int | None = None  # of all phases
     seconds: float | None = None
-    tokens: int | None = None
+    tokens: int | None = None  # that have entered the model
     dataset: str | None = None
     pairs: int | None = None
-    validation_pairs: int | None = None
-    validation_loss: float | None = None
-    stopped: str | None = None
+    validation_pairs: int | None = None  # held out of them to choose the weights
+    validation_loss: float | None = None  # of these, nats a token
+    stopped: str | None = None  # why training did not come to its end
     gantune: str = __version__
 
     @classmethod

@@ -27,13 +27,11 @@ class PushToHub:
         repo_id: str | None = None,
         *,
         commit_message: str | None = None,
-        commit_description: str | None = None,
         private: bool | None = None,
         token: bool | str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
+        **options: Any,
     ) -> str:
-        """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `PeftModel.push_to_hub`.
+        """Upload what `save_pretrained` writes, its model card as `README.md`; options as of `HfApi.upload_folder`.
 
         `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. If it is not given, it is the
         `hub_model_id` of the settings, or named like their `output_dir`. The default token is the one that `hf auth
@@ -50,14 +48,8 @@ class PushToHub:
             self.save_pretrained(folder)
             try:
                 repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-                commit = api.upload_folder(
-                    repo_id=repo_id,
-                    folder_path=folder,
-                    commit_message=commit_message or f"Upload {type(self).__name__}",
-                    commit_description=commit_description,
-                    revision=revision,
-                    create_pr=create_pr,
-                )
+                message = commit_message or f"Upload {type(self).__name__}"
+                commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message, **options)
             except Exception as error:  # many kinds, all of them about the Hub
                 raise UserError(f"{repo_id}: cannot be pushed to the Hub: {first_line(error)}") from error
         return str(commit)

@@ -27,8 +27,7 @@ def check_sharding(sharding: Sharding, config: PreTrainedConfig, name: str) -> N
     Args:
         sharding: `tensor` divides each matrix, by transformers' plan for the architecture, and each process computes
             with its part; `fsdp` and `deepspeed` divide each block, which is put together whenever it is needed.
-        config: of the model.
-        name: of the model, for the message.
+        name: what the user called the model.
 
     Raises:
         UserError: if there is one process, or no plan.

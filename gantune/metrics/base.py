@@ -30,16 +30,11 @@ class InMemoryMetric(evaluate.Metric):
     """An `evaluate.Metric` of texts that keeps its inputs in memory and checks them.
 
     `evaluate.Metric` makes a folder in the user's cache even when it keeps its inputs in memory; this one does not.
-
-    Attributes:
-        columns: of texts that it reads.
-        says: what its figures are.
-        source: the papers that it is from.
     """
 
     columns: tuple[str, ...] = ("predictions", "references")
-    says: str
-    source: str
+    says: str  # what its figures are
+    source: str  # the papers that it is from
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)

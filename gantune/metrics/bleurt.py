@@ -22,15 +22,10 @@ from transformers.activations import ACT2FN
 from transformers.initialization import no_init_weights
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.hub.push import local_folder
 from gantune.metrics.base import InMemoryMetric, check_texts
 from gantune.metrics.bleurt_tokenizer import SENTENCEPIECE_FILES, WORDPIECE_FILE, BleurtTokenizer, read_json
-
-_CITATION = """Thibault Sellam, Dipanjan Das and Ankur Parikh. 2020. BLEURT: Learning Robust Metrics for Text
-Generation. In ACL, pages 7881-7892. https://aclanthology.org/2020.acl-main.704
-Amy Pu, Hyung Won Chung, Ankur Parikh, Sebastian Gehrmann and Thibault Sellam. 2021. Learning Compact Metrics for MT.
-In EMNLP, pages 751-762. https://aclanthology.org/2021.emnlp-main.58"""
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIZES = (
@@ -60,7 +55,10 @@ class Bleurt(InMemoryMetric):
     """
 
     says = "BLEURT, mean over the pairs and the score of each."
-    source = _CITATION
+    source = """Thibault Sellam, Dipanjan Das and Ankur Parikh. 2020. BLEURT: Learning Robust Metrics for Text
+Generation. In ACL, pages 7881-7892. https://aclanthology.org/2020.acl-main.704
+Amy Pu, Hyung Won Chung, Ankur Parikh, Sebastian Gehrmann and Thibault Sellam. 2021. Learning Compact Metrics for MT.
+In EMNLP, pages 751-762. https://aclanthology.org/2021.emnlp-main.58"""
 
     def __init__(self, checkpoint: str | Path, device: str | torch.device = "cpu", batch_size: int = 16) -> None:
         super().__init__()
@@ -191,7 +189,7 @@ def _load_weights(model: BleurtScorer, folder: Path) -> None:
         is_safetensors = file.suffix == ".safetensors"
         weights = load_file(file) if is_safetensors else torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{file}: cannot be read as weights ({first_line(error)})") from error
     weights.pop("bleurt.embeddings.position_ids", None)  # a buffer that bleurt-pytorch saves: 0, 1, 2, ...
 
     own = model.state_dict()

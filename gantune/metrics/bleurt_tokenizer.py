@@ -99,8 +99,7 @@ def _read_sentencepiece(model_file: Path) -> tuple[Callable[[str], list[int]], i
         model = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
     except (OSError, RuntimeError) as error:
         raise UserError(f"{model_file}: not a SentencePiece model ({error})") from error
-    special_ids = [model.PieceToId(special) for special in ("[CLS]", "[SEP]")]
-    for special, special_id in zip(("[CLS]", "[SEP]"), special_ids, strict=True):
-        if special_id == model.unk_id():
+    for special in ("[CLS]", "[SEP]"):
+        if model.PieceToId(special) == model.unk_id():
             raise UserError(f"{model_file}: no {special} in the vocabulary")
-    return model.EncodeAsIds, *special_ids, model.GetPieceSize()
+    return model.EncodeAsIds, model.PieceToId("[CLS]"), model.PieceToId("[SEP]"), model.GetPieceSize()

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from gantune.errors import UserError
 from gantune.metrics.base import InMemoryMetric, check_texts
 
-_CITATION = """Jiwei Li, Michel Galley, Chris Brockett, Jianfeng Gao and Bill Dolan. 2016. A Diversity-Promoting
-Objective Function for Neural Conversation Models. In NAACL-HLT, pages 110-119. https://aclanthology.org/N16-1014"""
-
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Share of distinct n-grams among all n-grams of a set of texts: 1 if none occurs twice.
@@ -46,7 +43,8 @@ class Diversity(InMemoryMetric):
 
     columns = ("predictions",)
     says = "Share of distinct word bigrams over the whole set of answers, and mean length in words."
-    source = _CITATION
+    source = """Jiwei Li, Michel Galley, Chris Brockett, Jianfeng Gao and Bill Dolan. 2016. A Diversity-Promoting
+Objective Function for Neural Conversation Models. In NAACL-HLT, pages 110-119. https://aclanthology.org/N16-1014"""
 
     def _compute(self, predictions: Sequence[str]) -> dict[str, float]:
         return {"distinct2": distinct_n(predictions, n=2), "mean_length": mean_length(predictions)}

@@ -8,9 +8,6 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gantune.metrics.base import InMemoryMetric, check_texts
 
-_CITATION = """Chin-Yew Lin. 2004. ROUGE: A Package for Automatic Evaluation of Summaries.
-In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-1013"""
-
 _F1 = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
@@ -24,17 +21,15 @@ class Rouge(InMemoryMetric):
     """
 
     says = "ROUGE (F1, Porter stemmer) and ROUGE-L recall, means over the pairs."
-    source = _CITATION
+    source = """Chin-Yew Lin. 2004. ROUGE: A Package for Automatic Evaluation of Summaries.
+In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-1013"""
 
     def __init__(self) -> None:
         super().__init__()
         self._scorer = RougeScorer(list(_F1), use_stemmer=True)
 
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
-        """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one.
-
-        Bad input is refused by [`check_texts`].
-        """
+        """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one."""
         check_texts(predictions=predictions, references=references)
         rows = []
         for prediction, reference in zip(predictions, references, strict=True):

@@ -1,11 +1,12 @@
 """Settings of the game; each field is an option of the command line. Importing it is quick."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gantune.errors import UserError
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 CONFIG_FILE = "language_gan.json"
@@ -24,119 +25,73 @@ class GameConfig(TuningConfig):
     _argument_group_name = "gan: LanguageGAN"
 
     # parameters that control the components
-    generator: str = field(
-        default="embedding", metadata={"help": "what is tuned: a registry name or dotted path; several joined by +"}
+    generator: str = option("embedding", "what is tuned: a registry name or dotted path; several joined by +")
+    discriminator: str = option("cnn", "what judges the answers: a registry name or dotted path")
+    reward: str = option(
+        "token",
+        "sequence, token, monte-carlo, consensus, constant, or the dotted path of a class or function; "
+        "several joined by * are multiplied",
     )
-    discriminator: str = field(
-        default="cnn", metadata={"help": "what judges the answers: a registry name or dotted path"}
+    reward_transform: str = option("centred", "r in R = r(D): prob (D), centred (2D - 1), log (log D) or logit")
+    objective: str = option(
+        "policy-gradient",
+        "what the rewards are for: policy-gradient, or likelihood of the sampled answers, of the best-of-k "
+        "or weighted by reward",
     )
-    reward: str = field(
-        default="token",
-        metadata={
-            "help": "sequence, token, monte-carlo, consensus, constant, or the dotted path of a class or function; "
-            "several joined by * are multiplied"
-        },
-    )
-    reward_transform: str = field(
-        default="centred", metadata={"help": "r in R = r(D): prob (D), centred (2D - 1), log (log D) or logit"}
-    )
-    objective: str = field(
-        default="policy-gradient",
-        metadata={
-            "help": "what the rewards are for: policy-gradient, or likelihood of the sampled answers, of the best-of-k "
-            "or weighted by reward"
-        },
-    )
-    advantage: str = field(
-        default="leave-one-out", metadata={"help": "baseline: none, moving-average, leave-one-out or group-norm"}
-    )
+    advantage: str = option("leave-one-out", "baseline: none, moving-average, leave-one-out or group-norm")
     # parameters that control the Monte-Carlo search, for reward monte-carlo
-    search_completions: int = field(default=4, metadata={"help": "monte-carlo: completions of each prefix"})
-    search_stride: int = field(default=1, metadata={"help": "monte-carlo: complete only every so many-th prefix"})
-    search_rows: int = field(default=64, metadata={"help": "monte-carlo: most rows that are decoded at once"})
-    search_policy: Literal["current", "delayed"] = field(
-        default="current",
-        metadata={"help": "monte-carlo: complete with the generator, or with an exponential average of its adapter"},
+    search_completions: int = option(4, "monte-carlo: completions of each prefix")
+    search_stride: int = option(1, "monte-carlo: complete only every so many-th prefix")
+    search_rows: int = option(64, "monte-carlo: most rows that are decoded at once")
+    search_policy: Literal["current", "delayed"] = option(
+        "current", "monte-carlo: complete with the generator, or with an exponential average of its adapter"
     )
-    search_decay: float = field(default=0.8, metadata={"help": "monte-carlo: share of the average that a step keeps"})
+    search_decay: float = option(0.8, "monte-carlo: share of the average that a step keeps")
     # parameters that control the schedule
-    warmup_share: float = field(
-        default=0.8, metadata={"help": "share of the steps that is maximum likelihood only, at the start"}
+    warmup_share: float = option(0.8, "share of the steps that is maximum likelihood only, at the start")
+    discriminator_warmup_steps: int = option(
+        30, "discriminator steps between the warm-up and the first adversarial step"
     )
-    discriminator_warmup_steps: int = field(
-        default=30, metadata={"help": "discriminator steps between the warm-up and the first adversarial step"}
-    )
-    discriminator_warmup_rollouts: int = field(
-        default=2, metadata={"help": "batches of questions that are answered for these steps"}
-    )
-    adversarial_every: int = field(
-        default=5, metadata={"help": "after the warm-up every n-th step is adversarial, the others likelihood"}
-    )
+    discriminator_warmup_rollouts: int = option(2, "batches of questions that are answered for these steps")
+    adversarial_every: int = option(5, "after the warm-up every n-th step is adversarial, the others likelihood")
     # parameters that control rollouts and losses
-    num_generations: int = field(
-        default=4, metadata={"help": "answers sampled to each question of an adversarial step"}
+    num_generations: int = option(4, "answers sampled to each question of an adversarial step")
+    temperature: float = option(1.0, "of the rollouts, in sampling and in scoring")
+    likelihood_weight: float = option(
+        1.0, "of the likelihood anchor in an adversarial step; without it policies collapse"
     )
-    temperature: float = field(default=1.0, metadata={"help": "of the rollouts, in sampling and in scoring"})
-    likelihood_weight: float = field(
-        default=1.0, metadata={"help": "of the likelihood anchor in an adversarial step; without it policies collapse"}
+    unpaired_likelihood_weight: float = option(
+        0.0, "of the likelihood of unpaired answers, to the empty question, in every step (--unpaired)"
     )
-    unpaired_likelihood_weight: float = field(
-        default=0.0,
-        metadata={"help": "of the likelihood of unpaired answers, to the empty question, in every step (--unpaired)"},
-    )
-    adversarial_weight: float = field(default=1.0, metadata={"help": "of the objective in an adversarial step"})
-    discount: float = field(default=0.95, metadata={"help": "of rewards a token"})
-    length_normalised: bool = field(
-        default=True, metadata={"help": "returns are averages over the tokens to come, not sums"}
-    )
+    adversarial_weight: float = option(1.0, "of the objective in an adversarial step")
+    discount: float = option(0.95, "of rewards a token")
+    length_normalised: bool = option(True, "returns are averages over the tokens to come, not sums")
     # parameters that control speed
-    captured_decoding: bool = field(
-        default=False,
-        metadata={
-            "help": "sample answers by replaying a CUDA graph for each token: the same answers, fewer launches; needs "
-            "CUDA and a model with full attention in every layer; not yet run on a GPU"
-        },
+    captured_decoding: bool = option(
+        False,
+        "sample answers by replaying a CUDA graph for each token: the same answers, fewer launches; needs "
+        "CUDA and a model with full attention in every layer; not yet run on a GPU",
     )
     # parameters that control the discriminator
-    real_label: float = field(default=0.9, metadata={"help": "the discriminator's target for true answers"})
-    blind_discriminator: bool = field(
-        default=False, metadata={"help": "show the discriminator answers without their questions"}
-    )
-    mismatched_negatives: bool = field(
-        default=True, metadata={"help": "also show it true answers to other questions as not real"}
-    )
-    replay_rollouts: int = field(default=8, metadata={"help": "earlier rollouts kept to show it again (0: none)"})
-    max_discriminator_accuracy: float = field(
-        default=0.9, metadata={"help": "it is not trained further while its accuracy is above this"}
-    )
+    real_label: float = option(0.9, "the discriminator's target for true answers")
+    blind_discriminator: bool = option(False, "show the discriminator answers without their questions")
+    mismatched_negatives: bool = option(True, "also show it true answers to other questions as not real")
+    replay_rollouts: int = option(8, "earlier rollouts kept to show it again (0: none)")
+    max_discriminator_accuracy: float = option(0.9, "it is not trained further while its accuracy is above this")
     # parameters that control the optimisers
-    learning_rate: float = field(default=2e-3, metadata={"help": "of the generator; AdamW"})
-    discriminator_learning_rate: float = field(default=1e-3, metadata={"help": "of the discriminator; Adam"})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient norm of either network is clipped to this"})
+    learning_rate: float = option(2e-3, "of the generator; AdamW")
+    discriminator_learning_rate: float = option(1e-3, "of the discriminator; Adam")
+    max_grad_norm: float = option(1.0, "gradient norm of either network is clipped to this")
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            UserError: naming the field, its value and what is expected.
-        """
         super().__post_init__()
-        shares = ("warmup_share", "discount", "real_label", "max_discriminator_accuracy",
-                  "search_decay")  # fmt: skip
-        at_least_one = ("adversarial_every", "num_generations", "discriminator_warmup_rollouts",
-                        "search_completions", "search_stride", "search_rows")  # fmt: skip
-        above_zero = ("temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
-        not_negative = ("discriminator_warmup_steps", "replay_rollouts", "likelihood_weight",
-                        "unpaired_likelihood_weight", "adversarial_weight")  # fmt: skip
-        for names, holds, expected in (
-            (shares, lambda value: 0 <= value <= 1, "between 0 and 1"),
-            (at_least_one, lambda value: value >= 1, "at least 1"),
-            (above_zero, lambda value: value > 0, "above 0"),
-            (not_negative, lambda value: value >= 0, "at least 0"),
-        ):
-            for name in names:
-                if not holds(getattr(self, name)):
-                    raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+        check_range(self, "between 0 and 1", "warmup_share", "discount", "real_label", "search_decay")
+        check_range(self, "between 0 and 1", "max_discriminator_accuracy")
+        check_range(self, "at least 1", "adversarial_every", "num_generations", "discriminator_warmup_rollouts")
+        check_range(self, "at least 1", "search_completions", "search_stride", "search_rows")
+        check_range(self, "above 0", "temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
+        check_range(self, "at least 0", "discriminator_warmup_steps", "replay_rollouts", "adversarial_weight")
+        check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight")
 
 
 def read_game_config(folder: str | Path) -> GameConfig:
