@@ -322,6 +322,15 @@ def test_the_best_weights_on_validation_are_kept():
     assert gan.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
+def test_without_a_warm_up_the_untrained_weights_are_to_choose_from():
+    gan = build(validation_share=0.34, warmup_share=0.0)
+    untrained = gan.evaluate()["eval_loss"]
+    gan.train()
+    losses = [row["eval_loss"] for row in gan.state.log_history if "eval_loss" in row]
+    assert len(losses) == 1 + SMALL["num_train_epochs"] and losses[0] == untrained
+    assert gan.best.loss == min(losses)
+
+
 def test_validation_scores_no_more_rows_at_once_than_training():
     gan = build(validation_share=0.67, per_device_train_batch_size=2)
     seen, score = [], gan.policy.score

@@ -51,12 +51,7 @@ class Limits(TrainerCallback):
 
     Inside its `with` block every token position that enters the model counts, padding included, whatever it is for:
     true answers, sampled ones, completions of a search, validation. A token that is sampled enters once when it is
-    sampled, and once more when it is scored.
-
-    Args:
-        config: `max_seconds` and `max_tokens`, 0 for no limit.
-        model: what is trained.
-        parallel: the processes that train together: their tokens are counted together, and all stop at one step.
+    sampled, and once more when it is scored. All processes are counted together, and stop at one step.
     """
 
     def __init__(self, config: TuningConfig, model: nn.Module, parallel: DataParallel) -> None:
@@ -110,10 +105,7 @@ class Limits(TrainerCallback):
 class Interrupts(TrainerCallback):
     """In the `with` block Ctrl-C ends training after its step, which is saved; a second one interrupts at once.
 
-    Only the main thread can hold signals; in another one nothing changes.
-
-    Args:
-        parallel: the processes that train together: one that is interrupted stops all.
+    Only the main thread can hold signals; in another one nothing changes. A process that is interrupted stops all.
     """
 
     def __init__(self, parallel: DataParallel | None = None) -> None:
@@ -221,11 +213,7 @@ class Health(TrainerCallback):
 
 
 class NextRow(TrainerCallback):
-    """What the next row of the log has so far, for a training that is gone on with between two rows.
-
-    Args:
-        trainer: whose loss and figures they are.
-    """
+    """What the next row of the log has so far, for a training that is gone on with between two rows."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer, self._saved = trainer, None
@@ -246,11 +234,7 @@ class NextRow(TrainerCallback):
 
 
 class History(TrainerCallback):
-    """Writes the log, a row a line, as it comes: `history.jsonl`.
-
-    Args:
-        file: to write.
-    """
+    """Writes the log, a row a line, as it comes: `history.jsonl`."""
 
     def __init__(self, file: str | Path) -> None:
         self.path = Path(file)
@@ -266,11 +250,7 @@ class History(TrainerCallback):
 
 
 class Weights(TrainerCallback):
-    """Takes down the weights before training and after each epoch, see [`WeightTrajectory`]; `weights.npz`.
-
-    Args:
-        file: where [`save`] writes it.
-    """
+    """Takes down the weights before training and after each epoch, see [`WeightTrajectory`]; `weights.npz`."""
 
     def __init__(self, file: str | Path) -> None:
         self.path = Path(file)
@@ -301,11 +281,7 @@ class Weights(TrainerCallback):
 
 
 class Bar(TrainerCallback):
-    """A progress bar with the last loss and reward, and the health's warnings beside it.
-
-    Args:
-        title: in front of the bar.
-    """
+    """A progress bar behind a title, with the last loss and reward."""
 
     def __init__(self, title: str) -> None:
         self.title, self._bar, self._shown = title, None, {}

@@ -24,25 +24,17 @@ Judged = tuple[Tensor, Tensor]
 class DiscriminatorSide:
     """Trains a discriminator: true answers against sampled ones, replayed ones and mismatched true ones.
 
-    Args:
-        discriminator: it stays in `eval()` mode between its steps, because it judges without dropout.
-        per_token: whether it learns on every prefix, or on whole answers only.
-        config: settings.
-        parallel: the processes that share the rows of each step, all of which every one is given.
+    It learns on every prefix if `per_token`, else on whole answers. Between its steps it stays in `eval()` mode: it
+    judges without dropout. Every process is given all rows of a step, and takes its share.
     """
 
     def __init__(
-        self,
-        discriminator: Discriminator,
-        per_token: bool,
-        config: GameConfig,
-        parallel: DataParallel = ALONE,
+        self, discriminator: Discriminator, per_token: bool, config: GameConfig, parallel: DataParallel = ALONE
     ) -> None:
-        self.discriminator, self.per_token, self.config = discriminator.eval(), per_token, config
-        self.parallel = parallel
-        self.optimizer = torch.optim.Adam(
-            discriminator.named_parameters(), lr=config.discriminator_learning_rate, fused=True
-        )
+        self.discriminator, self.per_token = discriminator.eval(), per_token
+        self.config, self.parallel = config, parallel
+        rate = config.discriminator_learning_rate
+        self.optimizer = torch.optim.Adam(discriminator.named_parameters(), lr=rate, fused=True)
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
         self.held_out: tuple[Batch, Rollout] | None = None
 
@@ -55,7 +47,13 @@ class DiscriminatorSide:
         self.held_out = batch, rollout
 
     def step(self, batch: Batch, rollout: Rollout) -> dict[str, float]:
-        """One step; see [`LanguageGAN.discriminator_step`]."""
+        """One step; while it is better than `max_discriminator_accuracy` it is measured and left as it is.
+
+        Returns:
+            `discriminator_loss`; `discriminator_accuracy`, the mean of its accuracy on real and on generated answers,
+            `..._real` and `..._generated`; the latter two of held-out questions as `held_out_...`, if there are any;
+            `discriminator_grad_norm` before clipping, if it was trained.
+        """
         config = self.config
         generated = [rollout]
         if earlier := [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]:

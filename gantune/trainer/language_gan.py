@@ -127,6 +127,8 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         with self.accelerator.autocast():
             if after == 0 or (after > 0 and self.state.epoch == int(self.state.epoch)):
                 self._hold_out()
+            if after == 0 and self.warmup == 0 and self.eval_dataset:
+                self.evaluate()  # the untrained weights are to choose from as well
             if after == 0:
                 self._warm_up_discriminator()
             if after < 0 or after % self.args.adversarial_every:

@@ -52,11 +52,7 @@ logger = logging.getLogger(__name__)
 class EpochOrder(Sampler[list[int]]):
     """The rows of each step, in the order in which every method takes them; all processes are given all of a step.
 
-    Args:
-        encoded: the rows.
-        args: seed and order.
-        batch_size: rows a step, in all processes together.
-        state: says which epoch is to come.
+    `state()` says which epoch is to come.
     """
 
     def __init__(self, encoded: Sequence[EncodedPair], args: PairConfig, batch_size: int, state: Any) -> None:
@@ -309,10 +305,7 @@ class PairTrainer(CheckpointedTrainer):
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict:
         """Negative log-likelihood of held-out answers at zero noise, nats a token, as `eval_loss`.
 
-        Args:
-            eval_dataset: as in the constructor; what is held out if None.
-            ignore_keys: not used.
-            metric_key_prefix: of the name.
+        `eval_dataset` is as in the constructor, what is held out if None; `ignore_keys` are of other models.
         """
         encoded = self.eval_dataset
         if eval_dataset is not None and eval_dataset is not encoded:

@@ -23,12 +23,9 @@ CONFIG_FILE = "self_play.json"
 
 
 class Game(NamedTuple):
-    """A batch as the opponent left it.
+    """A batch of B questions as the opponent left it: true answers, its own, and `[B]` log-probs of the true ones.
 
-    Args:
-        true: B questions and true answers.
-        played: the opponent's answers to them, with their noise.
-        true_log_probs: `[B]`, of the true answers under the opponent and the same noise.
+    The latter are the opponent's, under the noise of its own answers.
     """
 
     true: Batch
@@ -43,10 +40,7 @@ class Game(NamedTuple):
 def preference_loss(true_ratios: Tensor, played_ratios: Tensor, scale: float) -> Tensor:
     """- log sigmoid(lambda (log p(y)/p_t(y) - log p(y')/p_t(y'))), the mean over questions: the paper's L_SPIN.
 
-    Args:
-        true_ratios: `[B]` log p / p_t of the true answers y, p_t being the opponent.
-        played_ratios: `[B]` the same of the opponent's answers y'.
-        scale: lambda.
+    The ratios are `[B]` log p / p_t of the true answers y and of the answers y' of the opponent p_t; `scale` is lambda.
     """
     return -F.logsigmoid(scale * (true_ratios - played_ratios)).mean()
 
@@ -135,12 +129,10 @@ class SelfPlay(PolicyTrainer):
         return [*super().tokens(), self.scale]
 
     def state_dict(self) -> dict[str, Any]:
-        """What is left of the present epoch's games, to be saved."""
         games = [(game.true.state_dict(), game.played.state_dict(), game.true_log_probs) for game in self.games]
         return {"games": games}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave."""
         device = self.args.device
         self.games = deque(
             Game(Batch.from_state_dict(true).to(device), Rollout.from_state_dict(played).to(device), own.to(device))

@@ -48,11 +48,9 @@ class SelfTraining(LanguageGAN):
         return [*super().tokens(), str(self.decoding), self.share]
 
     def state_dict(self) -> dict[str, Any]:
-        """The answers, to be saved."""
         return {"answers": self.answers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self.answers = list(state["answers"])
 
     def stateful(self) -> dict[str, Any]:

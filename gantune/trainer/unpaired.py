@@ -14,12 +14,7 @@ from gantune.tuning import TuningConfig
 
 
 class Unpaired(NamedTuple):
-    """Questions and true answers that do not belong to each other.
-
-    Args:
-        questions: without answers; the generator answers them.
-        answers: to questions that nobody knows; the discriminator learns from them.
-    """
+    """Questions that the generator answers, and true answers to others, from which the discriminator learns."""
 
     questions: Sequence[str] = ()
     answers: Sequence[str] = ()
@@ -28,11 +23,7 @@ class Unpaired(NamedTuple):
 class UnpairedBatches:
     """Batches of unpaired data by number, so that a training that is gone on with sees what it would have seen.
 
-    Args:
-        unpaired: the texts.
-        tokenizer: its tokenizer.
-        config: template, limits and seed.
-        batch_size: rows a step, in all processes together; those of one if None.
+    A batch has `batch_size` rows, in all processes together; those of one if None.
 
     Raises:
         UserError: if there is not at least one question and one answer.
