@@ -67,7 +67,7 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
 
 
 def read_object(file: Path, what: str = "") -> dict[str, Any]:
-    """The JSON object in a file; a [`UserError`] if it holds anything else, which is then not `what` it should be."""
+    """The JSON object in a file; a [`UserError`] if it holds another thing, then not `what` it was taken for."""
     wrong = f": not {what}" if what else ""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -92,8 +92,8 @@ def write_json(path: str | Path, value: Any) -> None:
 class JsonLines(AbstractContextManager["JsonLines"]):
     """A file of one JSON object a line, complete up to the last row at every moment.
 
-    `append` goes on after what is there, without the torn last line that a killed run may leave. A [`UserError`] if the
-    file cannot be written.
+    `append` goes on after what is there, without the torn last line that a killed run may leave; else it starts anew. A
+    [`UserError`] if the file cannot be written.
     """
 
     def __init__(self, path: str | Path, append: bool = False) -> None:

@@ -40,7 +40,8 @@ class WeightTrajectory:
     Every floating-point parameter counts, frozen or not, tied ones once. Quantised (integer) parameters are left out:
     their bytes are no weights.
 
-    The adapter is in place: parameters added later are an error. `seed` decides which entries of each are drawn, S.
+    The adapter is to be in place: parameters added later are an error. `sample_size`, S, entries of each parameter are
+    drawn; `seed` decides which.
     """
 
     def __init__(self, model: nn.Module, sample_size: int = 16, seed: int = 0) -> None:
@@ -62,7 +63,7 @@ class WeightTrajectory:
 
     @torch.no_grad()
     def record(self, epoch: float) -> None:
-        """Take down the weights at this epoch, which may be a fraction; a ValueError if there are other parameters."""
+        """Take down the weights at this epoch, which may be a fraction; a ValueError if some came or went."""
         parameters = self._parameters()
         if parameters.keys() != self._trainable.keys():
             changed = ", ".join(sorted(parameters.keys() ^ self._trainable.keys())[:3])

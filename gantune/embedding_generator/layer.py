@@ -189,7 +189,10 @@ def noise_dim(model: nn.Module) -> int | None:
 
 
 def draw_noise(model: nn.Module, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-    """Standard normal noise, `[B, n]` float32 on the model's device; None if the model has no embedding generator."""
+    """Standard normal noise, `[B, n]` float32 on the model's device, or None if it has no embedding generator.
+
+    It is drawn from torch's global generator if none is given.
+    """
     width = noise_dim(model)
     if width is None:
         return None

@@ -26,7 +26,7 @@ MAX_LENGTH = 512
 
 @dataclass(frozen=True)
 class BleurtTokenizer:
-    """Encodes pairs as `[CLS] reference [SEP] candidate [SEP]`; these in a text are plain characters, as Google's."""
+    """Encodes pairs as `[CLS] reference [SEP] candidate [SEP]`; in a text they are plain characters, as in Google's."""
 
     encode: Callable[[str], list[int]]  # without special tokens
     cls_id: int
