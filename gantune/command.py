@@ -20,14 +20,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def exit_status(command: Callable[[], int | None], goes_on: str) -> int:
-    """Run a command and say in one line what stopped it.
+    """Run a command and say in one line what stopped it; `goes_on` is what it does if run again after an interrupt.
 
-    Args:
-        command: gives its own status, None for 0.
-        goes_on: what the same command does after an interrupt.
-
-    Returns:
-        The status: the command's own, 2 for bad input, 130 if interrupted.
+    The status is the command's own, 0 for None, 2 for bad input, 130 if interrupted.
     """
     try:
         return command() or 0

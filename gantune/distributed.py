@@ -27,11 +27,8 @@ Value = TypeVar("Value")
 class DataParallel:
     """This process among those that train together. It is to do what the others do, in the same order.
 
-    Args:
-        rank: number of its share of the rows.
-        size: how many shares there are; one alone needs no process group.
-        process: number of this process, if not the rank: several that divide a model between them have one share.
-        processes: how many they are, if not the size.
+    It has share `rank` of the rows, of `size` shares; one alone needs no process group. It is the number `process` of
+    `processes`, if these are not the shares': several that divide a model between them have one share.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, process: int | None = None, processes: int | None = None) -> None:
@@ -60,15 +57,9 @@ class DataParallel:
             return gather_object([value]) if self.processes > 1 else [value]
 
     def join_rows(self, own: Tensor, start: int, total: int) -> Tensor:
-        """All rows, of which each process gives some that lie beside each other.
+        """All rows, `[total, ...]` without gradient, of which this process gives its `own` from row `start` on.
 
-        Args:
-            own: `[R, ...]`; processes differ in R only.
-            start: number of the first of these.
-            total: rows of all.
-
-        Returns:
-            `[total, ...]`, without gradient.
+        These are `[R, ...]`; processes differ in R only.
         """
         if self.size == 1:
             return own

@@ -35,11 +35,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 
 
 def check_types(settings: Any) -> None:
-    """Refuse a field of a dataclass that holds a plain value of another type; other objects are not looked at.
-
-    Raises:
-        UserError: naming the option, its value and what is expected.
-    """
+    """A [`UserError`] for a field of a dataclass that holds a plain value of another type; others are not looked at."""
     hints = typing.get_type_hints(type(settings))
     for each in fields(settings):
         value = getattr(settings, each.name)
@@ -48,11 +44,7 @@ def check_types(settings: Any) -> None:
 
 
 def check_range(settings: Any, expected: str, *names: str) -> None:
-    """Refuse numbers in fields of these names that are out of a range, one of [`RANGES`], or not a number.
-
-    Raises:
-        UserError: naming the option, its value and what is expected.
-    """
+    """A [`UserError`] for a field of these names that is out of a range, one of [`RANGES`], or not a number."""
     for name in names:
         if not RANGES[expected](getattr(settings, name)):
             raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected {expected}")

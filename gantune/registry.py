@@ -10,14 +10,11 @@ from gantune.errors import UserError
 
 
 class Registry:
-    """Named components of one kind, such as the discriminators.
+    """Named components of one kind, such as "discriminator".
 
     [`get`] knows registered names only, so it is safe for names that a loaded checkpoint brings. [`resolve`] also
-    imports dotted paths: use it for what the user typed, never for what a file says.
-
-    Args:
-        kind: what the components are, in the singular, for error messages ("discriminator").
-        built_in: dotted paths by name; their modules are imported by [`get`], so that names are known without torch.
+    imports dotted paths: use it for what the user typed, never for what a file says. The modules of the `built_in`
+    dotted paths are imported by [`get`], so that names are known without torch.
     """
 
     def __init__(self, kind: str, built_in: Mapping[str, str] | None = None) -> None:
@@ -44,11 +41,7 @@ class Registry:
         return name in self._imported or name in self._components or name in self._built_in
 
     def check(self, name: str) -> None:
-        """Refuse a name that [`get`] does not know, without importing anything.
-
-        Raises:
-            UserError: listing the known names.
-        """
+        """A [`UserError`] with the known names if [`get`] does not know this one; nothing is imported."""
         if not isinstance(name, str) or name not in self:
             raise UserError(
                 f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
@@ -56,11 +49,7 @@ class Registry:
             )
 
     def get(self, name: str) -> Any:
-        """The component registered as `name`, or that a dotted path has brought in before.
-
-        Raises:
-            UserError: if there is none; the message lists the known names.
-        """
+        """The component registered as `name`, or that a dotted path has brought in before; else as [`check`]."""
         self.check(name)
         if name in self._built_in and name not in self._components:
             self._components[name] = _imported(self._built_in[name])

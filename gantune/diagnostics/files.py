@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,7 @@ LOCK = ".lock"
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` to write under; it takes the place of `path` if the block ends without an error.
 
-    Missing parent folders are made.
-
-    Raises:
-        UserError: if the file cannot be written.
+    Missing parent folders are made; a [`UserError`] if the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -62,11 +59,7 @@ def locked(directory: str | Path) -> Iterator[None]:
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write a whole file, text as UTF-8, or leave what was there.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write a whole file, text as UTF-8, or leave what was there and raise a [`UserError`]."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
@@ -74,11 +67,7 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
 
 
 def read_object(file: Path, what: str = "") -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UserError: if it holds anything else, which is then not `what` it was taken for.
-    """
+    """The JSON object in a file; a [`UserError`] if it holds another thing, then not `what` it was taken for."""
     wrong = f": not {what}" if what else ""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -100,15 +89,11 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-class JsonLines:
+class JsonLines(AbstractContextManager["JsonLines"]):
     """A file of one JSON object a line, complete up to the last row at every moment.
 
-    Args:
-        path: the file.
-        append: go on after what is there, without the torn last line that a killed run may leave; else start anew.
-
-    Raises:
-        UserError: if the file cannot be written.
+    `append` goes on after what is there, without the torn last line that a killed run may leave; else it starts anew. A
+    [`UserError`] if the file cannot be written.
     """
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
@@ -122,20 +107,13 @@ class JsonLines:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add one row and flush it.
-
-        Raises:
-            ValueError: naming the field, if a number is NaN or infinite.
-        """
+        """Add one row and flush it; a ValueError that names the field if a number is NaN or infinite."""
         _refuse_non_finite(self.path, row)
         self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> JsonLines:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

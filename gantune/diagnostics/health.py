@@ -112,22 +112,15 @@ class HealthMonitor:
         return list(self._told.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has seen and told, to be saved."""
         return {"first_entropy": self._first_entropy, "running": self._running, "told": self._told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what [`state_dict`] gave."""
         self._first_entropy, self._running, self._told = state["first_entropy"], state["running"], state["told"]
 
     def observe(self, row: Mapping[str, Any]) -> list[str]:
-        """Take one row of the history.
+        """The warnings, of kinds not told before, that a row of the history gives: a sentence each, and options to try.
 
-        Args:
-            row: with `step`, `phase` and, where they were measured, the figures of [`rollout_health`] and
-                `discriminator_accuracy`.
-
-        Returns:
-            Warnings of kinds that were not told before, one sentence each, with options of `LanguageGANConfig` to try.
+        The row has `step`, `phase` and, if measured, the figures of [`rollout_health`] and `discriminator_accuracy`.
         """
         if row.get("phase") != "adversarial":
             return []

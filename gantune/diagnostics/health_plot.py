@@ -29,8 +29,6 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
         rows: the training history; drawn are those of steps, with `step`, `phase` and the figures of
             [`rollout_health`], `kl`, `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`,
             `grad_norm` and `discriminator_grad_norm`; any may be missing or None.
-        path: the PNG.
-        title: above the figure.
 
     Raises:
         UserError: if there is no adversarial step, or the file cannot be written.

@@ -126,13 +126,9 @@ class MemoryRecord(NamedTuple):
 def record_memory_snapshot(path: str | Path, device: torch.device | str) -> Iterator[MemoryRecord]:
     """Record where the block's memory goes; the file appears when the block ends, with or without an error.
 
-    Args:
-        path: on CUDA, the pickle: every allocation with its Python stack, the last 100,000 events. Other devices have
-            no such record; there `memory_timeline.json` in the same folder gets the process's resident memory, sampled
-            20 times a second.
-
-    Raises:
-        UserError: if the file cannot be written.
+    On CUDA `path` becomes a pickle: every allocation with its Python stack, the last 100,000 events. Other devices have
+    no such record; there `memory_timeline.json` in the same folder gets the process's resident memory, sampled 20 times
+    a second. A [`UserError`] if the file cannot be written.
     """
     path, device = Path(path), torch.device(device)
     if device.type == "cuda":

@@ -157,8 +157,6 @@ def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
     Args:
         rows: of steps, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may lack
             a quantity. Of the others those with an `eval_loss` are drawn.
-        path: the PNG.
-        title: above the figure.
 
     Raises:
         UserError: if there is nothing to draw, or the file cannot be written.
@@ -240,8 +238,7 @@ def is_number(value: Any) -> bool:
 def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
     """The process's resident memory over time, from what `record_memory_snapshot` writes on CPU.
 
-    Raises:
-        UserError: if the timeline is missing or holds something else.
+    A [`UserError`] if the timeline is missing or holds something else.
     """
     try:
         samples = np.array(json.loads(Path(path_json).read_text(encoding="utf-8"))["samples"], dtype=float)
@@ -274,7 +271,6 @@ def plot_comparison(rows: list[dict], path: str | Path) -> None:
     Args:
         rows: one a method, in the order of the bars, with `method`, `rougeL`, `half_width`,
             `train_seconds` and `peak_memory_bytes`. The last three may be None or missing.
-        path: the PNG.
 
     Raises:
         UserError: if there are no rows.

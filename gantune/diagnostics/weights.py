@@ -40,10 +40,8 @@ class WeightTrajectory:
     Every floating-point parameter counts, frozen or not, tied ones once. Quantised (integer) parameters are left out:
     their bytes are no weights.
 
-    Args:
-        model: the model with its adapter in place; parameters added later are an error.
-        sample_size: entries drawn of each parameter, S.
-        seed: decides which entries.
+    The adapter is to be in place: parameters added later are an error. `sample_size`, S, entries of each parameter are
+    drawn; `seed` decides which.
     """
 
     def __init__(self, model: nn.Module, sample_size: int = 16, seed: int = 0) -> None:
@@ -65,11 +63,7 @@ class WeightTrajectory:
 
     @torch.no_grad()
     def record(self, epoch: float) -> None:
-        """Take down the weights as they are at this epoch, which may be a fraction.
-
-        Raises:
-            ValueError: if the model has gained or lost parameters.
-        """
+        """Take down the weights at this epoch, which may be a fraction; a ValueError if some came or went."""
         parameters = self._parameters()
         if parameters.keys() != self._trainable.keys():
             changed = ", ".join(sorted(parameters.keys() ^ self._trainable.keys())[:3])
@@ -85,7 +79,6 @@ class WeightTrajectory:
         self._epochs.append(float(epoch))
 
     def trajectory(self) -> Trajectory:
-        """What was recorded so far."""
         if not self._epochs:
             raise ValueError("no weights were recorded")
         return Trajectory(
@@ -127,11 +120,7 @@ def _norm(parameter: Tensor) -> float:
 
 
 def load_trajectory(path: str | Path) -> Trajectory:
-    """Read what [`WeightTrajectory.save`] wrote.
-
-    Raises:
-        UserError: if the file is missing or holds something else.
-    """
+    """Read what [`WeightTrajectory.save`] wrote; a [`UserError`] if the file is missing or holds something else."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Trajectory(**{field.name: arrays[field.name] for field in fields(Trajectory)})

@@ -15,8 +15,7 @@ from gantune.discriminators.base import Discriminator
 class Blind(Discriminator):
     """Shows a discriminator every answer with one and the same prompt, so that it can learn from answers alone.
 
-    Args:
-        prompt_ids: the prompt in place of every question's, such as that of the empty question.
+    That may be the prompt of the empty question.
     """
 
     def __init__(self, discriminator: Discriminator, prompt_ids: Sequence[int]) -> None:

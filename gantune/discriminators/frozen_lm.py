@@ -34,11 +34,7 @@ class FrozenLMHead(Discriminator):
 
     The head sees the hidden states of the embedding and of every layer, at the prefix's last token and as their mean
     over the prefix's answer tokens. No second model is in memory; the language model belongs to the caller and is
-    neither trained nor saved with the head.
-
-    Args:
-        width: of the head's hidden layer.
-        dropout: on the hidden states and before the last layer, in training.
+    neither trained nor saved with the head. Its hidden layer has `width` units.
     """
 
     def __init__(self, language_model: PreTrainedModel, width: int = 64, dropout: float = 0.2) -> None:

@@ -52,8 +52,7 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     def update_layer(self, adapter_name: str, config: EmbeddingGeneratorConfig) -> None:
         """Add a fresh network under `adapter_name`.
 
-        Raises:
-            UserError: if `modules_to_save` would reach into it: peft goes by how a module's full name ends.
+        A [`UserError`] if `modules_to_save` would reach into it: peft goes by how a module's full name ends.
         """
         network_class = NETWORKS.get(config.network)
         network = network_class(embedding_dim=self.embedding_dim, noise_dim=config.noise_dim, **config.network_options)
@@ -108,14 +107,10 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
         """Write the adapters into the embedding table: exact, because the map is token-wise, for the noise now held.
 
         The table becomes a new parameter, so a head that shared it keeps the old one. [`unmerge`] puts the old
-        parameter back.
-
-        Args:
-            safe_merge: refuse a table with values that are not finite, in peft's words.
-            adapter_names: what to merge; the active adapters if None.
+        parameter back. Without `adapter_names` the active adapters are merged.
 
         Raises:
-            ValueError: if the noise differs between sequences, or by `safe_merge`.
+            ValueError: if the noise differs between sequences, or by `safe_merge` if a value is not finite.
         """
         adapter_names = check_adapters_to_merge(self, adapter_names)
         adapter_names = [name for name in adapter_names if name in self.embedding_generator_network]
@@ -165,11 +160,7 @@ def generator_layers(model: nn.Module) -> list[EmbeddingGeneratorLayer]:
 def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
     """Let every embedding generator in `model` use `noise` inside the `with` block, then what it used before.
 
-    Args:
-        noise: `[n]`, `[B, n]` for one vector a sequence, or None for the zero vector.
-
-    Raises:
-        ValueError: if there is noise but no embedding generator.
+    It is `[n]`, `[B, n]` for one vector a sequence, or None for zero; a ValueError if there is no generator to use it.
     """
     layers = generator_layers(model)
     if noise is not None and not layers:
@@ -185,11 +176,7 @@ def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
 
 
 def noise_dim(model: nn.Module) -> int | None:
-    """Noise width of the active embedding generators in `model`; None if there are none.
-
-    Raises:
-        ValueError: if active adapters differ in width, so that no one noise vector fits.
-    """
+    """Noise width of the active embedding generators in `model`, or None; a ValueError if active adapters differ."""
     dims = {
         layer.noise_dims[name]
         for layer in generator_layers(model)
@@ -202,10 +189,9 @@ def noise_dim(model: nn.Module) -> int | None:
 
 
 def draw_noise(model: nn.Module, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-    """Standard normal noise for `batch_size` sequences, from torch's global generator if none is given.
+    """Standard normal noise, `[B, n]` float32 on the model's device, or None if it has no embedding generator.
 
-    Returns:
-        `[B, n]` float32 on the model's device, or None if the model has no embedding generator.
+    It is drawn from torch's global generator if none is given.
     """
     width = noise_dim(model)
     if width is None:

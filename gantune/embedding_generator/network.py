@@ -27,9 +27,7 @@ class GeneratorNetwork(Protocol):
     def forward(self, embeddings: Tensor, noise: Tensor) -> Tensor:
         """Adapted embeddings, of the shape of `embeddings`.
 
-        Args:
-            embeddings: `[..., d]`, or `[B, ..., d]` if the noise has two dimensions.
-            noise: `[n]`, the same for all, or `[B, n]`, one vector a sequence.
+        They are `[..., d]` with a noise `[n]`, the same for all, or `[B, ..., d]` with `[B, n]`, one vector a sequence.
         """
         ...
 
@@ -46,15 +44,8 @@ class EmbeddingGenerator(nn.Module):
     The default normalises z and shrinks the noise, because noise of scale 1 drowns embeddings of scale 0.02 to 0.1.
     `norm="none"` with `noise_scale=1.0` is the form of the source study.
 
-    Args:
-        embedding_dim: width d of the embeddings.
-        noise_dim: width n of the noise.
-        hidden_dims: widths of the hidden layers; d/2, d/4, d/2 if None.
-        norm: "layer" for a trainable LayerNorm on z, "none" for z as it is.
-        noise_scale: factor c on the noise.
-
-    Raises:
-        UserError: if an argument is out of range.
+    The hidden layers are d/2, d/4 and d/2 wide if not told; `norm="layer"` is a trainable LayerNorm on z. A
+    [`UserError`] if an argument is out of range.
     """
 
     def __init__(

@@ -46,11 +46,7 @@ def expected_warnings_silenced() -> Iterator[None]:
 
 
 def check_prompt_learning(config: PeftConfig) -> None:
-    """Refuse a prompt learning method whose positions or arguments nobody here takes care of.
-
-    Raises:
-        UserError: naming the method.
-    """
+    """A [`UserError`] that names a prompt learning method whose positions or arguments nobody here takes care of."""
     if config.is_prompt_learning and config.peft_type not in PROMPT_LEARNING_METHODS:
         known = ", ".join(method.value for method in PROMPT_LEARNING_METHODS)
         raise UserError(f"{config.peft_type.value}: of prompt learning methods expected one of {known}")

@@ -25,11 +25,7 @@ FOR_USE_ONLY = ("p_tuning", "prefix_tuning")
 
 
 def check_adapter(folder: str | Path) -> None:
-    """Refuse an adapter whose settings would import code or read files outside of its folder.
-
-    Raises:
-        UserError: naming the setting; also if the file is no JSON object.
-    """
+    """A [`UserError`] that names the setting by which an adapter would import code or read files outside its folder."""
     file = Path(folder) / "adapter_config.json"
     settings = read_object(file, ADAPTER_SETTINGS)
     for name, harmless in HARMLESS.items():
@@ -43,8 +39,7 @@ def check_adapter(folder: str | Path) -> None:
 def base_model_name(folder: str | Path) -> str:
     """The base model that the adapter in a folder of [`gantune.embedding_generator.save_stack`] names.
 
-    Raises:
-        UserError: if there is no adapter, or it names none.
+    A [`UserError`] if there is no adapter, or it names none.
     """
     files = sorted(Path(folder).glob("*/adapter_config.json"))
     if not files:

@@ -16,10 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from gantune.data import check_tokenizer
 from gantune.diagnostics.files import read_object
@@ -69,9 +66,7 @@ def _check_shards(index: Path) -> None:
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a built-in model, a local folder or a Hub id.
 
-    Raises:
-        UserError: if it cannot be loaded, has no end-of-sequence token, or has tokens that the model has no embedding
-            for.
+    A [`UserError`] if it cannot be loaded, has no end-of-sequence token, or tokens that the model has no embedding for.
     """
     path = model_path(name)
     if Path(path).is_dir() and not any(file for pattern in TOKENIZER_PATTERNS for file in Path(path).glob(pattern)):
@@ -88,13 +83,10 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
-    """Refuse a tokenizer that can give ids which the model's embedding does not have.
+    """A [`UserError`] that names the first token of the tokenizer whose id is none of the embedding's `rows`.
 
     Added special tokens that text never becomes may lie beyond it, as Gemma 3's image token does; those that begin, end
-    and pad a text may not. `rows` are those of the embedding, `name` is what the user called the model.
-
-    Raises:
-        UserError: naming the first token that has no row.
+    and pad a text may not. `name` is what the user called the model.
     """
     used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
     silent = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special} - used

@@ -70,11 +70,7 @@ class Training:
 
 
 def write_model_card(directory: str | Path, training: Training) -> None:
-    """Write `README.md`, and then what it was made from as `training.json`.
-
-    Raises:
-        UserError: if a file cannot be written.
-    """
+    """Write `README.md`, then what it was made from as `training.json`; a [`UserError`] if one cannot be written."""
     directory = Path(directory)
     write_atomically(directory / CARD_FILE, f"{model_card(training)}\n")
     write_json(directory / TRAINING_FILE, asdict(training))
@@ -110,10 +106,7 @@ def model_card(training: Training, evaluation: Mapping[str, Any] | None = None) 
 
 
 def add_evaluation(directory: str | Path) -> bool:
-    """Put the figures of `evaluation.json` into the card; what somebody has written elsewhere in it stays.
-
-    Returns:
-        Whether there was a card with figures to replace.
+    """Put the figures of `evaluation.json` into the card, if it has some to replace; what else is written in it stays.
 
     Raises:
         UserError: if a file is not what gantune writes, or the card cannot be written.

@@ -35,10 +35,7 @@ class PushToHub:
 
         `repo_id` is `owner/name`, or `name` for one's own; it is made if it is not there. If it is not given, it is the
         `hub_model_id` of the settings, or named like their `output_dir`. The default token is the one that `hf auth
-        login` has stored.
-
-        Returns:
-            Address of the commit.
+        login` has stored. It returns the address of the commit.
 
         Raises:
             UserError: if the Hub does not know the name, does not let you, or cannot be reached.
@@ -58,8 +55,7 @@ class PushToHub:
 def local_folder(name: str | Path, files: Sequence[str] = FILES) -> Path:
     """The folder `name`, or if there is none and it is of the form `owner/name`, the Hub's copy of its `files`.
 
-    Raises:
-        UserError: if it is on the Hub neither, or that cannot be reached.
+    A [`UserError`] if it is on the Hub neither, or that cannot be reached.
     """
     folder = Path(name)
     try:

@@ -22,15 +22,10 @@ Sharding = Literal["none", "tensor", "fsdp", "deepspeed"]
 
 
 def check_sharding(sharding: Sharding, config: PreTrainedConfig, name: str) -> None:
-    """Refuse what cannot be divided.
+    """A [`UserError`] if there is one process, or no plan to divide the model that the user called `name`.
 
-    Args:
-        sharding: `tensor` divides each matrix, by transformers' plan for the architecture, and each process computes
-            with its part; `fsdp` and `deepspeed` divide each block, which is put together whenever it is needed.
-        name: what the user called the model.
-
-    Raises:
-        UserError: if there is one process, or no plan.
+    `tensor` divides each matrix, by transformers' plan for the architecture, and each process computes with its part;
+    `fsdp` and `deepspeed` divide each block, which is put together whenever it is needed.
     """
     if sharding != "none" and launched_processes() == 1:
         raise UserError(f"--sharding {sharding}: one process, expected a launch of several")

@@ -7,6 +7,5 @@ on first use, because `evaluate` takes seconds to import.
 from gantune.registry import lazy
 
 __getattr__, __all__ = lazy(
-    __name__,
-    {"bleurt": ["Bleurt"], "diversity": ["Diversity", "distinct_n", "mean_length"], "rouge": ["Rouge"]},
+    __name__, {"bleurt": ["Bleurt"], "diversity": ["Diversity", "distinct_n", "mean_length"], "rouge": ["Rouge"]}
 )

@@ -27,10 +27,7 @@ def check_texts(**columns: Sequence[str] | None) -> None:
 
 
 class InMemoryMetric(evaluate.Metric):
-    """An `evaluate.Metric` of texts that keeps its inputs in memory and checks them.
-
-    `evaluate.Metric` makes a folder in the user's cache even when it keeps its inputs in memory; this one does not.
-    """
+    """An `evaluate.Metric` of texts that keeps its inputs in memory, without a folder in the cache, and checks them."""
 
     columns: tuple[str, ...] = ("predictions", "references")
     says: str  # what its figures are

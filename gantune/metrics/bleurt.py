@@ -48,7 +48,6 @@ class Bleurt(InMemoryMetric):
     Args:
         checkpoint: a folder in bleurt-pytorch's format (`config.json` with `model_type` "bleurt", `model.safetensors`
             or `pytorch_model.bin`, `vocab.txt` or `spm.model`), or a Hub id such as "lucadiliello/BLEURT-20".
-        batch_size: pairs a forward pass.
 
     Raises:
         UserError: if the checkpoint is missing, is not BLEURT, or its weights are not exactly those of its config.

@@ -26,20 +26,13 @@ MAX_LENGTH = 512
 
 @dataclass(frozen=True)
 class BleurtTokenizer:
-    """Encodes pairs as `[CLS] reference [SEP] candidate [SEP]`.
+    """Encodes pairs as `[CLS] reference [SEP] candidate [SEP]`; in a text they are plain characters, as in Google's."""
 
-    `[CLS]` and `[SEP]` in a text are ordinary characters, as in Google's code.
-
-    Args:
-        encode: text -> token ids, without special tokens.
-        max_length: longest pair, in tokens, special tokens included.
-    """
-
-    encode: Callable[[str], list[int]]
+    encode: Callable[[str], list[int]]  # without special tokens
     cls_id: int
     sep_id: int
     vocab_size: int
-    max_length: int
+    max_length: int  # of a pair, in tokens, special tokens included
 
     @classmethod
     def from_folder(cls, folder: Path, max_length: int = MAX_LENGTH) -> BleurtTokenizer:

@@ -13,12 +13,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
     Words are what stands between white space, lower-cased; no n-gram spans two texts. The measure is that of Li et al.
     2016, except that they divide by the number of words: dividing by the number of n-grams makes 1 the largest value.
-
-    Args:
-        texts: the whole set of answers. The share falls as a set grows, so compare sets of equal size.
-
-    Returns:
-        A share between 0 and 1; 0 if no text has `n` words.
+    The share falls as a set grows, so compare sets of equal size. It is 0 if no text has `n` words.
     """
     check_texts(texts=texts)
     if n < 1:

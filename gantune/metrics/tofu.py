@@ -53,12 +53,7 @@ def choice_probability(answer: AnswerLoss, perturbed: Sequence[AnswerLoss]) -> f
 def truth_ratio(paraphrased: AnswerLoss, perturbed: Sequence[AnswerLoss], mean: Mean) -> float:
     """R_truth: how likely wrong answers are, against the true answer in other words. 0 is best; 1 is no difference.
 
-    Args:
-        perturbed: of the wrong answers, at least one.
-        mean: over the wrong answers; `arithmetic` is the paper's equation 1, `geometric` is what its codes compute.
-
-    Returns:
-        A ratio of 0 or more; infinite where it is too large for a float.
+    `mean` is that over the wrong answers. The ratio is infinite where it is too large for a float.
 
     Raises:
         UserError: if there is no wrong answer, a loss is not a finite number, an answer has no token, or `mean` is
@@ -93,7 +88,6 @@ def set_figures(
     """The measures of one question set, each the mean over its questions.
 
     Args:
-        questions: losses of each question's answers.
         rouge_recalls: ROUGE-L recall of each generated answer against the true one, in the same order.
         multiple_choice: whether probability is the share of a choice (the paper: real authors, world facts) or the
             answer's own (the paper: the authors of TOFU).
