@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
@@ -576,3 +576,18 @@ def test_nothing_to_train_on_is_told(pairs, share, message):
 def test_instances_are_taken_as_they_are():
     judge = CausalCNN(97, embedding_dim=4, widths=(1,), filters=2)
     assert build(discriminator=judge).discriminator is judge
+
+
+def test_a_model_that_carries_an_adapter_is_refused(tmp_path):
+    gan = build()
+    gan.train()
+    gan.save_pretrained(tmp_path)
+    lora = get_peft_model(TINY_MODELS["llama"](), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    adapted = {"embedding_generator": gan.model.get_base_model(), "default": lora}
+    for name, model in adapted.items():
+        for add in (lambda m: LanguageGAN(m, LanguageGANConfig(**QUIET | SMALL), PAIRS, processing_class=tiny_tokenizer()),
+                    lambda m: LanguageGAN.from_pretrained(tmp_path, m, tiny_tokenizer())):  # fmt: skip
+            with pytest.raises(UserError, match=rf"carries an adapter already \({name}\): load the base model again"):
+                add(model)
+    plain = gan.model.merge_and_unload()
+    assert LanguageGAN(plain, LanguageGANConfig(**QUIET | SMALL), PAIRS, processing_class=tiny_tokenizer()).train()

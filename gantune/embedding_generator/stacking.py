@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import PreTrainedModel
 
 from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, load_virtual_tokens
@@ -52,6 +54,20 @@ def check_prompt_learning(config: PeftConfig) -> None:
         raise UserError(f"{config.peft_type.value}: of prompt learning methods expected one of {known}")
 
 
+def refuse_adapted(model: nn.Module) -> None:
+    """Refuse a model that carries an adapter: another one would take its place without a word.
+
+    Raises:
+        UserError: naming it.
+    """
+    if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        names = ", ".join(getattr(model, "peft_config", None) or ["of another's making"])
+        raise UserError(
+            f"the model carries an adapter already ({names}): load the base model again, or merge_and_unload it first; "
+            "to tune several at once expected a generator such as embedding+lora"
+        )
+
+
 def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
     """Add an adapter for each configuration to the base model, in place; all are trainable and active.
 
@@ -61,6 +77,7 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
         UserError: if there is none, a method occurs twice, prompt learning is to be combined with another method, or
             it is a kind of it that is not known here.
     """
+    refuse_adapted(model)
     by_name = {adapter_name(config): config for config in configs}
     if not configs or len(by_name) < len(configs):
         raise UserError(
@@ -92,6 +109,7 @@ def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool
         UserError: if there is no adapter in `directory`, it cannot be trained on, or its settings would import code or
             read other files.
     """
+    refuse_adapted(model)
     folders = {path.parent.name: path.parent for path in Path(directory).glob("*/adapter_config.json")}
     if not folders:
         raise UserError(f"{directory}: no adapter found; expected folders such as lora/ with an adapter_config.json")
