@@ -17,7 +17,7 @@ from gantune.tuning import TuningConfig, encode_training_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -140,11 +140,7 @@ class FewShotModel(TunedModel):
 
 @method("few-shot", FewShotConfig)
 def few_shot(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: FewShotConfig,
-    callbacks: Sequence[TrainerCallback] = (),
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], config: FewShotConfig, *_: Any
 ) -> FewShotModel:
     """Nothing is tuned; the prompt and a longest answer stay within the model's positions.
 
