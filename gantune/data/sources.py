@@ -45,20 +45,16 @@ def load_pairs(
     format: str | None = None,
     answers: Answers = "last",
 ) -> list[Pair]:
-    """Read question-answer pairs. White space around questions and answers is removed.
+    """Read question-answer pairs, in the order of the source. White space around questions and answers is removed.
 
     Args:
         source: `mini-tofu` or `mini-dialogues` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al.
             2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or
             .parquet file, or a folder of them.
-        question_column: column with the question, of format question-answer.
-        answer_column: column with the answer, of format question-answer.
+        question_column: of format question-answer, as is `answer_column`.
         split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.
         answers: which answers of a conversation are learned, its last one or every one.
-
-    Returns:
-        The pairs in the order of the source.
 
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks a question or an answer.

@@ -156,11 +156,7 @@ class GrowingCache(Cache):
 
         The last rows move into the places that become free, so as little as possible is copied, and nothing allocated.
 
-        Args:
-            kept: `[R]` bool, the rows that stay.
-
-        Returns:
-            The old numbers of the rows that stay, in their new order.
+        `kept` is `[R]` bool. Gives the old numbers of the rows that stay, in their new order.
         """
         order = torch.arange(int(kept.sum()), device=kept.device)
         holes = (~kept[: len(order)]).nonzero().squeeze(1)
@@ -173,8 +169,7 @@ class GrowingCache(Cache):
 def right_aligned(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """How to write prefixes of `lengths` (`[R]`) so that all end in the last column of `[R, max(lengths)]`.
 
-    Returns:
-        The position that each column takes (0 where none), and whether it takes one.
+    That is the position that each column takes (0 where none), and whether it takes one.
     """
     width = int(lengths.max())
     columns = torch.arange(width, device=lengths.device) - (width - lengths[:, None])
