@@ -181,10 +181,7 @@ def _default(value: ast.expr | None) -> Any:
 def check_names(values: Mapping[str, Any]) -> None:
     """Refuse names, among the values of options, of components that are not registered or that transformers has not.
 
-    Nothing is imported, and dotted paths are let through.
-
-    Raises:
-        UserError: listing the names that there are.
+    Nothing is imported, and dotted paths are let through. The [`UserError`] lists the names that there are.
     """
     for name, registry in COMPONENTS.items():
         for part in re.split(r"[+*]", values.get(name) or ""):

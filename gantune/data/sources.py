@@ -70,11 +70,7 @@ def open_source(
     *,
     format: str | None = None,
 ) -> Source:
-    """Read the rows of a data set and find its format; the arguments are those of [`load_pairs`].
-
-    Raises:
-        UserError: if it cannot be read, has no rows, or its columns are not those of a format.
-    """
+    """Read the rows of a data set and find its format; arguments and errors are those of [`load_pairs`]."""
     return source_of(source, _read(source, split), question_column, answer_column, format)
 
 
@@ -88,11 +84,7 @@ def source_of(name: str, rows: Sequence[Row], question_column: str, answer_colum
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
-    """The pairs of every row.
-
-    Raises:
-        UserError: naming file, row and column, if a row is not as the format wants it, or `answers` is unknown.
-    """
+    """The pairs of every row; a [`UserError`] that names file, row and column if one is not as the format wants it."""
     if answers not in ("last", "every"):
         raise UserError(f"answers is {answers!r}, expected last or every")
     return [pair for record in source.records for pair in source.format.pairs(record)[-1 if answers == "last" else 0 :]]

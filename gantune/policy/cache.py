@@ -26,11 +26,7 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write behind what is there; all keys and values so far.
-
-        Raises:
-            ValueError: if there is no room.
-        """
+        """Write behind what is there, a `ValueError` if there is no room; all keys and values so far."""
         if self.buffers is None:
             self._allocate(key_states, value_states, len(key_states))
         stop = self.stop + key_states.shape[2]
@@ -105,11 +101,7 @@ class FixedLayer(DynamicLayer):
 
 
 def attention_layers(config: PreTrainedConfig) -> int:
-    """How many layers of keys and values a model has.
-
-    Raises:
-        UserError: if the model has layers that do not keep the keys and values of every position.
-    """
+    """How many layers of keys and values a model has; a [`UserError`] if one does not keep those of every position."""
     standard = DynamicCache(config=config).layers
     for index, layer in enumerate(standard):
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
