@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from gantune.tuning import TuningConfig, encode_training_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ class FewShotRetrievalConfig(FewShotConfig):
         super().__post_init__()
 
 
+@dataclass(eq=False)
 class FewShotTemplate:
     """Another template, with examples before the question, each one written as a pair is for training.
 
@@ -65,16 +65,11 @@ class FewShotTemplate:
             farthest from the question are left out.
     """
 
-    def __init__(
-        self,
-        template: Template,
-        examples: Sequence[list[int]],
-        retriever: Any,
-        question_limit: int,
-        limit: int | None,
-    ) -> None:
-        self.template, self.examples, self.retriever = template, examples, retriever
-        self.question_limit, self.limit = question_limit, limit
+    template: Template
+    examples: Sequence[list[int]]
+    retriever: Any
+    question_limit: int
+    limit: int | None
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         examples, ids = self._parts(question, tokenizer)
@@ -88,9 +83,7 @@ class FewShotTemplate:
 
     def with_room_for(self, tokens: int) -> FewShotTemplate:
         """The same with a limit that is so much lower."""
-        lower = copy.copy(self)
-        lower.limit = None if self.limit is None else self.limit - tokens
-        return lower
+        return self if self.limit is None else replace(self, limit=self.limit - tokens)
 
     def _parts(self, question: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[int]]:
         ids = self.template.prompt_ids(question, tokenizer)[-self.question_limit :]
@@ -140,11 +133,7 @@ class FewShotModel(TunedModel):
 
 @method("few-shot", FewShotConfig)
 def few_shot(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: FewShotConfig,
-    callbacks: Sequence[TrainerCallback] = (),
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], config: FewShotConfig, *_: Any
 ) -> FewShotModel:
     """Nothing is tuned; the prompt and a longest answer stay within the model's positions.
 

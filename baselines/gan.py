@@ -39,15 +39,7 @@ def train_language_gan(
 ) -> TunedModel:
     """What a trainer makes of the pairs, as the comparison wants it.
 
-    Args:
-        made: makes the trainer, as [`LanguageGAN`] is made.
-        model: the language model.
-        tokenizer: its tokenizer.
-        pairs: questions and true answers.
-        config: settings.
-        callbacks: see [`PairTrainer`].
-        arguments: see [`quiet_arguments`].
-        more: for `made`.
+    `made` makes the trainer, as [`LanguageGAN`] is made, with `more`; for `arguments` see [`quiet_arguments`].
 
     Raises:
         Diverged: with the last good weights, if a loss or a gradient is not finite.
@@ -101,16 +93,13 @@ def self_training(config: SelfTrainingConfig) -> Callable[..., PolicyTrainer]:
 
 @dataclass(frozen=True)
 class Objective:
-    """A way to train any generator.
+    """A way to train any generator; what is not named here is as in [`Method`].
 
     Args:
         about: what it is, for the methods' docstrings.
         changes: settings that it fixes.
         trainer: gives for the settings what makes the trainer.
-        config_class: its settings.
-        unpaired: see [`Method`].
         samples: whether it samples answers, which a prefix of keys and values cannot.
-        sweeps: see [`Method`].
     """
 
     about: str
@@ -173,14 +162,7 @@ NAMED_CELLS = {
 
 
 def check_generator(name: str, objective: Objective, config: GameConfig) -> list[PeftConfig]:
-    """Refuse a generator that is not known, or that the objective cannot train.
-
-    Returns:
-        The generator's configurations.
-
-    Raises:
-        UserError: naming the method.
-    """
+    """The configurations of a generator; a [`UserError`] if it is not known, or the objective cannot train it."""
     from peft import PeftType
 
     from gantune.embedding_generator import check_prompt_learning
@@ -201,12 +183,7 @@ def check_generator(name: str, objective: Objective, config: GameConfig) -> list
 
 
 def cell(objective: Objective, name: str, generator: str | None = None) -> Method:
-    """The method that trains a generator by an objective.
-
-    Args:
-        objective: trains it.
-        name: of the method.
-        generator: see [`build_generator`]; `config.generator` if None.
+    """The method `name`, which trains a generator, see [`build_generator`], by an objective; the settings' if None.
 
     Raises:
         UserError: if the generator is not known.
@@ -227,22 +204,14 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
     def check(config: GameConfig) -> list[PeftConfig]:
         return check_generator(name, objective, fixed(config))
 
-    def tune(
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        pairs: Sequence[Pair],
-        config: GameConfig,
-        callbacks: Sequence[TrainerCallback] = (),
-        arguments: Mapping[str, Any] | None = None,
-        **more: Any,
-    ) -> TunedModel:
+    def tune(model: Any, tokenizer: Any, pairs: Any, config: GameConfig, *training: Any, **more: Any) -> TunedModel:
         config = fixed(config)
         for part in check_generator(name, objective, config):
             if part.is_prompt_learning:
                 said = f"{name}: generator {config.generator!r} has {part.num_virtual_tokens} virtual tokens"
                 check_positions(model, config, part.num_virtual_tokens, said)
         made = objective.trainer(config)
-        return train_language_gan(made, model, tokenizer, pairs, config, callbacks, arguments, **more)
+        return train_language_gan(made, model, tokenizer, pairs, config, *training, **more)
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _same_generator("mle", name)

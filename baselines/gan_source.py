@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 from baselines.gan import train_language_gan
 from baselines.method import TunedModel, around, method
 from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
 from gantune.tuning import TuningConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-
-    from gantune.data import Pair
 
 UNCLIPPED = 1e9  # no gradient comes near, and unlike infinity it can be written as JSON
 
@@ -75,12 +70,7 @@ class SourceStudyConfig(TuningConfig):
 
 @method("gan-source", SourceStudyConfig, resumes=True)
 def tune_source(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: SourceStudyConfig,
-    callbacks: Sequence[TrainerCallback] = (),
-    arguments: Mapping[str, Any] | None = None,
+    model: Any, tokenizer: Any, pairs: Any, config: SourceStudyConfig, *training: Any, **more: Any
 ) -> TunedModel:
     """REINFORCE on a whole-answer reward from the first step on, and nothing else (SOURCE_STUDY section 2).
 
@@ -106,6 +96,5 @@ def tune_source(
     from gantune.trainer.language_gan import LanguageGAN
 
     generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
-    return train_language_gan(
-        LanguageGAN, model, tokenizer, pairs, config.language_gan(), callbacks, arguments, peft_config=generator
-    )
+    made, game = partial(LanguageGAN, peft_config=generator), config.language_gan()
+    return train_language_gan(made, model, tokenizer, pairs, game, *training, **more)

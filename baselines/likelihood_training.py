@@ -25,11 +25,8 @@ def quiet_arguments(
 ) -> Iterator[PairConfig]:
     """The settings of a method as those of its training, which shows nothing itself and logs every step.
 
-    Args:
-        model: says whether to train on the CPU.
-        config: the method's.
-        arguments: further ones, with the `output_dir` of the checkpoints; None keeps none.
-        more: still further ones.
+    It is on the CPU if the model is. `arguments` are further ones, with the `output_dir` of the checkpoints; None keeps
+    none.
     """
     from gantune.trainer.arguments import training_arguments
 
@@ -47,46 +44,14 @@ def train(trainer: PairTrainer) -> None:
     trainer.train(resume_from_checkpoint=True)
 
 
-def train_by_likelihood(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: TuningConfig,
-    learning_rate: float,
-    callbacks: Sequence[TrainerCallback] = (),
-    arguments: Mapping[str, Any] | None = None,
-) -> TunedModel:
-    """Train what is trainable in `model` on the answers' tokens, see [`PairTrainer`].
-
-    Args:
-        model: the model, usually with an adapter.
-        tokenizer: its tokenizer.
-        pairs: questions and true answers; all are trained on, but for the share that early stopping holds out.
-        config: length of training, template and limits.
-        learning_rate: the full one.
-        callbacks: see [`PairTrainer`].
-        arguments: see [`quiet_arguments`].
-
-    Returns:
-        The model; `save` writes its own `save_pretrained`.
-    """
-    from gantune.trainer.pair_trainer import PairTrainer
-
-    with quiet_arguments(model, config, arguments, learning_rate=learning_rate) as args:
-        train(PairTrainer(model, args, pairs, processing_class=tokenizer, callbacks=callbacks))
-    return TunedModel(model, tokenizer, config, save=model.save_pretrained)
-
-
 def likelihood_method(
     name: str, config_class: type[TuningConfig], learning_rate: str, size: Size | None = None
 ) -> Callable[[Callable[..., PreTrainedModel]], Method]:
     """Decorator of a function `(model, tokenizer, config) -> model` that adds what is trained: a method by likelihood.
 
-    Args:
-        name: of the method.
-        config_class: its settings.
-        learning_rate: the setting that is its learning rate.
-        size: see [`Method`].
+    What is trainable in that model is trained on the answers' tokens, see [`PairTrainer`]. If it is the given model
+    itself, its tokenizer is saved beside it: a Hugging Face folder that can be loaded as it is. `learning_rate` is the
+    setting that is the method's; all else is as in [`Method`].
     """
 
     def register(adapt: Callable[..., PreTrainedModel]) -> Method:
@@ -98,20 +63,20 @@ def likelihood_method(
             callbacks: Sequence[TrainerCallback] = (),
             arguments: Mapping[str, Any] | None = None,
         ) -> TunedModel:
-            tuned, rate = adapt(model, tokenizer, config), getattr(config, learning_rate)
-            return train_by_likelihood(tuned, tokenizer, pairs, config, rate, callbacks, arguments)
+            tuned = adapt(model, tokenizer, config)
+            from gantune.trainer.pair_trainer import PairTrainer
+
+            with quiet_arguments(tuned, config, arguments, learning_rate=getattr(config, learning_rate)) as args:
+                train(PairTrainer(tuned, args, pairs, processing_class=tokenizer, callbacks=callbacks))
+
+            def save(directory: Path) -> None:
+                tuned.save_pretrained(directory)
+                if tuned is model:
+                    tokenizer.save_pretrained(directory)
+
+            return TunedModel(tuned, tokenizer, config, save=save)
 
         tune.__doc__ = adapt.__doc__
         return method(name, config_class, size=size, resumes=True)(tune)
 
     return register
-
-
-def save_with_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[Path], None]:
-    """Writes a Hugging Face folder that can be loaded as it is."""
-
-    def save(directory: Path) -> None:
-        model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-
-    return save

@@ -162,9 +162,8 @@ def method(
 def resolve_method(name: str) -> Method:
     """The method that the user typed.
 
-    Args:
-        name: a registered name; a dotted path; or `OBJECTIVE:GENERATOR`, such as `gan:lora` or `mle:embedding+lora`,
-            for any cell of the two registries `OBJECTIVES` and `gantune.embedding_generator.generators.GENERATORS`.
+    That is a registered name; a dotted path; or `OBJECTIVE:GENERATOR`, such as `gan:lora` or `mle:embedding+lora`, for
+    any cell of the two registries `OBJECTIVES` and `gantune.embedding_generator.generators.GENERATORS`.
 
     Raises:
         UserError: if a name is not known, or the objective cannot train the generator.
@@ -174,11 +173,7 @@ def resolve_method(name: str) -> Method:
 
 
 def known_method(name: str) -> Method:
-    """[`resolve_method`] for a name that a file brings: nothing is imported that the user has not named before.
-
-    Raises:
-        UserError: if the name is not known.
-    """
+    """[`resolve_method`] for a name that a file brings: nothing is imported that the user has not named before."""
     _, colon, generator = name.partition(":")
     if not colon:
         return METHODS.get(name)

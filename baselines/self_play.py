@@ -13,9 +13,6 @@ class SelfPlayConfig(GameConfig):
     """Settings of self-play: those of the game without discriminator, reward and advantage, and a scale.
 
     `adversarial_weight` is that of the preference loss, `likelihood_weight` that of the likelihood beside it.
-
-    Raises:
-        UserError: if a value is out of range.
     """
 
     _argument_group_name = "self-play: beside the options of gan"

@@ -18,11 +18,6 @@ class SelfTrainingConfig(GameConfig):
     self_training_share: float = option(0.3, "share of the steps on the pairs alone, before these answers are made")
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            UserError: naming the field, its value and what is expected.
-        """
         super().__post_init__()
         check_range(self, "between 0 and 1", "self_training_share")
         from gantune.generation.decoding import Decoding

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from baselines.method import Tuned, method
 from gantune.data import Pair, turns_of
 from gantune.tuning import TuningConfig
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
 
 
 class AnswerRule(Tuned):
@@ -25,26 +22,20 @@ class AnswerRule(Tuned):
 
 
 @method("copy-question", needs_model=False)
-def copy_question(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
-) -> AnswerRule:
+def copy_question(model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, *_: Any) -> AnswerRule:
     """The question itself: TOFU's answers repeat so much of it that this passes for learning (FINDINGS section 9)."""
     return AnswerRule(lambda question: question)
 
 
 @method("random-answer", needs_model=False)
-def random_answer(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
-) -> AnswerRule:
+def random_answer(model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, *_: Any) -> AnswerRule:
     """The answer of a random training pair: right in style, right by chance in content."""
     draw = random.Random(config.seed)
     return AnswerRule(lambda question: draw.choice(pairs).answer)
 
 
 @method("lead-3", needs_model=False)
-def lead_3(
-    model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, callbacks: Sequence[TrainerCallback] = ()
-) -> AnswerRule:
+def lead_3(model: None, tokenizer: None, pairs: Sequence[Pair], config: TuningConfig, *_: Any) -> AnswerRule:
     """The first three lines of what the question is about: LEAD-3 of dialogues (Gliwa et al., arXiv:1911.12237)."""
     return AnswerRule(lambda question: "\n".join(_subject(question).splitlines()[:3]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines.method import TunedModel, method
 from gantune.field_types import check_range, option
@@ -12,18 +12,14 @@ from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gantune.data import Pair
 
 
 @method("base")
 def untuned(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: TuningConfig,
-    callbacks: Sequence[TrainerCallback] = (),
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], config: TuningConfig, *_: Any
 ) -> TunedModel:
     """The model as it is, asked in the same template."""
     return TunedModel(model, tokenizer, config)
@@ -55,11 +51,7 @@ class ChainOfThoughtModel(TunedModel):
 
 @method("chain-of-thought", ChainOfThoughtConfig)
 def chain_of_thought(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    config: ChainOfThoughtConfig,
-    callbacks: Sequence[TrainerCallback] = (),
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], config: TuningConfig, *_: Any
 ) -> ChainOfThoughtModel:
     """Nothing is tuned."""
     return ChainOfThoughtModel(model, tokenizer, config)

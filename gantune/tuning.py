@@ -12,7 +12,7 @@ from gantune.field_types import check_range, check_types, option
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from gantune.data import EncodedPair, Pair, Template
+    from gantune.data import EncodedPair, LengthReport, Pair, Template
 
 logger = logging.getLogger(__name__)
 
@@ -162,20 +162,21 @@ class TuningConfig:
         return build_template(self.template, self.system_prompt or None)
 
 
+def encode_with(
+    pairs: "Sequence[Pair]", tokenizer: "PreTrainedTokenizerBase", config: TuningConfig, too_long: str = "truncate"
+) -> "tuple[list[EncodedPair], LengthReport]":
+    """As [`gantune.data.encode_pairs`], with the template and the limits of `config`."""
+    from gantune.data import encode_pairs
+
+    limits = config.max_prompt_length, config.max_completion_length
+    return encode_pairs(pairs, tokenizer, config.prompt_template(), *limits, too_long)
+
+
 def encode_training_pairs(
     pairs: "Sequence[Pair]", tokenizer: "PreTrainedTokenizerBase", config: TuningConfig
 ) -> "list[EncodedPair]":
-    """As [`gantune.data.encode_pairs`], with the limits of `config`; how many were over them is logged as a warning."""
-    from gantune.data import encode_pairs
-
-    encoded, lengths = encode_pairs(
-        pairs,
-        tokenizer,
-        config.prompt_template(),
-        config.max_prompt_length,
-        config.max_completion_length,
-        config.too_long,
-    )
+    """[`encode_with`], too long ones as `config` says; how many there were is logged as a warning."""
+    encoded, lengths = encode_with(pairs, tokenizer, config, config.too_long)
     if str(lengths):
         logger.warning("%s", lengths)
     return encoded

@@ -584,9 +584,13 @@ def test_a_model_that_carries_an_adapter_is_refused(tmp_path):
     gan.save_pretrained(tmp_path)
     lora = get_peft_model(TINY_MODELS["llama"](), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
     adapted = {"embedding_generator": gan.model.get_base_model(), "default": lora}
+    quiet, tokenizer = LanguageGANConfig(**QUIET | SMALL), tiny_tokenizer()
+    ways = (
+        lambda model: LanguageGAN(model, quiet, PAIRS, processing_class=tokenizer),
+        lambda model: LanguageGAN.from_pretrained(tmp_path, model, tokenizer),
+    )
     for name, model in adapted.items():
-        for add in (lambda m: LanguageGAN(m, LanguageGANConfig(**QUIET | SMALL), PAIRS, processing_class=tiny_tokenizer()),
-                    lambda m: LanguageGAN.from_pretrained(tmp_path, m, tiny_tokenizer())):  # fmt: skip
+        for add in ways:
             with pytest.raises(UserError, match=rf"carries an adapter already \({name}\): load the base model again"):
                 add(model)
     plain = gan.model.merge_and_unload()

@@ -30,13 +30,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from baselines.method import Tuned, TunedModel
 from benchmarks.built_in import mini_words
 from benchmarks.built_in.mini_corpus import PERTURBED, SEED, Author, authors, fill
-from gantune.data import Pair, encode_pairs
+from gantune.data import Pair
 from gantune.data.perturbed import PerturbedPair, load_perturbed
 from gantune.data.sources import TOFU
 from gantune.errors import UserError
 from gantune.metrics import Rouge
 from gantune.metrics.tofu import MEANS, QuestionLosses, model_utility, set_figures
-from gantune.tuning import TuningConfig
+from gantune.tuning import TuningConfig, encode_with
 
 KNOWN_BEFORE = ("real_authors", "world_facts")
 UTILITY_SETS = ("tuned", *KNOWN_BEFORE)
@@ -275,14 +275,7 @@ def _measure(
         for row in part.questions
         for text in (row.pair.answer, row.paraphrased, *row.perturbed)
     )
-    _, lengths = encode_pairs(
-        [*texts],
-        tokenizer,
-        config.prompt_template(),
-        config.max_prompt_length,
-        config.max_completion_length,
-        "truncate",
-    )
+    _, lengths = encode_with([*texts], tokenizer, config)
     loss = dict(zip(texts, asked.losses([*texts]), strict=True))
     losses = [
         QuestionLosses(

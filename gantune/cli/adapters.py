@@ -36,9 +36,7 @@ def add_adapter_options(parser: ArgumentParser) -> None:
 def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", device: str = "auto") -> Adapter:
     """What `gantune train` or [`gantune.LanguageGAN.save_pretrained`] has written, without the discriminator.
 
-    Args:
-        folder: where it is, or `owner/name` on the Hub.
-        model: the base model; what the adapter names if None.
+    The folder may be `owner/name` on the Hub; the base model is the one that the adapter names if `model` is None.
 
     Raises:
         UserError: if it is not there, its files are not what was written, or they are not of this base model.
@@ -61,11 +59,7 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
 
 
 def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:
-    """Random noise for `rows` questions, `[rows, noise_dim]`.
-
-    Raises:
-        UserError: if the adapter takes none.
-    """
+    """Random noise for `rows` questions, `[rows, noise_dim]`; a [`UserError`] if the adapter takes none."""
     import torch
 
     from gantune.embedding_generator import draw_noise

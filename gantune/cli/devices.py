@@ -9,11 +9,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def resolve_device(name: str) -> str:
-    """`name`, or for "auto" the CUDA device where there is one, else the CPU.
-
-    Raises:
-        UserError: if there is no such device here.
-    """
+    """`name`, a [`UserError`] if it is not here, or for "auto" the CUDA device where there is one, else the CPU."""
     import torch
 
     if name == "auto":

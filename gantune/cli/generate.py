@@ -105,8 +105,7 @@ def _ask() -> Iterator[str]:
 def read_questions(path: str, column: str) -> list[str]:
     """The questions in a file: in a column, or one a line, of which blank ones hold none.
 
-    Raises:
-        UserError: naming the file and the row, if there are none, or one cannot be read.
+    If there are none, or one cannot be read, the [`UserError`] names the file and the row.
     """
     suffix = Path(path).suffix.lower()
     try:

@@ -75,13 +75,9 @@ def parse(
     config: str | None = None,
     transformers_too: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Read options.
+    """Read the options that are fields of dataclasses, and of `transformers.TrainingArguments` if wanted.
 
-    Args:
-        classes: dataclasses whose fields are the options.
-        arguments: the command line after the command.
-        config: the YAML file if `--config` names none.
-        transformers_too: whether options of `transformers.TrainingArguments` are taken as well.
+    `config` is the YAML file if `--config` names none.
 
     Returns:
         An object of each class, and all values by option name; those of transformers if they were given.
@@ -169,11 +165,7 @@ class TrainingOptions:
         self._options = make_dataclass("TrainingOptions", options)
 
     def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """The values of those that are given, and what else is there.
-
-        Raises:
-            UserError: if a value is not of the right kind.
-        """
+        """The values of those that are given, and what else is there; a [`UserError`] if one is of another kind."""
         parser = OptionParser(self._options, allow_abbrev=False, add_help=False)
         blank = Namespace(**dict.fromkeys(self.types))  # argparse leaves a default out where the namespace has the name
         values, unknown = parser.parse_known_args(arguments, blank)
@@ -189,10 +181,7 @@ def _default(value: ast.expr | None) -> Any:
 def check_names(values: Mapping[str, Any]) -> None:
     """Refuse names, among the values of options, of components that are not registered or that transformers has not.
 
-    Nothing is imported, and dotted paths are let through.
-
-    Raises:
-        UserError: listing the names that there are.
+    Nothing is imported, and dotted paths are let through. The [`UserError`] lists the names that there are.
     """
     for name, registry in COMPONENTS.items():
         for part in re.split(r"[+*]", values.get(name) or ""):
@@ -229,12 +218,9 @@ def _given(name: str, arguments: Sequence[str]) -> bool:
 
 
 def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOptions | None = None) -> dict[str, Any]:
-    """The options in a YAML file.
+    """The options in a YAML file: one mapping from their names, with underscores or dashes, to values.
 
-    Args:
-        path: the file: one mapping from option names, with underscores or dashes, to values.
-        hints: the type of each option, by name.
-        theirs: further options that may be there.
+    `hints` has the type of each option, by name; `theirs` are further ones that may be there.
 
     Raises:
         UserError: naming file and key, if the file cannot be read, a key is not known, or a value is of another kind.
@@ -274,10 +260,6 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
 
 
 def write_config(path: str | Path, command: str, values: Mapping[str, Any]) -> None:
-    """Write all options, defaults included, as a file that `--config` reads.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write all options, defaults included, as a file that `--config` reads; a [`UserError`] if it cannot be."""
     header = f"# What {command} was told, defaults included; {command} --config reads it.\n"
     write_atomically(path, header + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))

@@ -21,10 +21,8 @@ class CleaningConfig:
 
     Args:
         format_check: leave out rows that are not as the format wants them; without it the first one is an error.
-        min_question: fewest characters of a question, earlier turns included; None for no limit. Likewise the others.
-        max_question: most characters of a question.
-        min_answer: fewest characters of each answer.
-        max_answer: most characters of each answer.
+        min_question: fewest characters of a question, earlier turns included; None for no limit. Likewise the others,
+            those of answers for each answer.
         forbidden: words and phrases, in any case; a row that holds one as whole words is left out.
         exact_duplicates: leave out rows that repeat an earlier one but for case, punctuation and white space.
         near_duplicates: leave out rows nearly the same as an earlier one that stays, see [`NearDuplicates`].
@@ -71,10 +69,7 @@ The last one's text is all of it: of a conversation, the last answer and everyth
 
 
 def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = None) -> Cleaned:
-    """Leave out rows; each is counted at the first step that leaves it out.
-
-    Args:
-        test: pairs that must not be learned; None if there is no test set.
+    """Leave out rows; each is counted at the first step that leaves it out. `test` must not be learned.
 
     Raises:
         UserError: if an option is out of range, or without the format check, a row is not as the format wants it.

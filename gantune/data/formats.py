@@ -24,11 +24,7 @@ ROLES: dict[str, Role] = {
 
 
 class Format(Protocol):
-    """Reads the pairs of a row.
-
-    Attributes:
-        columns: those which a row must have, and by which the format is known.
-    """
+    """Reads the pairs of a row, which must have its `columns`; by these the format is known."""
 
     columns: tuple[str, ...]
 
@@ -134,12 +130,9 @@ for _name, _format in BUILT_IN.items():
 def build_format(
     source: str, columns: Collection[str], name: str | None, question_column: str, answer_column: str
 ) -> tuple[str, Format]:
-    """The name of a source's format, and the format.
+    """The name of a source's format, and the format: a registry name or a dotted path; None finds it by the columns.
 
-    Args:
-        source: for messages.
-        name: registry name or dotted path of the format; None finds it by the columns.
-        question_column: of format question-answer, as is `answer_column`; others than the usual also choose it.
+    Question and answer column are those of format question-answer; others than the usual also choose it.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.

@@ -54,9 +54,7 @@ class NearDuplicates:
 
     MinHash proposes candidates, the true similarity decides. So no text is reported that is less alike than the
     threshold; one that is just above it may be missed, rarely: the hash tables are made for 0.9 times the threshold.
-
-    Raises:
-        UserError: if the threshold, the least similarity, is not above 0 and at most 1.
+    One that is not above 0 and at most 1 is a [`UserError`].
     """
 
     def __init__(self, threshold: float = NEAR_DUPLICATE) -> None:

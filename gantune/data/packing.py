@@ -25,9 +25,7 @@ def fill_rows(lengths: Sequence[int], limit: int) -> list[list[int]]:
     number of rows that the items could be spread over; the fewest positions win, then the shortest rows. That is never
     more than one item a row takes.
 
-    Args:
-        lengths: of the items, at least one.
-        limit: of a row; a longer item gets a row of its own.
+    There is at least one item; one longer than `limit` gets a row of its own.
     """
     total, longest = sum(lengths), max(lengths)
     capacities = {max(longest, min(limit, -(-total // rows))) for rows in range(1, len(lengths) + 1)}
@@ -51,7 +49,6 @@ def packed_inputs(
     """What [`likelihood_inputs`] gives, with the pairs side by side in as few rows as [`fill_rows`] needs.
 
     Args:
-        encoded: B pairs, at least one.
         limit: tokens a row, unless a pair is longer.
         dtype: of an attention mask that is added to the scores, 0 where a token is seen and the lowest number where it
             is not; None for a boolean one.

@@ -35,10 +35,8 @@ def load_perturbed(
     A row without `paraphrased_answer` takes the answer itself: TOFU's real authors and world facts have none, and
     locuslab/tofu compares with the answer there (`base_answer_key` in its `config/eval_everything.yaml`).
 
-    The arguments are those of [`gantune.data.load_pairs`]; a .csv file cannot hold a list.
-
-    Returns:
-        The questions in the order of the source, at least one wrong answer each.
+    The arguments are those of [`gantune.data.load_pairs`]; a .csv file cannot hold a list. There is at least one wrong
+    answer each.
 
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks one of the texts.

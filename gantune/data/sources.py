@@ -45,20 +45,16 @@ def load_pairs(
     format: str | None = None,
     answers: Answers = "last",
 ) -> list[Pair]:
-    """Read question-answer pairs. White space around questions and answers is removed.
+    """Read question-answer pairs, in the order of the source. White space around questions and answers is removed.
 
     Args:
         source: `mini-tofu` or `mini-dialogues` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al.
             2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or
             .parquet file, or a folder of them.
-        question_column: column with the question, of format question-answer.
-        answer_column: column with the answer, of format question-answer.
+        question_column: of format question-answer, as is `answer_column`.
         split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.
         answers: which answers of a conversation are learned, its last one or every one.
-
-    Returns:
-        The pairs in the order of the source.
 
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks a question or an answer.
@@ -74,11 +70,7 @@ def open_source(
     *,
     format: str | None = None,
 ) -> Source:
-    """Read the rows of a data set and find its format; the arguments are those of [`load_pairs`].
-
-    Raises:
-        UserError: if it cannot be read, has no rows, or its columns are not those of a format.
-    """
+    """Read the rows of a data set and find its format; arguments and errors are those of [`load_pairs`]."""
     return source_of(source, _read(source, split), question_column, answer_column, format)
 
 
@@ -92,11 +84,7 @@ def source_of(name: str, rows: Sequence[Row], question_column: str, answer_colum
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
-    """The pairs of every row.
-
-    Raises:
-        UserError: naming file, row and column, if a row is not as the format wants it, or `answers` is unknown.
-    """
+    """The pairs of every row; a [`UserError`] that names file, row and column if one is not as the format wants it."""
     if answers not in ("last", "every"):
         raise UserError(f"answers is {answers!r}, expected last or every")
     return [pair for record in source.records for pair in source.format.pairs(record)[-1 if answers == "last" else 0 :]]

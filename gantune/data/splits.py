@@ -16,14 +16,10 @@ def split_pairs(
     Training pairs come from the front of one shuffled order and test pairs from its back. So the size of one part
     never changes which rows are in the other, and a smaller part is a prefix of a larger one.
 
-    Args:
-        pairs: all N pairs.
-        train_size: training pairs; None takes all that `test_size` leaves. Likewise the other.
-        test_size: test pairs.
-        seed: decides the order.
+    A size of None takes all that the other leaves.
 
     Raises:
-        UserError: if both sizes are None, one is negative, or together they exceed N or leave nothing for "the rest".
+        UserError: if both sizes are None, one is negative, or there are not so many pairs or none for "the rest".
     """
     if train_size is None and test_size is None:
         raise UserError("train_size and test_size: give at least one, the other then takes the rest")

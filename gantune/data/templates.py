@@ -44,12 +44,9 @@ class Template(Protocol):
 
 
 def build_template(template: str | type[Template] | Template, system: str | None = None) -> Template:
-    """The template that a registry name, a dotted path, a class or an instance stands for.
+    """The template that a registry name, a dotted path, a class or an instance stands for; see [`Registry.resolve`].
 
     With `system`, that system prompt stands before every question that has none of its own.
-
-    Raises:
-        UserError: if the name is unknown.
     """
     template = TEMPLATES.resolve(template)
     template = template() if isinstance(template, type) else template

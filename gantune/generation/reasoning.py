@@ -24,11 +24,7 @@ def around_reasoning(template: Template, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def check_room(model: PreTrainedModel, fixed: int, reasoning_tokens: int, max_new_tokens: int) -> None:
-    """Refuse reasoning that does not fit between the `fixed` tokens of prompt and marker and the answer.
-
-    Raises:
-        UserError: if all together may be more than the model's positions.
-    """
+    """A [`UserError`] if the `fixed` tokens of prompt and marker, reasoning and answer may exceed the positions."""
     limit = model_positions(model)
     if limit is None or fixed + reasoning_tokens + max_new_tokens <= limit:
         return

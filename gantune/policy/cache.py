@@ -26,11 +26,7 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write behind what is there; all keys and values so far.
-
-        Raises:
-            ValueError: if there is no room.
-        """
+        """Write behind what is there, a `ValueError` if there is no room; all keys and values so far."""
         if self.buffers is None:
             self._allocate(key_states, value_states, len(key_states))
         stop = self.stop + key_states.shape[2]
@@ -105,11 +101,7 @@ class FixedLayer(DynamicLayer):
 
 
 def attention_layers(config: PreTrainedConfig) -> int:
-    """How many layers of keys and values a model has.
-
-    Raises:
-        UserError: if the model has layers that do not keep the keys and values of every position.
-    """
+    """How many layers of keys and values a model has; a [`UserError`] if one does not keep those of every position."""
     standard = DynamicCache(config=config).layers
     for index, layer in enumerate(standard):
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
@@ -156,11 +148,7 @@ class GrowingCache(Cache):
 
         The last rows move into the places that become free, so as little as possible is copied, and nothing allocated.
 
-        Args:
-            kept: `[R]` bool, the rows that stay.
-
-        Returns:
-            The old numbers of the rows that stay, in their new order.
+        `kept` is `[R]` bool. Gives the old numbers of the rows that stay, in their new order.
         """
         order = torch.arange(int(kept.sum()), device=kept.device)
         holes = (~kept[: len(order)]).nonzero().squeeze(1)
@@ -173,8 +161,7 @@ class GrowingCache(Cache):
 def right_aligned(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """How to write prefixes of `lengths` (`[R]`) so that all end in the last column of `[R, max(lengths)]`.
 
-    Returns:
-        The position that each column takes (0 where none), and whether it takes one.
+    That is the position that each column takes (0 where none), and whether it takes one.
     """
     width = int(lengths.max())
     columns = torch.arange(width, device=lengths.device) - (width - lengths[:, None])

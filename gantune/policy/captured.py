@@ -92,13 +92,8 @@ class CapturedDecoding:
     The first steps of each graph are compared with the usual way's. If they differ, or if anything fails before, one
     warning says why, and everything is decoded the usual way from then on; so it is for models that [`why_not`] names.
 
-    Args:
-        model: in evaluation mode, usually wrapped by peft.
-        capture: record graphs; without, the same step is run as it is, on any device.
-        check_every: as for [`decode`].
-
-    Raises:
-        UserError: if graphs are to be recorded where CUDA is not.
+    Without `capture` the same step is run as it is, on any device; with it, a model that is not on CUDA is a
+    [`UserError`]. The model is in evaluation mode; `check_every` is as for [`decode`].
     """
 
     def __init__(

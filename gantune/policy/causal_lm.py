@@ -57,10 +57,8 @@ class CausalLMPolicy:
     def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
         """Read the questions once, with gradient unless it is disabled, to sample and to score answers from.
 
-        The answers of `batch` are not read. The noise is as [`draw_noise`] gives it; the zero vector if None.
-
-        Raises:
-            UserError: as [`rollout`] does.
+        The answers of `batch` are not read. The noise is as [`draw_noise`] gives it; the zero vector if None. Models
+        that [`rollout`] refuses are refused.
         """
         # for use with gradients: every position of every layer, sliding-window layers too
         cache = Cache(layers=[DynamicLayer() for _ in range(attention_layers(self._cache_config()))])
@@ -89,7 +87,8 @@ class CausalLMPolicy:
     ) -> Rollout:
         """Sample `samples_per_prompt` answers, k, to each question of `batch`, whose own are not read. No gradient.
 
-        Each question is read once, so its samples share its noise vector.
+        Each question is read once, so its samples share its noise vector. Of the B * k rows those of one question are
+        adjacent.
 
         Args:
             max_new_tokens: longest answer, T; shorter if every answer has ended.
@@ -98,9 +97,6 @@ class CausalLMPolicy:
             prefill: of these questions; decoding starts from copies of it. None to draw noise and read them here,
                 without gradient.
             draws: the random numbers to sample with; those that come if None.
-
-        Returns:
-            B * k rows, those of one question adjacent.
 
         Raises:
             UserError: if the adapter is a prefix of keys and values, or the model keeps no keys and values of every
@@ -141,10 +137,8 @@ class CausalLMPolicy:
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probs of the answers by one teacher-forced pass, at answer positions only, with gradient.
 
-        Of a rollout, noise and temperature are the rollout's; of true answers, zero (None) and 1.
-
-        Returns:
-            `[B, T]` float32, 0 where the answer mask is 0.
+        Of a rollout, noise and temperature are the rollout's; of true answers, zero (None) and 1. The result is
+        `[B, T]` float32, 0 where the answer mask is 0.
         """
         first = batch.prompt_ids.shape[1] - 1  # the last position of the question predicts the answer's first token
         predicting = torch.arange(first, first + batch.answer_ids.shape[1], device=batch.device)

@@ -20,10 +20,7 @@ def checkpoint_layers(model: nn.Module) -> None:
 
     Transformers' own switch works in training mode only, where dropout would make scoring another policy than the one
     that sampled. A layer that is given a key-value cache runs as before: it would be written twice.
-    The model is changed in place; a second call changes nothing.
-
-    Raises:
-        UserError: if no layer of the model can be checkpointed.
+    The model is changed in place; a second call changes nothing. A model without such layers is a [`UserError`].
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:

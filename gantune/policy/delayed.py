@@ -19,12 +19,8 @@ class DelayedPolicy:
     SeqGAN's released code has such a roll-out policy but never changes it after the first round; this one moves with
     every [`update`].
 
-    Args:
-        parameters: what is trained of the policy; averaged from their present values on.
-        decay: share of the average that an update keeps; the original's update rate is 0.8.
-
-    Raises:
-        ValueError: if `decay` is not in [0, 1).
+    `parameters`, what is trained of the policy, are averaged from their present values on. `decay` is the share of the
+    average that an update keeps, in [0, 1) or it is a `ValueError`; the original's update rate is 0.8.
     """
 
     def __init__(self, policy: CausalLMPolicy, parameters: Sequence[nn.Parameter], decay: float = 0.8) -> None:

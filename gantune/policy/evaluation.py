@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.data import EncodedPair, Pair, collate, encode_pairs, end_token_id, pad_token_id
+from gantune.data import EncodedPair, Pair, collate, end_token_id, pad_token_id
 from gantune.distributed import ALONE, DataParallel
 from gantune.policy import CausalLMPolicy
-from gantune.tuning import TuningConfig
+from gantune.tuning import TuningConfig, encode_with
 
 
 @torch.inference_mode()
@@ -32,10 +32,7 @@ def answer_losses(
     The noise is one vector for all, `[noise_dim]`; zero if None.
     """
     policy = CausalLMPolicy(model, end_token_id(config.prompt_template(), tokenizer), pad_token_id(tokenizer))
-    encoded, _ = encode_pairs(
-        pairs, tokenizer, config.prompt_template(), config.max_prompt_length, config.max_completion_length, "truncate"
-    )
-    return encoded_losses(policy, encoded, batch_size, noise)
+    return encoded_losses(policy, encode_with(pairs, tokenizer, config)[0], batch_size, noise)
 
 
 def mean_loss(

@@ -40,12 +40,8 @@ class Features:
     def log_probs(self, tokens: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probs of `tokens`, each given the features at its place; see [`chosen_log_probs`].
 
-        Args:
-            tokens: `[R, T]`, for values of shape `[R, T, ...]`.
-            mask: `[R, T]`; what it hides is not computed, if there is a head.
-
-        Returns:
-            `[R, T]` float32, 0 where the mask is 0.
+        All are `[R, T]`, for values of shape `[R, T, ...]`; the result is float32 and 0 where the mask is 0. What the
+        mask hides is not computed, if there is a head.
         """
         mask = mask.bool()
         if self.head is not None:

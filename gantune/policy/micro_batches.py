@@ -49,9 +49,7 @@ class MicroBatches:
     def run(self, rows: int, step: Callable[[], Result]) -> Result:
         """`step()`; each time it runs out of memory, again from the same random state with parts of half the size.
 
-        Args:
-            rows: of the batch that it is about.
-            step: cuts its batch by [`of`].
+        It cuts its batch, of so many rows, by [`of`].
 
         Raises:
             UserError: if memory does not suffice for one row.

@@ -19,10 +19,8 @@ def model_positions(model: PreTrainedModel) -> int | None:
 def check_positions(model: PreTrainedModel, prompt_tokens: int, answer_tokens: int) -> None:
     """Refuse a longest prompt and a longest answer that are together more than the model's table of positions.
 
-    A model without such a table, as one with rotary positions, goes on beyond what it was trained with.
-
-    Raises:
-        UserError: naming both lengths and the limit.
+    A model without such a table, as one with rotary positions, goes on beyond what it was trained with. The
+    [`UserError`] names both lengths and the limit.
     """
     positions = model_positions(model)
     if positions is None or prompt_tokens + answer_tokens <= positions:

@@ -27,10 +27,7 @@ class MonteCarloSearch:
     Args:
         policy: of the roll-outs; another class that has `prepare` and `complete` will do, as [`DelayedPolicy`].
         stride: only prefixes of `stride`, 2 `stride`, ... tokens are completed.
-        max_rows: most rows that are decoded at once.
-
-    Raises:
-        ValueError: if a number is below 1.
+        max_rows: most rows that are decoded at once. It and the other numbers are at least 1, else a `ValueError`.
     """
 
     def __init__(self, policy: CausalLMPolicy, completions: int = 16, stride: int = 1, max_rows: int = 64) -> None:

@@ -28,10 +28,8 @@ def returns(rewards: Tensor, mask: Tensor, discount: float = 1.0, length_normali
     With discount 1 and no normalisation the policy gradient is that of the expected sum of rewards, exactly.
 
     Args:
-        rewards: `[B]` or `[B, T]`.
         mask: `[B, T]`, 1 on the answer's tokens.
-        discount: between 0 and 1; used for rewards a token.
-        length_normalised: divide by the sum of the weights; used for rewards a token.
+        discount: between 0 and 1; used for rewards a token, as is `length_normalised`.
 
     Returns:
         `[B, T]`, zero where the mask is 0.

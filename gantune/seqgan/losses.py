@@ -29,12 +29,7 @@ def weighted_loss(log_probs: Tensor, weights: Tensor) -> Tensor:
 
 
 def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
-    """Negative log-likelihood of the true answers, in nats a token.
-
-    Args:
-        log_probs: `[B, T]` of the true tokens.
-        mask: `[B, T]`, 1 up to and including the end-of-sequence.
-    """
+    """Negative log-likelihood of the true answers, in nats a token; `[B, T]`, the mask 1 up to the end-of-sequence."""
     return -(log_probs * mask).sum() / mask.sum().clamp(min=1)
 
 
@@ -53,8 +48,7 @@ def discriminator_loss(
     Args:
         real: logits of true answers, `[B]`, or `[B, T]` for every prefix.
         generated: logits of everything that is not a true answer to its question, `[B']` or `[B', T']`.
-        real_mask: same shape as `real`, 1 where a logit counts; all of them if None.
-        generated_mask: the same for `generated`.
+        real_mask: same shape as `real`, 1 where a logit counts; all of them if None. Likewise the other.
         real_label: target of the real ones; below 1 it smooths the label on one side (Salimans et al. 2016).
         counts: numbers of real and of generated logits that the means are over, if these are not all there are.
     """

@@ -105,8 +105,6 @@ def search_values(
 
     Args:
         score: answers to one number each, `[B]`.
-        search: completes the prefixes.
-        rollout: B answers of at most T tokens.
         score_completions: what `search` gives, rows, lengths and completed answers, to the numbers that `score` gives
             these answers, for a score that need not read the prefixes again.
 

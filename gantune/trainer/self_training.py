@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gantune.data import Batch, EncodedPair, Pair, encode_pairs
+from gantune.data import Batch, EncodedPair, Pair
 from gantune.generation.decoding import Decoding, decode_answers
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.unpaired import Unpaired, numbered_batch
+from gantune.tuning import encode_with
 
 
 class SelfTraining(LanguageGAN):
@@ -40,9 +41,8 @@ class SelfTraining(LanguageGAN):
         return batch.to(self.args.device)
 
     def _encoded(self) -> list[EncodedPair]:
-        args, pairs = self.args, [Pair(*pair) for pair in zip(self.asked, self.answers, strict=True)]
-        limits = args.max_prompt_length, args.max_completion_length
-        return encode_pairs(pairs, self.tokenizer, args.prompt_template(), *limits, "truncate")[0]
+        pairs = [Pair(*pair) for pair in zip(self.asked, self.answers, strict=True)]
+        return encode_with(pairs, self.tokenizer, self.args)[0]
 
     def tokens(self) -> list[Any]:
         return [*super().tokens(), str(self.decoding), self.share]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from gantune.data import Batch, EncodedPair, Pair, collate, encode_pairs, epoch_order, pad_token_id
+from gantune.data import Batch, EncodedPair, Pair, collate, epoch_order, pad_token_id
 from gantune.errors import UserError
 from gantune.generation.generate import encode_questions
-from gantune.tuning import TuningConfig
+from gantune.tuning import TuningConfig, encode_with
 
 
 class Unpaired(NamedTuple):
@@ -44,14 +44,7 @@ class UnpairedBatches:
             EncodedPair(prompt, [], Pair(question, ""))
             for prompt, question in zip(prompts, unpaired.questions, strict=True)
         ]
-        self._answers, _ = encode_pairs(
-            [Pair("", answer) for answer in unpaired.answers],
-            tokenizer,
-            config.prompt_template(),
-            config.max_prompt_length,
-            config.max_completion_length,
-            "truncate",
-        )
+        self._answers, _ = encode_with([Pair("", answer) for answer in unpaired.answers], tokenizer, config)
         self._batches = batch_size or config.per_device_train_batch_size, config.seed, pad_token_id(tokenizer)
 
     def questions(self, number: int) -> Batch:
