@@ -192,6 +192,7 @@ class PairTrainer(CheckpointedTrainer):
         torch.manual_seed(self.args.seed + self.parallel.rank)  # for dropout; samples are drawn by the sampler
         self.parallel.share(self.shared_tensors())
         with self.limits, self.interrupts, _own_settings_kept(self.model), without_plugins():
+            self.model.config.use_cache = self.args.use_cache  # keys and values are of no use to a loss
             try:
                 if checkpoint and has_ended(checkpoint):
                     output = self._ended(checkpoint)
