@@ -128,7 +128,7 @@ def test_shuffled_rewards_are_the_same_rows_elsewhere():
     reward.__class__ = type("Fixed", (MonteCarloReward,), {"__call__": lambda *_: rows})
     torch.manual_seed(0)
     shuffled = ShuffledReward(reward)
-    values = shuffled((), (), SimpleNamespace(answer_mask=torch.ones(10, 4)))
+    values = shuffled((), (), SimpleNamespace(answer_mask=torch.ones(10, 4, dtype=torch.int64)))
     assert shuffled.is_return
     assert not torch.equal(values, rows)
     assert torch.equal(values[values[:, 0].argsort()], rows)
