@@ -595,3 +595,15 @@ def test_a_model_that_carries_an_adapter_is_refused(tmp_path):
                 add(model)
     plain = gan.model.merge_and_unload()
     assert LanguageGAN(plain, LanguageGANConfig(**QUIET | SMALL), PAIRS, processing_class=tiny_tokenizer()).train()
+
+
+def test_a_frozen_lm_that_judges_is_loaded_on_the_base_model_alone(tmp_path):
+    gan = build(discriminator="frozen-lm", generator="lora")
+    gan.train()
+    gan.save_pretrained(tmp_path)
+    loaded = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    (judging,) = loaded.discriminator._language_model
+    assert judging is loaded.model.get_base_model()
+    batch = batch_of(gan)
+    gan.discriminator.eval(), loaded.discriminator.eval()
+    assert torch.equal(gan.discriminator.prefix_logits(batch), loaded.discriminator.prefix_logits(batch))

@@ -110,6 +110,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
         tuned = super().build_networks(model, generator)
         if isinstance(self._made, type):
+            model = tuned.get_base_model()  # also of one that was given with its adapter
             self._made = self._made.for_model(model, self.args.max_prompt_length, self.args.max_completion_length)
         return tuned
 
