@@ -134,6 +134,12 @@ def test_shuffled_rewards_are_the_same_rows_elsewhere():
     assert torch.equal(values[values[:, 0].argsort()], rows)
 
 
+def test_shuffled_rewards_of_whole_answers_are_the_same_numbers_elsewhere():
+    torch.manual_seed(0)
+    values = ShuffledReward(lambda questions, answers, rollout: torch.arange(9.0))((), (), None)
+    assert sorted(values.tolist()) == list(range(9)) != values.tolist()
+
+
 def test_a_shuffled_reward_is_never_that_of_a_padding_position():
     lengths = torch.tensor([1, 4, 2, 3, 4, 1])
     mask = (torch.arange(4) < lengths[:, None]).long()

@@ -120,3 +120,14 @@ def test_a_step_is_clipped_as_torch_clips(build):
     assert row["grad_norm"] == pytest.approx(norm.item(), rel=1e-6) and norm > 0.5
     for old, new, gradient in zip(before, trainer.parameters, gradients, strict=True):
         assert torch.allclose(old - new, gradient * 0.5 / norm, rtol=1e-4, atol=1e-6)
+
+
+def test_an_output_that_is_a_mapping_is_looked_into():
+    class Divides(nn.Module):
+        def forward(self, x):
+            return {"logits": x / 0}
+
+    model = nn.Sequential(Divides())
+    x = torch.ones(1, requires_grad=True)
+    found = non_finite_output(model, (("loss", model(x)["logits"].sum()) for _ in range(1)))
+    assert found.startswith("`output of 0` (1 of 1 are inf)")

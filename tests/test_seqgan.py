@@ -14,7 +14,7 @@ from gantune.data.batch import Batch
 from gantune.errors import UserError
 from gantune.seqgan import build_reward, discriminator_loss, likelihood_loss, policy_gradient_loss, returns
 from gantune.seqgan.advantages import GroupNorm, LeaveOneOut, MovingAverage
-from gantune.seqgan.rewards import REWARDS, TRANSFORMS, ConstantReward
+from gantune.seqgan.rewards import REWARDS, TRANSFORMS, ConstantReward, self_consistency
 
 
 class KnownJudge:
@@ -148,6 +148,16 @@ def test_discriminator_loss_by_hand():
     assert masked.item() == pytest.approx(expected, abs=1e-6)
     undecided = discriminator_loss(torch.zeros(8), torch.zeros(3))
     assert undecided.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_answers_agree_by_the_stems_of_their_words():
+    assert self_consistency(["cats run", "cat runs"]) == [1, 1] and self_consistency(["alone"]) == [0]
+
+
+def test_a_process_with_one_of_the_logits_takes_its_share_of_their_mean():
+    one = torch.tensor([0.0])
+    assert discriminator_loss(one, one, counts=(1, 1)).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert discriminator_loss(one, one, counts=(2, 4)).item() == pytest.approx(math.log(2) * 3 / 8, abs=1e-6)
 
 
 def test_the_first_comparison_of_answers_draws_no_random_number():
