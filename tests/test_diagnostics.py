@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import TrainerControl, TrainerState
 
 from gantune.diagnostics import (
     JsonLines,
@@ -32,6 +33,7 @@ from gantune.diagnostics import (
     write_json,
 )
 from gantune.errors import UserError
+from gantune.trainer.callbacks import Weights
 from tests.tiny_models import TINY_MODELS
 
 MB = 10**6
@@ -383,6 +385,17 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return axes
+
+
+def test_a_trajectory_has_the_start_each_epoch_and_the_end(tmp_path):
+    taken, model = Weights(tmp_path / "weights.npz"), nn.Linear(2, 2)
+    state, control = TrainerState(), TrainerControl()
+    taken.on_train_begin(None, state, control, model=model)
+    for step in range(1, 6):  # two steps an epoch; training stops after 2.5 epochs
+        state.epoch, control.should_training_stop = step / 2, step == 5
+        taken.on_step_end(None, state, control)
+    taken.save()
+    assert load_trajectory(tmp_path / "weights.npz").epochs.tolist() == [0, 1, 2, 3]
 
 
 def trajectory(trained: int) -> Trajectory:
