@@ -191,8 +191,8 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
     changes = dict(objective.changes)
     if generator is not None:
         for part in generator.split("+"):
-            if "." not in part and part not in GENERATORS:
-                GENERATORS.get(part)  # says which there are
+            if "." not in part:
+                GENERATORS.check(part)
         changes["generator"] = generator
 
     def fixed(config: GameConfig) -> GameConfig:

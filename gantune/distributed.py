@@ -8,7 +8,7 @@ dropout. If instead the weights of the frozen model are divided (see `gantune.hu
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -119,11 +119,18 @@ def launched_for() -> str | None:
 @contextmanager
 def without_plugins() -> Iterator[None]:
     """Keep accelerate from dividing what is trained: the frozen model is divided when it is loaded, if it is."""
-    asked = {name: os.environ.pop(name) for name in [*os.environ] if name in PLUGINS}
+    with without_variables(PLUGINS):
+        yield
+
+
+@contextmanager
+def without_variables(names: Container[str]) -> Iterator[None]:
+    """Take variables out of the environment for the block."""
+    held = {name: os.environ.pop(name) for name in [*os.environ] if name in names}
     try:
         yield
     finally:
-        os.environ.update(asked)
+        os.environ.update(held)
 
 
 def is_divided(parameter: Tensor) -> bool:

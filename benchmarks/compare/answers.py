@@ -82,7 +82,6 @@ def write_answers(directory: Path, answers: Mapping[tuple[str, int], Answers]) -
         pq.write_table(table, file, compression="zstd", compression_level=19)
     except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
         raise UserError(f"{directory / FILE}: the answers cannot be written ({error})") from error
-    directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / FILE, file.getvalue())
 
 

@@ -36,7 +36,7 @@ from gantune.cli.devices import resolve_device
 from gantune.data import TEMPLATES, build_template, encode_pairs
 from gantune.diagnostics import locked, write_json
 from gantune.discriminators import DISCRIMINATORS
-from gantune.distributed import launched_for, launched_processes
+from gantune.distributed import launched_for, launched_processes, without_variables
 from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer, model_path
@@ -167,13 +167,8 @@ def unlaunched() -> dict[str, str]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """For the block this process knows of no other: transformers' settings would wait for those that tune in runs."""
-    launched = {name: value for name, value in os.environ.items() if name not in unlaunched()}
-    for name in launched:
-        del os.environ[name]
-    try:
+    with without_variables(os.environ.keys() - unlaunched().keys()):
         yield
-    finally:
-        os.environ.update(launched)
 
 
 def main_run(

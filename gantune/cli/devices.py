@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from gantune.errors import UserError, first_line
 
-DTYPES = ("float32", "bfloat16", "float16")
-"""Names of torch's."""
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""A name of torch's."""
+DTYPES = get_args(Dtype)
 
 
 def resolve_device(name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gantune.cli.adapters import Adapter, load_adapter
+from gantune.cli.devices import Dtype
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
@@ -35,7 +36,7 @@ class EvaluationOptions:
         None, "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"
     )
     model: str | None = option(None, "the base model, if it is not where the adapter says")
-    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the base model")
+    dtype: Dtype = option("float32", "of the base model")
     device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
     bleurt: str | None = option(None, "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id")
     decoding: str = option(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gantune.cli.devices import Dtype, resolve_device
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
@@ -51,7 +52,7 @@ class ModelOptions:
     _argument_group_name = "model"
 
     model: str = option("mini", "'mini' (comes with gantune), a Hugging Face folder, or a Hub id")
-    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "of the frozen model")
+    dtype: Dtype = option("float32", "of the frozen model")
     device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
     sharding: Literal["none", "tensor", "fsdp", "deepspeed"] = option(
         "none", "divide the weights over the launched processes, and not the rows: by matrix, or by block"
@@ -122,7 +123,6 @@ def run(arguments: Sequence[str]) -> int:
 def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     import torch
 
-    from gantune.cli.devices import resolve_device
     from gantune.cli.plot import HISTORY, WEIGHTS, draw
     from gantune.distributed import join_processes, launched_for, own_device
     from gantune.hub.loading import load_model, load_tokenizer

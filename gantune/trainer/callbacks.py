@@ -24,7 +24,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from gantune.diagnostics.files import JsonLines
 from gantune.diagnostics.health import HealthMonitor
 from gantune.diagnostics.weights import WeightTrajectory
-from gantune.distributed import DataParallel
+from gantune.distributed import ALONE, DataParallel
 from gantune.tuning import TuningConfig
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Interrupts(TrainerCallback):
     Only the main thread can hold signals; in another one nothing changes. A process that is interrupted stops all.
     """
 
-    def __init__(self, parallel: DataParallel | None = None) -> None:
+    def __init__(self, parallel: DataParallel = ALONE) -> None:
         self.parallel, self.asked, self._stops, self._before = parallel, False, False, None
 
     def __enter__(self) -> Interrupts:

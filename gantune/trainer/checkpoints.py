@@ -78,6 +78,11 @@ def check_checkpoint(folder: Path, training: str) -> None:
     """
     if wrong := _wrong_with(folder):
         raise UserError(f"{folder}: {wrong}, expected a whole checkpoint")
+    check_training(folder, training)
+
+
+def check_training(folder: Path, training: str) -> None:
+    """[`check_checkpoint`] of one that is known to be whole: its files, which may be large, are not read again."""
     if _manifest(folder)["training"] != training:
         raise UserError(f"{folder}: is of a training with other settings or data; give another directory, or remove it")
 
@@ -142,7 +147,8 @@ class CheckpointedTrainer(Trainer):
             return None
         folder = last_whole_checkpoint(self.args.output_dir) if asked is True else Path(asked)
         if folder is not None:
-            check_checkpoint(folder, self.fingerprint())
+            check = check_training if asked is True else check_checkpoint
+            check(folder, self.fingerprint())
             logger.info("going on from %s", folder)
         return folder
 

@@ -16,7 +16,7 @@ from gantune.distributed import ALONE, DataParallel
 from gantune.policy import Rollout
 from gantune.seqgan import discriminator_loss
 from gantune.trainer.config import GameConfig
-from gantune.trainer.non_finite import not_finite
+from gantune.trainer.non_finite import share_gradients
 
 Judged = tuple[Tensor, Tensor]
 
@@ -109,16 +109,11 @@ class DiscriminatorSide:
         Raises:
             FloatingPointError: if the loss or the gradient is not finite; nothing is stepped.
         """
-        named = list(self.discriminator.named_parameters())
-        parameters = [parameter for _, parameter in named]
         self.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:  # not where this process has none of the rows
             loss.backward()
-        self.parallel.sum_gradients(parameters)
-        wrong = self.parallel.collect(not_finite("discriminator loss", loss, named))
-        if found := next(filter(None, wrong), None):
-            raise FloatingPointError(found)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        share_gradients("discriminator loss", loss, self.discriminator.named_parameters(), self.parallel)
+        norm = nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         return norm.item()
 

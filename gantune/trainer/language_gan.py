@@ -188,9 +188,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
     def likelihood_losses(self, batch: Batch, weight: float = 1.0, name: str = "likelihood") -> Losses:
         """The likelihood loss in parts, and that of unpaired answers, which count `unpaired_likelihood_weight`."""
         yield from super().likelihood_losses(batch, weight, name)
+        yield from self._unpaired_losses()
+
+    def _unpaired_losses(self) -> Losses:
         if (answers := self.unpaired_answers(self.state.global_step)) is not None:
-            of_unpaired = self.args.unpaired_likelihood_weight
-            yield from super().likelihood_losses(answers, of_unpaired, "unpaired_likelihood")
+            weight = self.args.unpaired_likelihood_weight
+            yield from super().likelihood_losses(answers, weight, "unpaired_likelihood")
 
     def _generator_losses(self, batch: Batch, asked: Batch, rollout: Rollout, weights: Tensor) -> Losses:
         """The objective's loss and the anchor in parts, so that one part's graph lives at a time.
@@ -222,8 +225,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 prefill.backward()
         if args.likelihood_weight and not anchored:
             yield from super().likelihood_losses(batch, args.likelihood_weight)
-        if (answers := self.unpaired_answers(self.state.global_step)) is not None:
-            yield from super().likelihood_losses(answers, args.unpaired_likelihood_weight, "unpaired_likelihood")
+        yield from self._unpaired_losses()
 
     def _score(
         self, batch: Batch, prefill: Prefill | None, rows: Tensor, noise: Tensor | None, temperature: float = 1.0

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gantune.distributed import DataParallel
+
 
 def first_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
     """Name and values of the first tensor that is not finite, such as "`head.weight` (2 of 512 are nan)"; else None."""
@@ -39,6 +41,18 @@ def not_finite(name: str, loss: Tensor, named: Iterable[tuple[str, nn.Parameter]
         where = first_non_finite(gradients)
         return f"the gradient of the {name} is {norm.item()}{f' at {where}' if where else ''}: lower the learning rate"
     return None
+
+
+def share_gradients(name: str, loss: Tensor, named: Iterable[tuple[str, nn.Parameter]], parallel: DataParallel) -> None:
+    """Add up the gradients of all processes, each of its share of a batch; arguments are as in [`not_finite`].
+
+    Raises:
+        FloatingPointError: in every process, if a loss or a gradient of one is not finite; naming the parameter.
+    """
+    named = list(named)
+    parallel.sum_gradients(parameter for _, parameter in named)
+    if found := next(filter(None, parallel.collect(not_finite(name, loss, named))), None):
+        raise FloatingPointError(found)
 
 
 def non_finite_output(model: nn.Module, losses: Iterable[tuple[str, Tensor]]) -> str | None:

@@ -43,7 +43,7 @@ from gantune.policy.positions import check_positions
 from gantune.trainer.arguments import PairConfig
 from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits, NextRow
 from gantune.trainer.checkpoints import CheckpointedTrainer, has_ended
-from gantune.trainer.non_finite import not_finite
+from gantune.trainer.non_finite import share_gradients
 from gantune.tuning import encode_training_pairs, hold_out
 
 logger = logging.getLogger(__name__)
@@ -152,17 +152,20 @@ class PairTrainer(CheckpointedTrainer):
         self._phase = "likelihood"
 
     def __repr__(self) -> str:
-        trained = sum(parameter.numel() for parameter in self.parameters)
-        share = trained / sum(parameter.numel() for parameter in self.model.parameters())
+        trained, every = self.get_nb_trainable_parameters()
         losses = [row["loss"] for row in self.state.log_history if "loss" in row]
         base = self.model.config._name_or_path or type(self.model).__name__
         done = f"{self.state.global_step} steps done{f', last loss {losses[-1]:.3f}' if losses else ''}"
-        return f"{type(self).__name__}({base}: {trained:,} trainable parameters, {share:.2%}; {done})"
+        return f"{type(self).__name__}({base}: {trained:,} trainable parameters, {trained / every:.2%}; {done})"
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """How many parameters are trained, and how many there are, as peft counts them."""
+        trained = sum(parameter.numel() for parameter in self.parameters)
+        return trained, sum(parameter.numel() for parameter in self.model.parameters())
 
     def print_trainable_parameters(self) -> None:
         """What is trained, all there is, and per cent, as peft prints it."""
-        trained = sum(parameter.numel() for parameter in self.parameters)
-        every = sum(parameter.numel() for parameter in self.model.parameters())
+        trained, every = self.get_nb_trainable_parameters()
         print(f"trainable params: {trained:,d} || all params: {every:,d} || trainable%: {100 * trained / every:.4f}")
 
     # ------------------------------------------------------------------------------------------------- training
@@ -241,10 +244,7 @@ class PairTrainer(CheckpointedTrainer):
         Raises:
             FloatingPointError: naming the parameter; nothing is stepped.
         """
-        self.parallel.sum_gradients(self.parameters)
-        wrong = not_finite(name, loss, zip(self.names, self.parameters, strict=True))
-        if found := next(filter(None, self.parallel.collect(wrong)), None):
-            raise FloatingPointError(found)
+        share_gradients(name, loss, zip(self.names, self.parameters, strict=True), self.parallel)
         return loss * self.parallel.size
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -45,12 +45,13 @@ class Pretrained(PushToHub):
         directory.mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
         save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
-        write_json(directory / CONFIG_FILE, own_settings(self.args))
+        settings = own_settings(self.args)
+        write_json(directory / CONFIG_FILE, settings)
         rows = rows_of(self.state)
         spent = {"steps": len(rows), "tokens": sum(row["tokens"] for row in rows), "seconds": self.limits.seconds}
-        trained = sum(parameter.numel() for parameter in self.parameters)
+        trained, _ = self.get_nb_trainable_parameters()
         told = (spent if rows else {}) | told
-        write_model_card(directory, Training.of(self.model, own_settings(self.args), trained, **told))
+        write_model_card(directory, Training.of(self.model, settings, trained, **told))
 
     @classmethod
     def from_pretrained(
