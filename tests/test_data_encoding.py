@@ -10,6 +10,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from gantune.data import (
     EncodedPair,
     Pair,
+    Question,
+    Turn,
     batches,
     build_template,
     check_tokenizer,
@@ -25,6 +27,7 @@ from gantune.data import (
 from gantune.errors import UserError
 from tests.shared import SHARED, needs_shared
 from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
 
 PAD, BOS, EOS = 0, 1, 2
 CHAT = (
@@ -170,6 +173,42 @@ def test_no_row_left():
 def test_bad_limits(arguments, message):
     with pytest.raises(UserError, match=message):
         encode_pairs(PAIRS, byte_tokenizer(), "plain", *arguments)
+
+
+# ---- Text that the tokenizer has no token for
+
+LOST = [Pair("who?", "ann"), Pair("où?", "Zoë"), Pair("who?", "日本 日"), Pair("", "<unk>"), Pair("Ω" * 30, "éa")]
+SENTENCE = "The tokenizer has no token for a part of {} answers and {} questions of 5 rows."
+
+
+def test_rows_with_unknown_text_are_counted():
+    encoded, report = encode_pairs(LOST, tiny_tokenizer(), "plain", 99, 99, "error")
+    unknown = tiny_tokenizer().unk_token_id
+    assert [unknown in row.answer_ids for row in encoded] == [False, True, True, True, True], "<unk> is spelled with <"
+    assert (report.unknown_answers, report.unknown_questions) == (4, 2)
+    assert str(report) == SENTENCE.format(4, 2)
+    _, report = encode_pairs(LOST, tiny_tokenizer(), "plain", 39, 99, "drop")
+    assert str(report).endswith(SENTENCE.format(3, 1)) and str(report).startswith("1 of 5 rows left out: 1 with a pro")
+    assert str(encode_pairs(LOST[:1], tiny_tokenizer(), "plain", 99, 99, "error")[1]) == ""
+    assert str(encode_pairs(LOST, byte_tokenizer(), "plain", 99, 99, "error")[1]) == "", "bytes are always known"
+
+
+def test_unknown_text_that_becomes_the_end_token_is_counted_and_a_spelled_one_is_not():
+    words = ["<eos>", "So", "<", "eos", ">", "strange", ":"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<eos>")
+    pairs = [Pair("So", "So strange"), Pair("So", "So very strange"), Pair("Who", "So"), Pair("So", "So <eos>")]
+    encoded, report = encode_pairs(pairs, tokenizer, "text", 9, 9, "error")
+    assert [row.answer_ids[:-1] for row in encoded[:3]] == [[1, 5], [1, 5], [1]], "the unknown word is left out"
+    assert (report.unknown_answers, report.unknown_questions) == (1, 1)
+
+
+def test_the_parts_of_a_conversation_are_looked_through():
+    turns = [Turn("system", "Ω"), Turn("user", "who", "and ann")]
+    asked = [Question(turns), Question(turns[1:]), Question([Turn("user", "who", "Ω")])]
+    _, report = encode_pairs([Pair(question, "ann") for question in asked], tiny_tokenizer(), "plain", 99, 99, "error")
+    assert (report.unknown_answers, report.unknown_questions) == (0, 2)
 
 
 # ---- Collation

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gantune.data.batch import Batch, Pair
-from gantune.data.templates import Template, build_template
+from gantune.data.question import turns_of
+from gantune.data.templates import Template, build_template, count_unknown
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class EncodedPair(NamedTuple):
 
 
 class LengthReport(NamedTuple):
-    """Rows that were too long and what became of them; `str` gives one sentence, empty if there were none.
+    """Rows that were too long or have unknown text; `str` gives a sentence on each, empty if there were none.
 
-    `prompts` and `answers` count the rows with a too long prompt and a too long answer, `too_long` those with either.
+    `prompts` and `answers` count the rows with a too long prompt and a too long answer, `too_long` those with either;
+    `unknown_questions` and `unknown_answers`, of the rows that stay, those which [`count_unknown`] counts.
     """
 
     rows: int
@@ -43,15 +45,20 @@ class LengthReport(NamedTuple):
     max_prompt_tokens: int
     max_answer_tokens: int
     policy: TooLong
+    unknown_questions: int = 0
+    unknown_answers: int = 0
 
     def __str__(self) -> str:
-        if not self.too_long:
-            return ""
         done = "left out" if self.policy == "drop" else "cut"
-        return (
+        long = (
             f"{self.too_long} of {self.rows} rows {done}: {self.prompts} with a prompt of more than "
             f"{self.max_prompt_tokens} tokens, {self.answers} with an answer of more than {self.max_answer_tokens}."
         )
+        unknown = (
+            f"The tokenizer has no token for a part of {self.unknown_answers} answers and {self.unknown_questions} "
+            f"questions of {self.rows} rows."
+        )
+        return " ".join([long] * bool(self.too_long) + [unknown] * bool(self.unknown_questions + self.unknown_answers))
 
 
 def encode_pairs(
@@ -72,7 +79,7 @@ def encode_pairs(
             first tokens, without an end-of-sequence. `error` raises.
 
     Returns:
-        The encoded pairs in order, and the count of those that were too long.
+        The encoded pairs in order, and the count of those that were too long or have unknown text.
 
     Raises:
         UserError: if a limit is below 1, `too_long` is unknown, no row fits, or any does not under `error`.
@@ -101,7 +108,9 @@ def encode_pairs(
                 continue
         encoded.append(EncodedPair(prompt_ids[-max_prompt_tokens:], answer_ids[:max_answer_tokens], pair))
 
-    report = LengthReport(len(pairs), rows, prompts, answers, max_prompt_tokens, max_answer_tokens, too_long)
+    asked = [" ".join(turn.text for turn in turns_of(row.pair.question)) for row in encoded]
+    unknown = [count_unknown(texts, tokenizer) for texts in (asked, [row.pair.answer for row in encoded])]
+    report = LengthReport(len(pairs), rows, prompts, answers, max_prompt_tokens, max_answer_tokens, too_long, *unknown)
     if pairs and not encoded:
         raise UserError(f"no row is short enough: {report}")
     return encoded, report

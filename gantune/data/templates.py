@@ -233,6 +233,15 @@ def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
 
+def count_unknown(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many texts have a part that the tokenizer knows no token for: it becomes the unknown one, or is left out."""
+    if tokenizer.unk_token_id is None or not texts:
+        return 0
+    specials = _control_tokens(tokenizer, "")
+    cut = [_cut(text, specials).replace(CUT, " ") for text in texts]
+    return sum(tokenizer.unk_token_id in ids for ids in tokenizer(cut, add_special_tokens=False)["input_ids"])
+
+
 def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The source of the tokenizer's own template, with the calls of its clock replaced by [`PINNED_DATE`]."""
     name = tokenizer.name_or_path or type(tokenizer).__name__
