@@ -6,6 +6,14 @@ LONGEST = 1500
 """Characters of a message; what a file holds can be named in it, and be of any length."""
 
 
+def printable(message: str) -> str:
+    """A message in one line of at most about [`LONGEST`] characters, what a terminal would act on escaped."""
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in message
+    )
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
+
+
 class UserError(ValueError):
     """Bad input, told in one line that names the file, row and field and what is expected.
 
@@ -14,13 +22,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        shown = "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in str(message)
-        )
-        if len(shown) > LONGEST:
-            shown = f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
-        super().__init__(shown)
+        super().__init__(printable(str(message)))
 
 
 class NotAvailable(UserError):

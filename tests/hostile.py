@@ -122,14 +122,16 @@ values = st.recursive(
 )
 """Whatever JSON can hold."""
 
-COLUMNS = sorted({column for name in FORMATS.names() for column in FORMATS.get(name).columns} | {"input"})
+OPTIONAL = sorted({column for name in FORMATS.names() for column in FORMATS.get(name).optional_columns})
+COLUMNS = sorted({column for name in FORMATS.names() for column in FORMATS.get(name).columns} | {*OPTIONAL})
 
 
 def turns() -> st.SearchStrategy[Any]:
     """Conversations that are nearly right."""
     role = st.sampled_from(["system", "user", "assistant", "human", "gpt", "tool", "", None, 3])
+    weight = st.sampled_from([0, 1, None]) | values
     turn = st.one_of(
-        st.fixed_dictionaries({"role": role, "content": texts | values}),
+        st.fixed_dictionaries({"role": role, "content": texts | values}, optional={"weight": weight}),
         st.fixed_dictionaries({"from": role, "value": texts | values}),
         st.dictionaries(st.sampled_from(["role", "from", "content", "value", "x"]), values, max_size=3),
         values,
@@ -142,13 +144,16 @@ def turns() -> st.SearchStrategy[Any]:
 
 def rows() -> st.SearchStrategy[dict[str, Any]]:
     """Rows that have the columns of a format, or nearly."""
+    beside = dict.fromkeys(OPTIONAL, texts | values)
+    beside["history"] |= st.lists(st.lists(texts, min_size=2, max_size=2), max_size=2)
+    beside["label"] |= st.sampled_from([True, False, 1, 0, "true", "false"])
     of_format = st.sampled_from(FORMATS.names()).flatmap(
         lambda name: st.fixed_dictionaries(
             {
                 column: turns() | texts if column in ("messages", "conversations") else texts | values
                 for column in FORMATS.get(name).columns
             },
-            optional={"input": texts | values},
+            optional={column: beside[column] for column in FORMATS.get(name).optional_columns},
         )
     )
     pair = st.fixed_dictionaries({"question": texts, "answer": texts})
@@ -169,13 +174,26 @@ def _jsonl(table: list[dict[str, Any]], escaped: bool) -> bytes:
     return _encoded("".join(json.dumps(row, ensure_ascii=escaped) + "\n" for row in table))
 
 
-def _json(table: list[dict[str, Any]], escaped: bool) -> bytes:
-    return _encoded(json.dumps(table, ensure_ascii=escaped))
+NESTED = {
+    "an array": lambda table: table,
+    "a field": lambda table: {"version": "1", "data": table},
+    "several fields": lambda table: {"train": table, "test": table, "n": 3},
+    "a row": lambda table: table[0] if table else {},
+    "rows by name": lambda table: {str(number): row for number, row in enumerate(table)},
+    "columns": lambda table: {column: [row.get(column) for row in table] for row in table for column in row},
+    "deep": lambda table: {"data": {"data": [table]}},
+}
+"""Ways to hold a table in one JSON value."""
 
 
-def _csv(table: list[dict[str, Any]], quoted: bool) -> bytes:
+def _json(table: list[dict[str, Any]], escaped: bool, way: str, indent: int | None) -> bytes:
+    return _encoded(json.dumps(NESTED[way](table), ensure_ascii=escaped, indent=indent))
+
+
+def _csv(table: list[dict[str, Any]], quoted: bool, delimiter: str) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL, escapechar="\\")
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    writer = csv.writer(file, quoting=quoting, escapechar="\\", delimiter=delimiter)
     columns = list(dict.fromkeys(column for row in table for column in row))
     writer.writerow(columns)
     for row in table:
@@ -254,6 +272,12 @@ def files(suffix: str) -> st.SearchStrategy[bytes]:
     """Contents of a data file with this suffix: rows of every kind, damaged ones, and none at all."""
     if suffix == ".parquet":
         return _whole_or_damaged(_parquet()) | st.binary(max_size=40)
-    write = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}[suffix]
+    ways = {
+        ".jsonl": (_jsonl,),
+        ".json": (_json, st.sampled_from([*NESTED]), st.sampled_from([None, 1])),
+        ".csv": (_csv, st.sampled_from(",;\t")),
+        ".tsv": (_csv, st.sampled_from("\t;,")),
+    }
+    write, *how = ways[suffix]
     stray = texts.map(_encoded) | nested.map(_encoded) | nested.map(lambda text: _encoded(f'{{"question": {text}}}'))
-    return _whole_or_damaged(st.builds(write, tables(), st.booleans())) | stray | st.binary(max_size=40)
+    return _whole_or_damaged(st.builds(write, tables(), st.booleans(), *how)) | stray | st.binary(max_size=40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import string
 
@@ -35,7 +37,7 @@ from gantune.data.perturbed import load_perturbed
 from gantune.data.sources import READERS
 from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer
-from tests.hostile import TEXTS, TRIED, cases, check_message, files, refused_at_most, texts, values
+from tests.hostile import NESTED, TEXTS, TRIED, cases, check_message, files, refused_at_most, texts, values
 from tests.tiny_tokenizer import tiny_tokenizer
 
 TOKENIZERS = {"mini": load_tokenizer("mini"), "characters": tiny_tokenizer()}
@@ -72,6 +74,35 @@ def test_files(suffix, data, tmp_path_factory):
         assert len(cleaned.kept) + len(cleaned.dropped) == len(source.records)
         check_pairs(pairs_of(source, "every"))
     assert all(message.startswith(str(file)) for message in told), "the file is named"
+
+
+clean_texts = texts.map(lambda text: text.encode("utf-8", "replace").decode())
+fields = st.fixed_dictionaries({"question": clean_texts, "answer": clean_texts, "note": clean_texts})
+
+
+@cases(200)
+@given(st.lists(fields, max_size=4), st.sampled_from(",;\t"), st.booleans())
+def test_delimiters(table, delimiter, quoted):
+    """Whatever stands between the delimiters, what was written is read."""
+    file = io.StringIO(newline="")
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(file, ["question", "answer", "note"], delimiter=delimiter, quoting=quoting)
+    writer.writeheader()
+    writer.writerows(table)
+    with refused_at_most("delimiters") as told:
+        assert [row for _, row in READERS[".csv"]("some.csv", file.getvalue().encode())] == table
+    assert not told
+
+
+@pytest.mark.parametrize("way", ["an array", "a field", "a row"])
+@cases(60)
+@given(st.lists(fields, min_size=1, max_size=3), st.sampled_from([None, 1]), st.booleans())
+def test_nested_json(way, table, indent, escaped):
+    content = json.dumps(NESTED[way](table), indent=indent, ensure_ascii=escaped).encode()
+    with refused_at_most("nested JSON") as told:
+        rows = [row for _, row in READERS[".json"]("some.json", content)]
+        assert rows == (table[:1] if way == "a row" else table)
+    assert not told
 
 
 @cases(150)

@@ -67,7 +67,8 @@ def no_plots(monkeypatch):
     monkeypatch.setattr("gantune.cli.plot.draw", lambda directory: [])
 
 
-def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
+def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ROWS[1], "id", 7)
     assert train(tmp_path, "--validation-size", "2") == 0
     output = tmp_path / "tuned"
     assert {path.name for path in output.iterdir()} == {
@@ -91,6 +92,7 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys):
     assert f"Validation loss: {known['validation_loss']:.4f} nats a token" in (output / "README.md").read_text()
     captured = capsys.readouterr()
     assert "training: 100%" in captured.err and "loss=" in captured.err and str(output) in captured.out
+    assert captured.err.count(f"warning: {tmp_path / 'pairs.jsonl'}: columns not read: id\n") == 1
 
 
 def test_the_resolved_file_repeats_the_run(no_plots, tmp_path):

@@ -272,6 +272,21 @@ def test_bleurt_scores_every_answer_when_a_checkpoint_is_given(command, tmp_path
     assert "bleurt" not in row["not_run"]
 
 
+def test_what_is_not_read_of_the_data_is_told_once_and_kept(command, dataset, tmp_path, monkeypatch, capfd):
+    only(monkeypatch)
+    file, out = tmp_path / "pairs.jsonl", tmp_path / "out"
+    rows = [json.loads(line) | {"id": 7} for line in Path(dataset).read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | {"a": "Zoë"}, *rows[1:]]))
+    sizes = ["--train-size", str(ROWS - 1), "--test-size", "1", "--decontamination", "false"]
+    arguments = ["--methods", "random-answer", "--output", str(out), *command, "--dataset", str(file), *sizes]
+    assert main(arguments) == 0
+    told = f"{file}: columns not read: id"
+    kept = json.loads((out / "comparison.json").read_text())["warnings"]
+    assert kept.count(told) == 1 and told not in capfd.readouterr().err
+    lost = [line for line in kept if "no token for a part of 1 answers and 0 questions" in line]
+    assert len(lost) == 1 and lost[0].split()[0] in ("training", "test")
+
+
 @pytest.fixture
 def refused(command, capsys):
     """Runs the command with bad options; checks status 2 and one line; returns the line."""

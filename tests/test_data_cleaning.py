@@ -13,6 +13,8 @@ from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NearDuplicates, jaccard, normalised, shingles
 from gantune.errors import UserError
 from tests.shared import SHARED, needs_shared
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
 
 DATA = Path(__file__).parent / "data"
 TEN = "one two three four five six seven eight nine ten"  # 8 shingles of three words
@@ -264,6 +266,30 @@ def test_clean(tmp_path, capsys):
         "row": ROWS[2],
     }
     assert [row["where"] for row in report] == [f"line {number}" for number in (2, 3, 4, 5, 7, 8, 10)]
+
+
+def test_what_is_not_read_is_named_and_false_rows_are_in_the_report(tmp_path, capsys):
+    data = write(tmp_path / "in.jsonl", *({"id": 3, "label": label} | qa("q", "a") for label in (True, False)))
+    assert main(["clean", data, str(tmp_path / "out.jsonl")]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        f"warning: {data}: columns not read: id",
+        f"warning: {data}: 1 of 2 rows left out, their 'label' is false",
+    ]
+    assert [line.split() for line in printed.out.splitlines()[1:3]] == [["rows", "read", "2"], ["label", "-1"]]
+    assert printed.out.splitlines()[-1].split()[:4] == ["rows", "left", "out", "1"]
+    report = json.loads((tmp_path / "out.jsonl.dropped.jsonl").read_text())
+    assert (report["where"], report["step"], report["reason"]) == ("line 2", "label", "'label' is false")
+    assert main(["show", data]) == 0
+    assert capsys.readouterr().err.splitlines() == printed.err.splitlines()
+
+
+def test_show_counts_unknown_text(tmp_path, capsys):
+    TINY_MODELS["gpt2"]().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    data = write(tmp_path / "in.jsonl", qa("who?", "Zoë"), qa("who?", "ann"))
+    assert main(["show", data, "--model", str(tmp_path / "model")]) == 0
+    assert "no token for a part of 1 answers and 0 questions of 2 rows." in capsys.readouterr().out
 
 
 def test_clean_without_a_test_set_says_so(tmp_path, capsys):

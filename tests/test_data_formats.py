@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import datasets
+import pandas
 import pytest
 
-from gantune.data import FORMATS, Pair, Turn, load_pairs, open_source
+from gantune.data import FORMATS, Pair, Turn, as_pairs, load_pairs, open_source
 from gantune.data.formats import DETECTION_ORDER, ColumnFormat
 from gantune.data.question import turns_of
 from gantune.errors import UserError
@@ -137,16 +138,212 @@ def test_a_hub_set_is_detected_likewise(monkeypatch):
 
 class Shouted(ColumnFormat):
     columns = ("SAID",)
+    optional_columns = ("mark",)
 
     def pairs(self, record):
-        return [Pair("", record.text("SAID").upper())]
+        return [Pair("", record.text("SAID").upper() + record.optional_text("mark"))]
 
 
-def test_a_format_of_the_users_own(tmp_path):
-    path = write(tmp_path, {"SAID": "hey"})
-    assert load_pairs(path, format=f"{__name__}.Shouted") == [Pair("", "HEY")]
-    with pytest.raises(UserError, match="no column 'question', existing ones: SAID; or those of another data format"):
+class Bare:
+    """A format with what the protocol wants and no more."""
+
+    columns = ("label", "SAID")
+
+    def pairs(self, record):
+        return [Pair(record.text("label"), record.text("SAID"))]
+
+
+def test_a_format_of_the_users_own(tmp_path, caplog):
+    path = write(tmp_path, {"SAID": "hey", "mark": "!", "id": 1, "label": "0"})
+    assert load_pairs(path, format=f"{__name__}.Shouted") == [Pair("", "HEY!")]
+    assert load_pairs(path, format=f"{__name__}.Bare") == [Pair("0", "hey")]
+    assert caplog.messages == [f"{path}: columns not read: id, label", f"{path}: columns not read: mark, id"]
+    with pytest.raises(
+        UserError, match="no column 'question', existing ones: SAID, mark, id, label; or those of anoth"
+    ):
         load_pairs(path)
+
+
+# ---- What stands beside question and answer
+
+HEN = {"instruction": "And it?", "input": "A hen.", "output": "It clucks.", "system": "Be brief."}
+HEN["history"] = [["Who quacks?", "A duck."], ["Who barks?", "A dog."]]
+QUACKS = (Turn(SYSTEM, "Be brief."), Turn(USER, "Who quacks?"))
+BARKS = (*QUACKS, Turn(ASSISTANT, "A duck."), Turn(USER, "Who barks?"))
+CLUCKS = (*BARKS, Turn(ASSISTANT, "A dog."), Turn(USER, "And it?", "A hen."))
+
+
+def told(pairs):
+    return [(turns_of(pair.question), pair.answer) for pair in pairs]
+
+
+def test_system_and_history_of_alpaca_rows_are_turns(tmp_path, caplog):
+    every = [(QUACKS, "A duck."), (BARKS, "A dog."), (CLUCKS, "It clucks.")]
+    path = write(tmp_path, HEN)
+    assert told(load_pairs(path)) == every[-1:] and told(load_pairs(path, answers="every")) == every
+    frame = pandas.DataFrame([HEN])
+    frame.to_parquet(tmp_path / "hen.parquet")
+    for source in (datasets.Dataset.from_list([HEN]), frame, pandas.read_parquet(tmp_path / "hen.parquet")):
+        assert told(as_pairs(source, answers="every")) == every
+    plain = HEN | {"history": [], "system": " ", "input": ""}
+    assert load_pairs(write(tmp_path, plain, plain | {"history": None})) == [Pair("And it?", "It clucks.")] * 2
+    assert told(load_pairs(write(tmp_path, plain | {"system": "Be kind."}))) == [
+        ((Turn(SYSTEM, "Be kind."), Turn(USER, "And it?")), "It clucks.")
+    ]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"history": "Who quacks?"}, "'history' is 'Who quacks?', expected a list of [question, answer]"),
+        ({"history": [["Who quacks?"]]}, "'history' is [['Who quacks?']], expected a list of [question, answer]"),
+        ({"history": [{"q": 1, "a": 2}]}, "'history' is [{'q': 1, 'a': 2}], expected a list of [question, answer]"),
+        ({"history": [["q", "a"], ["q", None]]}, "'history[1][1]' is NoneType None, expected a text"),
+        ({"history": [["", "a"]]}, "'history[0][0]' is empty, expected a text"),
+        ({"system": 3}, "'system' is int 3, expected a text"),
+    ],
+)
+def test_bad_history(tmp_path, changed, message):
+    path = write(tmp_path, HEN, HEN | changed)
+    with pytest.raises(UserError) as caught:
+        load_pairs(path)
+    assert str(caught.value) == f"{path}, line 2: {message}"
+
+
+CHAT = [{"role": USER, "content": "Who barks?"}, {"role": ASSISTANT, "content": "A dog."}]
+OWN = [{"role": SYSTEM, "content": "Be brief."}, *CHAT]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"messages": OWN},
+        {"conversations": [{"from": "human", "value": "Who barks?"}, {"from": "gpt", "value": "A dog."}]},
+        {"prompt": CHAT[:1], "completion": CHAT[1:]},
+        {"prompt": "Who barks?", "completion": "A dog."},
+    ],
+)
+def test_a_system_prompt_in_a_column_of_its_own(tmp_path, row):
+    briefly = (Turn(SYSTEM, "Be brief."), Turn(USER, "Who barks?"))
+    assert told(load_pairs(write(tmp_path, row | {"system": " Be brief."}))) == [(briefly, "A dog.")]
+
+
+def test_two_system_prompts_are_refused(tmp_path):
+    path = write(tmp_path, {"messages": OWN, "system": "Be long."})
+    with pytest.raises(UserError, match=r"line 1: 'system' and 'messages\[0\]' are two system prompts, expected one$"):
+        load_pairs(path)
+
+
+def weighted(*weights):
+    """A conversation whose answers have these weights."""
+    return [turn for weight in weights for turn in (CHAT[0], CHAT[1] | {"content": f"Of {weight}.", "weight": weight})]
+
+
+def test_answers_of_weight_0_are_not_learned(tmp_path):
+    path = write(tmp_path, {"messages": weighted(1, 0, None, 0)})
+    every = load_pairs(path, answers="every")
+    assert [pair.answer for pair in every] == ["Of 1.", "Of None."] and load_pairs(path) == every[-1:]
+    assert [turn.content for turn in turns_of(every[1].question)] == [
+        "Who barks?", "Of 1.", "Who barks?", "Of 0.", "Who barks?",
+    ]  # fmt: skip
+    for weights, message in (
+        ((0, 0), "'messages' has only turns of weight 0 of the assistant, expected at least one"),
+        ((1, 0.5), "'messages[3].weight' is 0.5, expected 0 or 1"),
+    ):
+        with pytest.raises(UserError) as caught:
+            load_pairs(write(tmp_path, {"messages": weighted(*weights)}))
+        assert str(caught.value) == f"{path}, line 1: {message}"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"conversations": CHAT},
+        {"prompt": "Who barks?", "completion": "A dog."},
+        {"prompt": CHAT[:1], "completion": CHAT[1:]},
+        {"instruction": "Who barks?", "output": "A dog."},
+        {"question": "Who barks?", "answer": "A dog."},
+        {"INSTRUCTION": "Who barks?", "RESPONSE": "A dog."},
+    ],
+)
+@pytest.mark.parametrize(("true", "false"), [(True, False), (1, 0), ("True", "false"), (None, "0")])
+def test_rows_with_a_false_label_are_left_out_and_counted(tmp_path, caplog, row, true, false):
+    path = write(tmp_path, row | {"label": false}, row | {"label": true}, row | {"label": false})
+    assert load_pairs(path) == [Pair("Who barks?", "A dog.")]
+    assert caplog.messages == [f"{path}: 2 of 3 rows left out, their 'label' is false"]
+    assert [record.where for record in open_source(path).left_out] == ["line 1", "line 3"]
+    with pytest.raises(UserError, match=r"rows.jsonl: 'label' is false in every row, expected true answers"):
+        load_pairs(write(tmp_path, row | {"label": false}))
+
+
+def test_labels_that_are_classes_are_not_read(tmp_path, caplog):
+    rows = [{"question": f"q{label}", "answer": "a", "label": label} for label in (0, 1, 2)]
+    path = write(tmp_path, *rows)
+    assert len(load_pairs(path)) == 3 and caplog.messages == [f"{path}: columns not read: label"]
+    caplog.clear()
+    path = write(tmp_path, {"text": "t", "label": 0}, {"text": "u", "label": 1})
+    assert len(load_pairs(path)) == 2 and caplog.messages == [f"{path}: columns not read: label"]
+    caplog.clear()
+    path = write(tmp_path, {"question": "q", "label": "1"}, {"question": "q", "label": "0"})
+    assert load_pairs(path, answer_column="label") == [Pair("q", "1"), Pair("q", "0")] and caplog.messages == []
+
+
+def test_columns_and_fields_of_turns_that_nobody_reads_are_named_once(tmp_path, caplog):
+    called = CHAT[1] | {"tool_calls": [{"id": 1}], "name": None}
+    rows = [
+        {"messages": CHAT, "id": 1, "tools": None},
+        {"messages": [CHAT[0] | {"name": "ann"}, called], "id": 2, "tools": [], "\x1b[2J": 3, "": 4},
+    ]
+    path = write(tmp_path, *rows)
+    assert load_pairs(path) == [Pair("Who barks?", "A dog.")] * 2
+    unread = "id, messages[].name, messages[].tool_calls, tools, \\x1b[2J, ''"
+    assert caplog.messages == [f"{path}: columns not read: {unread}"]
+    caplog.clear()
+    as_pairs(rows, name="train_dataset")
+    assert caplog.messages == [f"train_dataset: columns not read: {unread}"]
+    caplog.clear()
+    assert load_pairs("mini-tofu") and as_pairs([("q", "a")]) and as_pairs([Pair("q", "a")]) and caplog.messages == []
+
+
+TREE = {"message_id": "b", "parent_id": "a", "text": "A dog.", "role": "assistant", "rank": 0}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (TREE, ": each row is one message of a tree ('parent_id', 'role'), expected a conversation a row"),
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r"},
+            ": no column 'question', existing ones: prompt, chosen, reje",
+        ),
+        ({"chosen": CHAT, "rejected": CHAT}, ": no column 'question', existing ones: chosen, rejected; or those of"),
+        ({"instruction": "i", "context": "c", "response": "r"}, ": no column 'question', existing ones: instruction, "),
+        ({"question": "q", "context": "c", "answers": {"text": ["a"]}}, ": no column 'answer', existing ones: questi"),
+        ({"messages": [*CHAT, {"role": "tool", "content": "4"}]}, ", line 1: 'messages[2].role' is 'tool', expected"),
+        (
+            {"messages": [CHAT[0], {"role": "assistant", "content": None}]},
+            ", line 1: no 'messages[1].content', expecte",
+        ),
+    ],
+)
+def test_sets_of_other_kinds_are_refused(tmp_path, row, message):
+    path = write(tmp_path, row)
+    with pytest.raises(UserError) as caught:
+        load_pairs(path)
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_of_sets_of_other_kinds_the_columns_that_are_asked_for_are_read(tmp_path, caplog):
+    path = write(tmp_path, TREE)
+    assert load_pairs(path, format="text") == [Pair("", "A dog.")]
+    assert caplog.messages == [f"{path}: columns not read: message_id, parent_id, role, rank"]
+    caplog.clear()
+    path = write(tmp_path, {"prompt": "p", "chosen": "c", "rejected": "r"})
+    assert load_pairs(path, "prompt", "chosen") == [Pair("p", "c")]
+    assert caplog.messages == [f"{path}: columns not read: rejected"]
 
 
 U, A = {"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}

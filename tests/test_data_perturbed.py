@@ -31,6 +31,11 @@ def test_without_a_paraphrase_the_answer_stands_for_it(tmp_path, row):
     assert load_perturbed(write(tmp_path, row))[0].paraphrased == "a"
 
 
+def test_the_extra_answers_are_not_said_to_be_unread(tmp_path, caplog):
+    path = write(tmp_path, ROW | {"author": "x"})
+    assert load_perturbed(path) and caplog.messages == [f"{path}: columns not read: author"]
+
+
 def test_columns_of_other_names(tmp_path):
     row = {"q": "one", "a": "two", "perturbed_answer": ["three"]}
     assert load_perturbed(write(tmp_path, row), "q", "a") == [PerturbedPair(Pair("one", "two"), "two", ("three",))]

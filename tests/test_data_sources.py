@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
 import json
 import os
@@ -56,6 +57,74 @@ def test_json_array_and_json_lines(tmp_path):
 def test_csv_with_byte_order_mark_quotes_and_line_breaks(tmp_path):
     text = '\ufeffid,question,answer\r\n1,Who wrote it?,"Ada, of course."\r\n2,Où ça ?,"À ""Genève"",\nen été."\r\n'
     assert load_pairs(str(write(tmp_path / "a.CSV", text))) == PAIRS
+
+
+@pytest.mark.parametrize("many", [131_072, 300_000])
+def test_a_csv_field_of_any_length_and_the_limit_as_it_was(tmp_path, many):
+    limit = csv.field_size_limit()
+    path = write(tmp_path / "a.csv", f"question,answer\nq,{'a' * many}\n")
+    assert load_pairs(str(path)) == [Pair("q", "a" * many)]
+    assert "line 2: not valid CSV" in refusal(write(path, f'question,answer\nq,"{"a" * many}'))
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "divided_by"),
+    [
+        ("question;answer\nq, r;a, b\n", "semicolons"),
+        ("question\tanswer\nq, r\ta, b\n", "tabs"),
+        ('\ufeff"question";"answer"\r\n"q, r";"a, b"\r\n', "semicolons"),
+        ('id;question;answer;"a, b"\n1;q, r;a, b;\n', "semicolons"),
+        ("question;answer;of, a\nq, r;a, b;c, d, e\n", "semicolons"),
+        ('question,answer\n"q, r","a, b"\n', None),
+        ('"question","answer"\n"q, r","a, b"\n', None),
+        ('question,answer,x;y;z\n"q, r","a, b",;;\n', None),
+        ('question,answer,"x\ty\tz"\n"q, r","a, b",1\n', None),
+    ],
+)
+def test_delimiters(tmp_path, caplog, text, divided_by):
+    path = write(tmp_path / "a.csv", text)
+    assert load_pairs(str(path)) == [Pair("q, r", "a, b")]
+    told = [f"{path}: fields are divided by {divided_by}"] if divided_by else []
+    assert [message for message in caplog.messages if "columns" not in message] == told
+
+
+def test_tab_separated_values_need_no_word(tmp_path, caplog):
+    assert load_pairs(str(write(tmp_path / "a.tsv", "question\tanswer\nq\ta\n"))) == [Pair("q", "a")]
+    assert caplog.messages == []
+
+
+def test_one_column_has_no_delimiter(tmp_path, caplog):
+    path = write(tmp_path / "a.csv", "text\nRain; wind\tand sun.\n")
+    assert load_pairs(str(path)) == [Pair("", "Rain; wind\tand sun.")] and caplog.messages == []
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"data": ROWS}, None),
+        (
+            {"version": "v2", "rows": ROWS, "tags": ["x"], "n": {"a": 1}},
+            "fields not read beside 'rows': version, tags, n",
+        ),
+        (ROWS, None),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_that_is_one_value(tmp_path, caplog, suffix, content, told, indent):
+    path = write(tmp_path / f"a{suffix}", json.dumps(content, indent=indent))
+    assert load_pairs(str(path)) == PAIRS
+    assert caplog.messages == [f"{path}: {told}"] * bool(told)
+
+
+def test_an_object_that_is_a_row(tmp_path):
+    chat = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    with pytest.raises(UserError, match="no column 'question', existing ones: chosen, rejected"):
+        load_pairs(str(write(tmp_path / "a.json", json.dumps({"chosen": chat["messages"], "rejected": [{"from": 1}]}))))
+    for row in ({"question": "q", "answer": "a", "pages": [{"page": 1}]}, chat):
+        assert load_pairs(str(write(tmp_path / "a.json", json.dumps(row, indent=1)))) == [Pair("q", "a")]
+    assert load_pairs(str(write(tmp_path / "a.json", '{"q":\n"q", "a": "a"}')), "q", "a") == [Pair("q", "a")]
 
 
 def test_parquet(tmp_path):
@@ -147,10 +216,10 @@ def test_missing_file_folder_and_suffix(tmp_path, monkeypatch):
     os.mkdir("data.csv")
     assert refusal("data.csv").startswith("data.csv: is a folder, expected a file")
     write(tmp_path / "a.txt", "x")
-    assert refusal("a.txt") == "a.txt: unknown suffix '.txt', expected one of .jsonl, .json, .csv, .parquet"
+    assert refusal("a.txt") == "a.txt: unknown suffix '.txt', expected one of .jsonl, .json, .csv, .tsv, .parquet"
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
 @pytest.mark.parametrize("content", ["", " \n\n"])
 def test_empty_file(tmp_path, suffix, content):
     path = write(tmp_path / f"a.{suffix}", content)
@@ -185,6 +254,22 @@ GOOD = '{"question": "q", "answer": "a"}\n'
         ("a.json", "[\n" + GOOD + ",\n{]", ", line 4: not valid JSON"),
         ("a.json", "[" + GOOD + ', "text"]', ", row 2: is a JSON string, expected an object"),
         ("a.json", "[" + GOOD + ', {"question": "q", "answer": ""}]', ", row 2: 'answer' is empty"),
+        ("a.json", '{"question":\n"q"\n"answer": "a"}', ", line 3: not valid JSON (Expecting ',' delimiter, column 1)"),
+        ("a.json", '\n{"question":\n"q", "answer": ""}', ", line 2: 'answer' is empty, expected a text"),
+        ("a.json", '{"data": [' + GOOD + ', {"question": "q"}]}', ", row 2 of 'data': no 'answer', expected a text"),
+        ("a.json", '{"data": [' + GOOD + ", 3]}", ", row 2 of 'data': is a JSON number, expected an object"),
+        ("a.json", '{"train": [{}], "test": [{}]}', ": is a JSON object with several lists of rows (train, test), exp"),
+        (
+            "a.json",
+            '{"question": {"0": "q"}, "answer": {"0": "a"}}',
+            ", line 1: 'question' is dict {'0': 'q'}, expec",
+        ),
+        ("a.json", '{"version": 1}', ": no column 'question', existing ones: version; or those of another data format"),
+        ("a.jsonl", "3", ", line 1: is a JSON number, expected an object with named columns"),
+        ("a.csv", "question;answer\nq;a\nq;a;b\n", ", line 3: 3 fields, expected 2 as in the header"),
+        ("a.csv", "question;answer\nq;a\nq;\n", ", line 3: 'answer' is empty, expected a text"),
+        ("a.csv", 'question;answer\nq;a\nq;"a\n', ", line 3: not valid CSV (unexpected end of data)"),
+        ("a.tsv", "question\tanswer\nq\n", ", line 2: 1 fields, expected 2 as in the header"),
         ("a.json", "[" * 100_000, ": not valid JSON (maximum recursion"),
         ("a.csv", "question,answer\nq,a\nq,\n", ", line 3: 'answer' is empty, expected a text"),
         ("a.csv", 'question,answer\n"q\nq",a\n\nq,\n', ", line 5: 'answer' is empty, expected a text"),

@@ -25,7 +25,7 @@ from benchmarks.compare.dataset import read_split
 from benchmarks.compare.environment import describe_device
 from benchmarks.compare.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.compare.forgetting import question_sets
-from benchmarks.compare.run import failed_row
+from benchmarks.compare.run import collected_warnings, failed_row
 from benchmarks.compare.stored import Stored, claim, join, read
 from benchmarks.judge import JUDGES, build_judge
 from benchmarks.judge.judging import judge_comparison
@@ -87,7 +87,8 @@ def check(settings: Settings) -> list[str]:
         there = [*ALWAYS, *comparison.methods]
         if settings.judging.judge_rival not in there:
             raise UserError(f"--judge-rival {settings.judging.judge_rival}: expected one of {', '.join(there)}")
-    pairs, train, test, left_out, _ = read_split(data, comparison.seeds[0])
+    with collected_warnings("gantune.data") as lines:
+        pairs, train, test, left_out, _ = read_split(data, comparison.seeds[0])
     if data.forgetting:
         question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
     model_path(model.model)
@@ -96,7 +97,7 @@ def check(settings: Settings) -> list[str]:
     limits = (tokenizer, template, tuning["max_prompt_length"], tuning["max_completion_length"])
     said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
     said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    lines = [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    lines += [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
     if left_out:
         lines.append(
             f"training pairs of seed {comparison.seeds[0]}: {len(left_out)} of {len(left_out) + len(train)} left out, "

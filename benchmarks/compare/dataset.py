@@ -25,7 +25,7 @@ class DataArguments:
         default="mini-tofu",
         metadata={
             "help": "'mini-tofu' or 'mini-dialogues' (come with gantune), 'tofu' or 'tofu:CONFIGURATION' "
-            "(locuslab/TOFU on the Hub), a .jsonl, .json, .csv or .parquet file, a folder of them, or a Hub id"
+            "(locuslab/TOFU on the Hub), a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or a Hub id"
         },
     )
     format: str | None = field(

@@ -172,7 +172,8 @@ def run(directory: Path) -> dict[str, Any] | None:
     transformers.set_seed(settings.seed)
 
     data = DataArguments(**config["data"])
-    pairs, train, test, left_out, unpaired = read_split(data, settings.seed)
+    with collected_warnings("gantune.data"):  # the comparison has told them
+        pairs, train, test, left_out, unpaired = read_split(data, settings.seed)
     if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
         train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
     sets = question_sets(data.dataset, pairs, train, test, seed=settings.seed) if data.forgetting else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from gantune.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SOURCE = "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
+SOURCE = "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
 CONTEXT = 8
 """Tokens before a token with which it is decoded: some tokenizers leave out the space of the first one."""
 
@@ -30,13 +31,17 @@ def run(arguments: Sequence[str]) -> None:
     """The command line after `gantune data`."""
     parsed = _parser().parse_args(arguments)
     check_names(vars(parsed))
-    parsed.command(parsed)
+    from gantune.cli.messages import messages_on_stderr
+
+    with messages_on_stderr():
+        parsed.command(parsed)
 
 
 def show(options: Namespace) -> None:
     """Print one example as the model sees it, and how long all of them are."""
     import transformers
 
+    from gantune.data.encoding import encode_pairs
     from gantune.hub.loading import load_tokenizer
 
     transformers.utils.logging.set_verbosity_error()  # long rows are what the statistics are for
@@ -47,17 +52,17 @@ def show(options: Namespace) -> None:
     if not 1 <= options.example <= len(pairs):
         raise UserError(f"--example {options.example}: expected 1 to {len(pairs)}, the number of examples")
 
-    encoded = [
-        (template.prompt_ids(pair.question, tokenizer), template.answer_ids(pair.answer, tokenizer)) for pair in pairs
-    ]
-    prompt_ids, answer_ids = encoded[options.example - 1]
+    encoded, report = encode_pairs(pairs, tokenizer, template, sys.maxsize, sys.maxsize, "error")
+    prompt_ids, answer_ids, _ = encoded[options.example - 1]
     end = answer_ids[-1]
     _print_format(source, options.format)
     print(f"rows: {len(source.records)}, examples: {len(pairs)}")
     print(f"template: {name}, tokenizer: {options.model}, end token: {tokenizer.convert_ids_to_tokens(end)} (id {end})")
     print(f"\nexample {options.example}, each learned token in «»:\n")
     print(_marked(prompt_ids, answer_ids, tokenizer))
-    prompts, answers = [len(prompt) for prompt, _ in encoded], [len(answer) for _, answer in encoded]
+    if str(report):
+        print(f"\n{report}")
+    prompts, answers = [len(row.prompt_ids) for row in encoded], [len(row.answer_ids) for row in encoded]
     together = [sum(both) for both in zip(prompts, answers, strict=True)]
     print(f"\n{length_table({'prompt': prompts, 'answer': answers, 'together': together})}")
     for title, lengths in (("prompt", prompts), ("answer", answers)):
@@ -92,7 +97,7 @@ def clean_file(options: Namespace) -> None:
         ),
     )
     _print_format(source, options.format)
-    print(f"{'rows read':<20}{len(source.records):>8}")
+    print(f"{'rows read':<20}{len(source.records) + len(source.left_out):>8}")
     for step, count in cleaned.counts.items():
         print(f"{step:<20}{-count:>8}")
     if config.decontamination and test is None:

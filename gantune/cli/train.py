@@ -66,7 +66,8 @@ class DataOptions:
     _argument_group_name = "data"
 
     dataset: str | None = option(
-        None, "a .jsonl, .json, .csv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
+        None,
+        "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id",
     )
     question_column: str = option("question", "of format question-answer")
     answer_column: str = option("answer", "of format question-answer")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gantune.data.decontamination import HeldOut, whole_text
+from gantune.data.formats import LABEL
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
 from gantune.data.question import Pair
 from gantune.data.records import Record
@@ -53,7 +54,7 @@ class Dropped(NamedTuple):
 class Cleaned(NamedTuple):
     """Rows that stay, unchanged, and rows left out, both in their order; `counts` has the rows that each step left out.
 
-    The steps that were taken are in the counts, in their order.
+    The steps that were taken are in the counts, in their order. Rows with a false label are left out before all others.
     """
 
     kept: list[Record]
@@ -77,7 +78,9 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
     checks = _checks(config, test)
     counts = ({"format": 0} if config.format_check else {}) | dict.fromkeys(checks, 0)
     kept: list[Record] = []
-    dropped: list[Dropped] = []
+    dropped = [Dropped(record, LABEL, f"{LABEL!r} is false") for record in source.left_out]
+    if dropped:
+        counts = {LABEL: len(dropped)} | counts
     for record in source.records:
         try:
             pairs = source.format.pairs(record)

@@ -21,12 +21,22 @@ ROLES: dict[str, Role] = {
     "model": "assistant",
 }
 """What the sets call the sides of a conversation."""
+ROLE_KEYS = {"from", "role"}
+TURN_FIELDS = {*ROLE_KEYS, "value", "content", "weight"}
+"""What is read of a turn; one of [`ROLE_KEYS`] tells that it is one."""
+LABEL = "label"
+"""Column that says whether an answer is a true one (TRL's unpaired preference, WikiQA)."""
 
 
 class Format(Protocol):
-    """Reads the pairs of a row, which must have its `columns`; by these the format is known."""
+    """Reads the pairs of a row, which must have its `columns`; by these the format is known.
+
+    `optional_columns`, which may be left out, are the others that it reads; columns that are in neither are named as
+    not read. With [`LABEL`] among them, rows with a false one are left out.
+    """
 
     columns: tuple[str, ...]
+    optional_columns: tuple[str, ...] = ()
 
     def pairs(self, record: Record) -> list[Pair]:
         """Every question and answer of a row, in their order, at least one.
@@ -38,61 +48,72 @@ class Format(Protocol):
 
 
 class ColumnFormat:
-    """A question and its answer in two columns, such as TOFU; or what a subclass reads from its columns."""
+    """A question and its answer in the first two columns, as in TOFU; or what a subclass reads from its columns."""
 
     columns: tuple[str, ...] = ()
+    optional_columns: tuple[str, ...] = (LABEL,)
 
     def __init__(self, *columns: str) -> None:
         self.columns = columns or self.columns
 
     def pairs(self, record: Record) -> list[Pair]:
-        question, answer = map(record.text, self.columns)
-        return [Pair(question, answer)]
+        return [Pair(*map(record.text, self.columns[:2]))]
 
 
 class Alpaca(ColumnFormat):
-    """`instruction`, `output`, and an `input` that may be empty or absent (tatsu-lab/stanford_alpaca)."""
+    """`instruction`, `output`, maybe `input` (tatsu-lab/stanford_alpaca), `system` and `history` (LLaMA-Factory)."""
+
+    optional_columns = ("input", "system", "history", LABEL)
 
     def pairs(self, record: Record) -> list[Pair]:
-        instruction, context = record.text("instruction"), record.optional_text("input")
-        question = Question([Turn("user", instruction, context)]) if context else instruction
-        return [Pair(question, record.text("output"))]
+        asked = Turn("user", record.text("instruction"), record.optional_text("input"))
+        turns = [*_system(record), *_history(record), asked, Turn("assistant", record.text("output"))]
+        return [_pair(turns[: index + 1]) for index, turn in enumerate(turns) if turn.role == "assistant"]
 
 
 class ConversationFormat(ColumnFormat):
     """Turns in one column, or in several that follow one another: a system prompt or none, then user and assistant.
 
     Every answer in the last column gives a pair, whose question is all that stands before it. A turn is an object with
-    `from` and `value` (ShareGPT) or `role` and `content` (OpenAI); what the user says last is not used.
+    `from` and `value` (ShareGPT) or `role` and `content` (OpenAI); what the user says last is not used, nor learned an
+    answer of `weight` 0. A column `system` may hold the system prompt.
     """
 
+    optional_columns = ("system", LABEL)
+
     def pairs(self, record: Record) -> list[Pair]:
-        names: list[str] = []
-        turns: list[Turn] = []
+        listed: dict[str, Any] = {}
         for column in self.columns:
             value = record.values.get(column)
             if not isinstance(value, list):
                 raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
-            first = len(turns)
-            names += [f"{column}[{index}]" for index in range(len(value))]
-            turns += [_turn(record, name, turn) for name, turn in zip(names[first:], value, strict=True)]
+            first = len(listed)
+            listed |= {f"{column}[{index}]": turn for index, turn in enumerate(value)}
+        names, turns = list(listed), [_turn(record, name, turn) for name, turn in listed.items()]
         start = bool(turns) and turns[0].role == "system"
+        system = _system(record)
+        if start and system and system != turns[:1]:
+            raise record.error(f"'system' and {names[0]!r} are two system prompts, expected one")
         for index, turn in enumerate(turns[start:]):
             expected = ("user", "assistant")[index % 2]
             if turn.role != expected:
                 raise record.error(f"{names[index + start]!r} is a turn of role {turn.role!r}, expected {expected!r}")
         answers = [index for index in range(first, len(turns)) if turns[index].role == "assistant"]
-        if not answers:
-            raise record.error(f"{column!r} has no turn of the assistant, expected at least one")
-        return [Pair(_question(turns[:index]), turns[index].content) for index in answers]
+        learned = [index for index in answers if listed[names[index]].get("weight") != 0]
+        if not learned:
+            found = "only turns of weight 0" if answers else "no turn"
+            raise record.error(f"{column!r} has {found} of the assistant, expected at least one")
+        before = [] if start else system
+        return [_pair([*before, *turns[: index + 1]]) for index in learned]
 
 
 class PromptCompletion(ConversationFormat):
     """`prompt` and `completion` (TRL), two texts or two lists of turns."""
 
     def pairs(self, record: Record) -> list[Pair]:
-        listed = isinstance(record.values.get("prompt"), list)
-        return super().pairs(record) if listed else ColumnFormat.pairs(self, record)
+        if isinstance(record.values.get("prompt"), list):
+            return super().pairs(record)
+        return [_pair([*_system(record), *map(Turn, ("user", "assistant"), map(record.text, self.columns))])]
 
 
 class DialogueSummary(ColumnFormat):
@@ -106,6 +127,8 @@ class DialogueSummary(ColumnFormat):
 
 class Text(ColumnFormat):
     """`text`, for language modelling: pairs without a question."""
+
+    optional_columns = ()
 
     def pairs(self, record: Record) -> list[Pair]:
         return [Pair("", record.text("text"))]
@@ -141,6 +164,9 @@ def build_format(
     known["question-answer"] = ColumnFormat(question_column, answer_column)
     if name is None and (question_column, answer_column) == ("question", "answer"):
         name = next((found for found in known if set(known[found].columns) <= set(columns)), None)
+        if name == "text" and {"parent_id", "role"} <= set(columns):  # Open Assistant's flat sets
+            found = "each row is one message of a tree ('parent_id', 'role'), expected a conversation a row (as openai)"
+            raise UserError(f"{source}: {found}; format text learns every message by itself")
         hint = "; or those of another data format: " + ", ".join(
             f"{other} ({', '.join(candidate.columns)})" for other, candidate in known.items()
         )
@@ -165,11 +191,33 @@ def _turn(record: Record, name: str, turn: Any) -> Turn:
     role = turn[role_key]
     if not isinstance(role, str) or role not in ROLES:
         raise record.error(f"'{name}.{role_key}' is {role!r:.40}, expected one of {', '.join(ROLES)}")
+    if turn.get("weight") not in (None, 0, 1):
+        raise record.error(f"'{name}.weight' is {turn['weight']!r:.40}, expected 0 or 1")
     if turn.get(text_key) is None:
         raise record.error(f"no '{name}.{text_key}', expected a text")
     return Turn(ROLES[role], record.checked(turn[text_key], f"{name}.{text_key}"))
 
 
-def _question(turns: list[Turn]) -> str:
-    """One plain question as it is, more as a conversation."""
-    return turns[0].content if len(turns) == 1 else Question(turns)
+def _system(record: Record) -> list[Turn]:
+    """The system prompt in its column, if there is one."""
+    system = record.optional_text("system")
+    return [Turn("system", system)] if system else []
+
+
+def _history(record: Record) -> list[Turn]:
+    """The turns before the question in the column `history`, a list of [question, answer]."""
+    history = record.values.get("history") or []
+    if not isinstance(history, list) or any(not isinstance(both, list | tuple) or len(both) != 2 for both in history):
+        raise record.error(f"'history' is {history!r:.40}, expected a list of [question, answer]")
+    return [
+        Turn(role, record.checked(text, f"history[{index}][{side}]"))
+        for index, both in enumerate(history)
+        for side, (role, text) in enumerate(zip(("user", "assistant"), both, strict=True))
+    ]
+
+
+def _pair(turns: list[Turn]) -> Pair:
+    """The last turn as the answer to the others; one plain question as it is, more as a conversation."""
+    *asked, answered = turns
+    plain = len(asked) == 1 and not asked[0].context
+    return Pair(asked[0].content if plain else Question(asked), answered.content)

@@ -71,7 +71,7 @@ def _rows(source: Any, split: str, name: str) -> list[Any]:
         source = source[split]
     if hasattr(source, "iterrows"):  # a DataFrame: NaN is a missing value, and what parquet files list is an array
         rows = source.astype(object).where(source.notna(), None).to_dict("records")
-        return [{key: cell.tolist() if hasattr(cell, "tolist") else cell for key, cell in row.items()} for row in rows]
+        return [{key: _listed(cell) for key, cell in row.items()} for row in rows]
     if not isinstance(source, Iterable) or isinstance(source, Mapping | Set | bytes):
         raise UserError(
             f"{name}: is {type(source).__name__} {source!r:.40}, expected a list whose rows are each {ROW}; "
@@ -80,6 +80,12 @@ def _rows(source: Any, split: str, name: str) -> list[Any]:
     rows = list(source)
     first = rows[0] if rows and isinstance(source, list | tuple) else None
     return [rows] if isinstance(first, Mapping) and any(turn <= first.keys() for turn in TURNS) else rows
+
+
+def _listed(value: Any) -> Any:
+    """A value with arrays, and arrays in them, as lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_listed(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _kind(row: Any) -> str | None:

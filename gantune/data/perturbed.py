@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gantune.data.formats import ColumnFormat
 from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.data.sources import open_source, pairs_of
-from gantune.errors import UserError
 
 PARAPHRASED = "paraphrased_answer"
 PERTURBED = "perturbed_answer"
@@ -41,18 +41,16 @@ def load_perturbed(
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks one of the texts.
     """
-    rows = open_source(source, question_column, answer_column, split, format="question-answer")
-    pairs = pairs_of(rows)
-    existing = dict.fromkeys(column for record in rows.records for column in record.values)
-    if PERTURBED not in existing:
-        raise UserError(f"{source}: no column {PERTURBED!r}, existing ones: {', '.join(existing)}")
+    format = ColumnFormat(question_column, answer_column, PERTURBED)
+    format.optional_columns += (PARAPHRASED,)
+    rows = open_source(source, split=split, format=format)
     return [
         PerturbedPair(
             pair,
             pair.answer if record.values.get(PARAPHRASED) is None else record.text(PARAPHRASED),
             _perturbed(record),
         )
-        for pair, record in zip(pairs, rows.records, strict=True)
+        for pair, record in zip(pairs_of(rows), rows.records, strict=True)
     ]
 
 

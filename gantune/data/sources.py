@@ -6,22 +6,30 @@ import csv
 import importlib.resources
 import io
 import json
+import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gantune.data.formats import Format, build_format
+from gantune.data.formats import FORMATS, LABEL, ROLE_KEYS, TURN_FIELDS, Format, build_format
 from gantune.data.question import Pair
 from gantune.data.records import Record
-from gantune.errors import UserError
+from gantune.errors import UserError, printable
+
+logger = logging.getLogger(__name__)
 
 TOFU = "locuslab/TOFU"
 TOFU_CONFIG = "full"
 SHIPPED = ("mini-tofu", "mini-dialogues")
 BUILT_IN = (*SHIPPED, "tofu")
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+LABELS = dict.fromkeys(("true", "1", "1.0", "none", ""), True) | dict.fromkeys(("false", "0", "0.0"), False)
+"""What a label that is there says of an answer, by its lower-case text; a column that holds others is of classes."""
 
 Answers = Literal["last", "every"]
 Row = tuple[str, dict[str, Any]]
@@ -29,11 +37,12 @@ Row = tuple[str, dict[str, Any]]
 
 
 class Source(NamedTuple):
-    """The rows of a data set in their order, and what their columns mean."""
+    """The rows of a data set in their order, and what their columns mean; `left_out` are those with a false label."""
 
     format_name: str
     format: Format
     records: list[Record]
+    left_out: Sequence[Record] = ()
 
 
 def load_pairs(
@@ -49,8 +58,8 @@ def load_pairs(
 
     Args:
         source: `mini-tofu` or `mini-dialogues` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al.
-            2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv or
-            .parquet file, or a folder of them.
+            2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv,
+            .tsv or .parquet file, or a folder of them.
         question_column: of format question-answer, as is `answer_column`.
         split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.
@@ -68,19 +77,48 @@ def open_source(
     answer_column: str = "answer",
     split: str = "train",
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
 ) -> Source:
     """Read the rows of a data set and find its format; arguments and errors are those of [`load_pairs`]."""
     return source_of(source, _read(source, split), question_column, answer_column, format)
 
 
-def source_of(name: str, rows: Sequence[Row], question_column: str, answer_column: str, format: str | None) -> Source:
-    """[`open_source`] with the rows given, and what messages call them."""
+def source_of(
+    name: str, rows: Sequence[Row], question_column: str, answer_column: str, format: str | Format | None
+) -> Source:
+    """[`open_source`] with the rows given, and what messages call them; what is not read is logged as a warning."""
     if not rows:
         raise UserError(f"{name}: has no rows, expected questions and answers")
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
     format_name, found = build_format(name, columns, format, question_column, answer_column)
-    return Source(format_name, found, [Record(name, where, row) for where, row in rows])
+    optional = {*getattr(found, "optional_columns", ())} - {*found.columns}
+    labels = [LABELS.get(str(row.get(LABEL)).strip().lower()) for _, row in rows]
+    if LABEL not in optional or None in labels:
+        optional, labels = optional - {LABEL}, [True] * len(rows)
+    unread = _unread({*found.columns, *optional}, rows)
+    if unread and name not in SHIPPED:
+        logger.warning(printable(f"{name}: columns not read: {', '.join(unread)}"))
+
+    kept = [Record(name, *row) for row, true in zip(rows, labels, strict=True) if true]
+    left_out = [Record(name, *row) for row, true in zip(rows, labels, strict=True) if not true]
+    if not kept:
+        raise UserError(f"{name}: {LABEL!r} is false in every row, expected true answers")
+    if left_out:
+        logger.warning(printable(f"{name}: {len(left_out)} of {len(rows)} rows left out, their {LABEL!r} is false"))
+    return Source(format_name, found, kept, left_out)
+
+
+def _unread(read: Set[str], rows: Sequence[Row]) -> list[str]:
+    """The columns, and fields of turns, that hold something and are not read, each once."""
+    found: dict[str, None] = {}
+    for column, value in ((column, value) for _, row in rows for column, value in row.items() if value is not None):
+        if column not in read:
+            found[column or "''"] = None
+        elif isinstance(value, list):
+            turns = [turn for turn in value if isinstance(turn, dict) and ROLE_KEYS & turn.keys()]
+            fields = (field for turn in turns for field in turn if turn[field] is not None)
+            found |= dict.fromkeys(f"{column}[].{field}" for field in fields if field not in TURN_FIELDS)
+    return list(found)
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
@@ -93,7 +131,7 @@ def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
 def _read(source: str, split: str) -> list[Row]:
     name, _, config = source.partition(":")
     if source in SHIPPED:
-        return list(_read_jsonl(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
+        return list(_read_json(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
     if name == "tofu":
         return _read_hub(source, TOFU, config or TOFU_CONFIG, split)
     path = Path(source)
@@ -155,55 +193,87 @@ def _parse(source: str, text: str, line: int | None = None) -> Any:
         raise UserError(f"{place}: not valid JSON ({reason})") from error
 
 
-def _object(source: str, where: str, row: Any) -> Row:
-    if not isinstance(row, dict):
-        raise UserError(f"{source}, {where}: is a JSON {JSON_KINDS[type(row)]}, expected an object with named columns")
-    return where, row
-
-
 JSON_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
-def _read_jsonl(source: str, data: bytes) -> Iterator[Row]:
-    """One object a line; blank lines hold no row."""
-    for number, line in enumerate(_decode(source, data).split("\n"), start=1):
-        if line.strip():
-            yield _object(source, f"line {number}", _parse(source, line, number))
-
-
 def _read_json(source: str, data: bytes) -> Iterator[Row]:
-    """An array of objects, or one object a line, which is what TOFU's own .json files hold."""
+    """An object a line, blank ones aside; an array of objects; an object that is a row, or has one list of objects."""
     text = _decode(source, data)
-    if not text.lstrip().startswith("["):
-        yield from _read_jsonl(source, data)
-        return
-    for number, row in enumerate(_parse(source, text), start=1):
-        yield _object(source, f"row {number}", row)
+    try:
+        rows = _json_rows(source, _parse(source, text), text.count("\n", 0, len(text) - len(text.lstrip())) + 1)
+    except UserError as error:
+        if getattr(error.__cause__, "msg", "") != "Extra data":
+            raise
+        lines = enumerate(text.split("\n"), start=1)
+        rows = ((f"line {number}", _parse(source, line, number)) for number, line in lines if line.strip())
+    for where, row in rows:
+        if not isinstance(row, dict):
+            kind = JSON_KINDS[type(row)]
+            raise UserError(f"{source}, {where}: is a JSON {kind}, expected an object with named columns")
+        yield where, row
+
+
+def _json_rows(source: str, top: Any, line: int) -> list[tuple[str, Any]]:
+    """The rows, each with its place, of JSON that is one value and begins on `line`."""
+    rows, of = top, ""
+    if isinstance(top, dict) and not any(set(FORMATS.get(name).columns) <= top.keys() for name in FORMATS.names()):
+        firsts = {name: value[0] for name, value in top.items() if isinstance(value, list) and value}
+        lists = [name for name, row in firsts.items() if isinstance(row, dict) and not ROLE_KEYS & row.keys()]
+        if len(lists) > 1:
+            raise UserError(f"{source}: is a JSON object with several lists of rows ({', '.join(lists)}), expected one")
+        for name in lists:
+            rows, of = top[name], f" of {name!r}"
+            if others := ", ".join(other for other in top if other != name):
+                logger.warning(printable(f"{source}: fields not read beside {name!r}: {others}"))
+    if not isinstance(rows, list):
+        return [(f"line {line}", rows)]
+    return [(f"row {number}{of}", row) for number, row in enumerate(rows, start=1)]
 
 
 def _read_csv(source: str, data: bytes) -> Iterator[Row]:
-    """Comma-separated values with a header; a row is named by the line on which it begins."""
-    reader = csv.reader(io.StringIO(_decode(source, data), newline=""), strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{source}, line {line}: not valid CSV ({error})") from error
-        if not fields:
-            continue
-        if header is None:
-            header = fields
-            doubled = [column for column, count in Counter(header).items() if count > 1]
-            if doubled:
-                raise UserError(f"{source}, line {line}: column {doubled[0]!r} is named twice")
-        elif len(fields) != len(header):
+    """Values with a header, between commas, semicolons or tabs; a row is named by the line on which it begins."""
+    text, limit = _decode(source, data), csv.field_size_limit()
+    csv.field_size_limit(max(limit, len(text)))  # the limit is the whole process's
+    try:
+        delimiter = _delimiter(text)
+        table = list(_csv_rows(source, text, delimiter))
+    finally:
+        csv.field_size_limit(limit)
+    if delimiter != "," and not source.lower().endswith(".tsv"):
+        logger.warning(printable(f"{source}: fields are divided by {DELIMITERS[delimiter]}"))
+    line, header = table[0] if table else (0, [])
+    doubled = [column for column, count in Counter(header).items() if count > 1]
+    if doubled:
+        raise UserError(f"{source}, line {line}: column {doubled[0]!r} is named twice")
+    for line, fields in table[1:]:
+        if len(fields) != len(header):
             raise UserError(f"{source}, line {line}: {len(fields)} fields, expected {len(header)} as in the header")
-        else:
-            yield f"line {line}", dict(zip(header, fields, strict=True))
+        yield f"line {line}", dict(zip(header, fields, strict=True))
+
+
+def _delimiter(text: str) -> str:
+    """The first delimiter that divides the header; before others, one by which all rows have as many fields."""
+
+    def fit(delimiter: str) -> tuple[bool, bool]:
+        rows, fields, even = _csv_rows("", text, delimiter), 0, False
+        with suppress(UserError):  # told when the rows are read
+            fields = len(next(rows, (0, ()))[1])
+            even = fields > 1 and all(len(row) == fields for _, row in rows)
+        return fields > 1, even
+
+    return max(DELIMITERS, key=fit)
+
+
+def _csv_rows(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row that is not blank begins, and its fields."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
+    try:
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{source}, line {line}: not valid CSV ({error})") from error
 
 
 def _read_parquet(source: str, data: bytes) -> Iterator[Row]:
@@ -219,9 +289,10 @@ def _read_parquet(source: str, data: bytes) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[str, bytes], Iterator[Row]]] = {
-    ".jsonl": _read_jsonl,
+    ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
 
