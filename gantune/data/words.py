@@ -46,6 +46,7 @@ def written_words(text: str) -> list[str]:
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     alone, letter = rf"(?=\w)[{UNSPACED}]", rf"[^\W_{UNSPACED}]"
+    mark = rf"(?=[^\w\x00-\x7f])[{marks()}]"  # the long class is only looked through where a mark may stand
     beside = rf"[^\w{SPACES}]*"
-    bare = rf"{alone}[{marks()}]*|{letter}(?:{letter}|[{marks()}])*"
+    bare = rf"{alone}(?:{mark})*|{letter}+(?:{mark}{letter}*)*"
     return re.compile(bare), re.compile(rf"{beside}{alone}{beside}|[^{SPACES}{UNSPACED}]+")
