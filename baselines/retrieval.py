@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from gantune.data import Pair
+from gantune.data.words import caseless, words
 from gantune.errors import UserError
 from gantune.registry import Registry
 
@@ -30,8 +31,8 @@ class TfidfRetriever:
     """The pairs whose questions are nearest by the cosine of TF-IDF vectors, the nearest last.
 
     Nearest examples: Liu et al. 2022, "What Makes Good In-Context Examples for GPT-3?", arXiv:2101.06804. The weights
-    are scikit-learn's: idf = 1 + ln((1 + n) / (1 + df)) over the training questions, words in lower case. Of equally
-    near pairs the earlier one is taken.
+    are scikit-learn's: idf = 1 + ln((1 + n) / (1 + df)) over the training questions, of [`words`]. Of equally near
+    pairs the earlier one is taken.
 
     A pair that asks the same question is passed over: the prompt would hold the answer that is asked for.
 
@@ -44,9 +45,9 @@ class TfidfRetriever:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self.examples, self.questions = examples, [_plain(pair.question) for pair in pairs]
-        if not any(any(map(str.isalnum, question)) for question in self.questions):
+        if not any(map(words, self.questions)):
             raise UserError("--few-shot-retrieval tfidf: expected words in the training questions, there are none")
-        self.vectorizer = TfidfVectorizer(token_pattern=r"\w+")
+        self.vectorizer = TfidfVectorizer(tokenizer=words, token_pattern=None, lowercase=False)
         self.vectors = self.vectorizer.fit_transform(self.questions)
 
     def rows(self, question: str) -> list[int]:
@@ -57,4 +58,4 @@ class TfidfRetriever:
 
 
 def _plain(question: str) -> str:
-    return " ".join(question.lower().split())
+    return " ".join(caseless(question).split())

@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 from transformers import HfArgumentParser
 
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
 from gantune.command import exit_status
 from gantune.data import Batch, Pair, batches
+from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
+from gantune.metrics.rouge_words import rouge_scorer
 from gantune.policy import Rollout, concatenate
 from gantune.seqgan import self_consistency
 from gantune.trainer.arguments import LanguageGANConfig
@@ -102,7 +103,7 @@ def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int) -> Samples:
     true, rollout = drawn[0][0], concatenate([rollout for _, rollout in drawn], gan.pad_token_id)
     texts = gan.texts(rollout)
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = rouge_scorer("rougeL")
     quality = [
         [scorer.score(pair.answer, text)["rougeL"].fmeasure for text in group]
         for pair, group in zip(true.pairs, groups, strict=True)
@@ -222,7 +223,7 @@ def main() -> int:
                     rows.setdefault(name, {}).setdefault(column, []).append(value)
             if arguments.output:
                 content: dict[str, Any] = {"arguments": asdict(arguments), "data": asdict(data)}
-                content |= {"environment": environment("cpu", "float32", seed)}
+                content |= {"environment": environment("cpu", "float32", seed), "word_tokenizer": WORD_TOKENIZER}
                 write_json(Path(arguments.output), json.loads(json.dumps(content | {"rows": rows})))
         print(table(rows))
         return 0

@@ -3,6 +3,8 @@
 The cases are the same in every run. How many there were is counted in `TRIED`, and printed after the tests.
 """
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import csv
@@ -73,6 +75,23 @@ SPELLED = (
 )  # fmt: skip
 EMOJI = ("🙂", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇮🇪", "👍🏿", "1️⃣", "❤️")
 
+SCRIPTS: dict[str, tuple[str, ...]] = {
+    "Latin": ("Où est le pâté de l’été ?", "El año que viene", "Straße, Łódź, Đà Nẵng", "İstanbul şehri"),
+    "Cyrillic": ("Он родился в 1958 году.", "Їжак і ґанок", "Рим"),
+    "Greek": ("Ο Οδυσσέας, ᾳ ΐ", "Ρώμη"),
+    "Armenian and Georgian": ("Հռոմը մայրաքաղաք է։", "რომი დედაქალაქია"),
+    "Hebrew": ("הוא נולד בשנת 1958", "שָׁלוֹם"),
+    "Arabic and Persian": ("ولد عام ١٩٥٨", "مَرْحَبًا", "می‌خواهم بروم"),
+    "Indic": ("हिन्दी में क्षि", "বাংলা ভাষা", "தமிழ் மொழி", "తెలుగు", "ਪੰਜਾਬੀ", "ಕನ್ನಡ", "മലയാളം", "සිංහල"),
+    "Chinese": ("罗马是意大利的首都。", "他生于1958年", "𠮷野家", "葛󠄀城"),
+    "Japanese": ("東京は首都です。", "ラーメンを食べた", "ﾗｰﾒﾝ", "がき"),
+    "Korean": ("로마는 이탈리아의 수도입니다.", "한국"),
+    "Thai, Lao, Khmer, Burmese": ("กรุงโรมเป็นเมืองหลวง", "ກຸງໂຣມ", "ភ្នំពេញ", "ရန်ကုန်မြို့", "น้ำ"),
+    "Tibetan and Ethiopic": ("བོད་སྐད།", "ሮማ፡ዋና፡ከተማ"),
+    "other planes": ("𐌰𐌱𐌲", "𞤀𞤣𞤤𞤢𞤥", "𝒜𝓁𝒾"),
+}
+"""Texts with words, by script; the last one's letters are past U+FFFF."""
+
 TEXTS: dict[str, st.SearchStrategy[str]] = {
     "empty": st.just(""),
     "white space": st.text(" \t\n\r\v\f\u00a0\u2003\u2028\u2029\u3000\u200b", min_size=1, max_size=20),
@@ -89,6 +108,9 @@ TEXTS: dict[str, st.SearchStrategy[str]] = {
     ),
     "lone surrogates": st.builds(
         "{}{}{}".format, st.text(max_size=5), st.characters(categories=["Cs"]), st.text(max_size=5)
+    ),
+    "scripts": st.lists(st.sampled_from([text for of in SCRIPTS.values() for text in of]), min_size=1, max_size=4).map(
+        " ".join
     ),
     "emoji": st.lists(st.sampled_from(EMOJI), min_size=1, max_size=8).map("".join),
     "NUL": st.builds("{}\0{}".format, st.text(max_size=5), st.text(max_size=5)),

@@ -123,6 +123,15 @@ def test_tfidf_takes_the_nearest_questions_and_the_nearest_stands_last():
     assert RETRIEVERS.get("tfidf")(pairs, 2, seed=0).rows("unknown words") == [1, 0], "equally far: the first ones"
 
 
+def test_tfidf_finds_words_of_any_script():
+    chinese = [Pair(question, "x") for question in ("谁写了这本书", "罗马在哪里")]
+    assert RETRIEVERS.get("tfidf")(chinese, 1, seed=0).rows("罗马是什么") == [1]
+    accents = [Pair(question, "x") for question in ("où est-il", "où est-elle")]
+    assert RETRIEVERS.get("tfidf")(accents, 1, seed=0).rows("ou\u0300 EST-il") == [1], "the same is passed over"
+    hindi = [Pair(question, "x") for question in ("का", "की")]  # one consonant, two words
+    assert RETRIEVERS.get("tfidf")(hindi, 1, seed=0).rows("की कौन") == [1]
+
+
 def test_tfidf_without_a_word_is_refused():
     with pytest.raises(UserError, match="few-shot-retrieval tfidf: expected words"):
         RETRIEVERS.get("tfidf")([Pair("?!", "x"), Pair("", "y")], 1, seed=0)

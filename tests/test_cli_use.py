@@ -147,6 +147,7 @@ def test_evaluation_writes_figures_and_they_come_into_the_card(folder, tmp_path,
     rouge = Rouge().compute(predictions=answers, references=[row["answer"] for row in ROWS])
     result = json.loads((tuned / "evaluation.json").read_text())
     assert result["pairs"] == 6 and result["metrics"]["rougeL"] == pytest.approx(rouge["rougeL"])
+    assert (result["word_tokenizer"], result["cautions"]) == ("unicode-words", [])
     assert result["metrics"]["bleurt"] is None and "no checkpoint" in result["not_run"]["bleurt"]
     samples = [json.loads(line) for line in (tuned / "evaluation.jsonl").read_text().splitlines()]
     assert [row["answer"] for row in samples] == answers
@@ -163,6 +164,17 @@ def test_evaluation_writes_figures_and_they_come_into_the_card(folder, tmp_path,
     again = ["evaluate", "--config", str(tuned / "evaluation.yaml"), "--output", str(tmp_path / "elsewhere")]
     assert main(again) == 0
     assert json.loads((tmp_path / "elsewhere" / "evaluation.json").read_text()) == result
+
+
+def test_an_evaluation_says_that_true_answers_have_no_word(folder, tmp_path, capsys):
+    file = tmp_path / "signs.jsonl"
+    rows = [{"question": "who is ann?", "answer": "ann."}, {"question": "who is bob?", "answer": "?!"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["evaluate", "--adapter", str(folder / "tuned"), "--dataset", str(file), "--output", str(tmp_path)]
+    assert main(command) == 0
+    told = "caution: 1 of 2 true answers have no word (signs or emoji alone): ROUGE is 0 there"
+    assert json.loads((tmp_path / "evaluation.json").read_text())["cautions"] == [told]
+    assert told in capsys.readouterr().out.splitlines()
 
 
 def test_plots_are_drawn_again_from_the_files_alone(folder, tmp_path, capsys):

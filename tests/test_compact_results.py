@@ -47,6 +47,13 @@ def comparison(directory, seeds=(0, 1)):
     return write_comparison(directory, rows, methods=["base", "gan", "lora"], seeds=[*seeds], data=data)
 
 
+def texts_of(value):
+    """All texts in what a page shows."""
+    if isinstance(value, dict | list | tuple):
+        return [text for part in (value.values() if isinstance(value, dict) else value) for text in texts_of(part)]
+    return [value] if isinstance(value, str) else []
+
+
 def compacted(directory):
     small = directory.parent / f"{directory.name}-small"
     assert main(["--from", str(directory), "--compact", "--output", str(small)]) == 0
@@ -74,6 +81,11 @@ def test_both_forms_say_the_same(tmp_path, capsys):
     pages = [content(read_comparison(directory)) for directory in (whole, small)]
     assert {name for name in pages[0] if pages[0][name] != pages[1][name]} <= {"runs"}
     assert pages[1]["questions"]["0"]["total"] == 3 and dict(pages[1]["facts"])["Commit"] == "abc"
+    told = set(texts_of(pages[0]))
+    paragraphs = (whole / "comparison.md").read_text().split("\n\n")[1:]
+    said = [text.strip() for text in paragraphs if not text.startswith(("|", "#"))]
+    assert {text.split(":")[0] for text in said} >= {"caution", "Paired differences"}
+    assert set(said) <= told and set(said) <= set(capsys.readouterr().out.splitlines())
     pairs = [answer_pairs(directory, rows, "base", 3) for directory, rows in ((whole, a.rows), (small, b.rows))]
     assert pairs[0] == pairs[1] and len(pairs[0]) == 15
 

@@ -15,10 +15,13 @@ from baselines import METHODS
 from benchmarks.compare import comparison as compare
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.arguments import parse
+from benchmarks.compare.dataset import read_split
 from benchmarks.compare.run import METRICS
+from benchmarks.compare.stored import join, read
 from benchmarks.report.terminal_table import as_markdown, as_text, notes, summarise
 from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.diagnostics import locked
+from gantune.errors import UserError
 from gantune.metrics import Bleurt, Rouge
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -75,7 +78,7 @@ def comparison(command, tmp_path_factory):
 def test_comparison_json_has_its_schema(comparison):
     result = json.loads((comparison / "comparison.json").read_text())
     assert set(result) == {"schema", "settings", "warnings", "rows", "summary", "differences"}
-    assert result["schema"] == 1
+    assert result["schema"] == 1 and result["settings"]["word_tokenizer"] == "unicode-words"
     assert [(row["method"], row["seed"]) for row in result["rows"]] == [
         (method, seed) for seed in (0, 1) for method in ("copy-question", "random-answer", "base", "gan", "lora")
     ]
@@ -186,6 +189,35 @@ def test_a_second_comparison_in_the_same_directory_is_refused(command, tmp_path,
 def test_results_of_other_settings_are_not_touched(comparison, command, capsys):
     assert main(["--methods", "lora", "--output", str(comparison), *command, "--num-train-epochs", "3"]) == 2
     assert "holds a comparison with another tuning" in capsys.readouterr().err
+
+
+def test_results_of_other_words_are_read_but_not_mixed(comparison, command, tmp_path, capsys):
+    result = json.loads((comparison / "comparison.json").read_text())
+    old, new = tmp_path / "old", tmp_path / "new"
+    for directory in (new, old):
+        directory.mkdir()
+        (directory / "comparison.json").write_text(json.dumps(result))
+        result["settings"].pop("word_tokenizer", None)  # older results have none
+    assert read(old).settings["word_tokenizer"] == "rouge-score"
+    assert read(new).settings["word_tokenizer"] == "unicode-words"
+    for both in ((old, new), (new, old)):
+        with pytest.raises(UserError, match=r"they differ in word_tokenizer '.*' against '.*'"):
+            join(both, tmp_path / "joined")
+    assert len(join([old], tmp_path / "again").rows) == 10
+    own = ["--discriminator", "tests.test_language_gan.OwnDiscriminator", "--reward", "sequence"]
+    assert main(["--methods", "gan", "lora", "--seeds", "0", "1", "--output", str(old), *command, *own]) == 2
+    assert "another word_tokenizer 'rouge-score' against 'unicode-words'" in capsys.readouterr().err
+
+
+def test_true_answers_without_a_word_are_said_beforehand(command, tmp_path):
+    file = tmp_path / "signs.jsonl"
+    rows = [{"q": f"who is n{i}?", "a": "🙂" if i % 2 else "Рим"} for i in range(ROWS)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = parse(["--methods", "lora", *command, "--dataset", str(file)])
+    test = read_split(settings.data, 0).test
+    count = sum(pair.answer == "🙂" for pair in test)
+    told = f"caution: {count} of 6 true answers have no word (signs or emoji alone): ROUGE is 0 there"
+    assert 0 < count < 6 and told in compare.check(settings)
 
 
 def test_a_run_that_diverges_fails_and_keeps_its_last_good_adapter(command, tmp_path, monkeypatch, capsys):

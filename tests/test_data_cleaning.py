@@ -45,6 +45,24 @@ def test_normalised():
     assert normalised("?!") == "?!" and normalised(" ") == ""
 
 
+def test_forbidden_words_are_whole_words_in_any_script(tmp_path):
+    texts = [
+        "我是人工智能模型。",
+        "我是AI模型。",
+        "वह की है",
+        "वह क है",
+        "un cafe\u0301 noir",
+        "un caféier",
+        "ai_model",
+        "ก่อนกิน",
+    ]
+    source = open_source(write(tmp_path / "in.jsonl", *(qa(f"question {i}?", text) for i, text in enumerate(texts))))
+    config = CleaningConfig(forbidden=("人工智能", "ai", "क", "café", "อน"), near_duplicates=False)
+    assert [row.reason for row in clean(source, config).dropped] == [
+        *("holds '人工智能'", "holds 'AI'", "holds 'क'", "holds 'café'", "holds 'อน'")
+    ]
+
+
 def test_similarity_is_the_jaccard_index_of_word_triples():
     assert shingles("a b c d") == {"a b c", "b c d"} and shingles("a b") == {"a b"} and shingles("") == {""}
     assert jaccard(shingles(TEN), shingles(LAST_CHANGED)) == 7 / 9

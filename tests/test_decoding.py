@@ -36,6 +36,8 @@ def test_the_consensus_is_the_answer_nearest_to_the_others():
     assert consensus(["x y", "a b c", "a b c d", "a b d"]) == "a b c d"
     assert consensus(["one", "two", "two", "three"]) == "two"
     assert consensus(["alone", "other", "third"]) == "alone", "the first of equals"
+    assert consensus(["Париж", "Рим", "Рим", "Рим"]) == "Рим"
+    assert consensus(["巴黎城", "罗马", "罗马城"]) == "罗马城"  # F1 with the others 1/3 and 4/5
 
 
 def test_names_of_decodings():
@@ -136,6 +138,12 @@ def test_the_vote_takes_the_most_frequent_answer_as_it_was_first_written():
     assert most_frequent(["b", "a", "A.", "B!"]) == "b", "of equals the one that came first"
     assert most_frequent(["5", "-5", "-5"]) == "-5" and most_frequent(["35", "3.5", "$3.5."]) == "3.5"
     assert [*map(normalised, ("The  Cook, a cook!", "1,000", "3.5-fold."))] == ["cook cook", "1000", "3.5fold"]
+
+
+def test_a_vote_in_other_scripts():
+    assert most_frequent(["कि", "की", "की"]) == "की", "vowel signs tell words apart"
+    assert most_frequent(["Año", "ano", "an\u0303o"]) == "Año", "however the accent is written"
+    assert most_frequent(["👍", "👎", "👎"]) == "👎" and normalised("The") == "The", "something is left of each"
 
 
 def test_vote_is_the_most_frequent_of_the_samples_that_mbr_draws():

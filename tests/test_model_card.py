@@ -99,6 +99,13 @@ def test_an_evaluation_replaces_the_figures_and_nothing_else(tmp_path):
     assert figures.sub("", card.text).strip() == figures.sub("", before.text).strip()
 
 
+def test_cautions_of_an_evaluation_stand_below_its_figures():
+    told = "caution: 2 of 3 true answers have no word"
+    text = model_card(KNOWN, EVALUATION | {"cautions": [told]}).text
+    assert f"| nll | 1.5000 |\n\n{told}\n\n## Limits" in text
+    assert "| nll | 1.5000 |\n\n## Limits" in model_card(KNOWN, EVALUATION).text
+
+
 def test_figures_find_no_place_where_there_is_no_such_card(tmp_path):
     assert not add_evaluation(tmp_path)
     write_model_card(tmp_path, KNOWN)

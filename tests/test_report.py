@@ -46,6 +46,10 @@ HOSTILE = (
     "lone surrogates \ud800 and \udfff",
     "]]> &lt;b&gt; &amp; <b>bold</b>",
 )
+READING = (
+    "Paired differences: hierarchical bootstrap-t, questions within seeds; Holm's correction over the methods compared "
+    "with one rival; * marks p (Holm) < .05. A lower NLL is better."
+)
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 
 
@@ -349,10 +353,55 @@ def test_differences_are_those_given_or_stored(tmp_path):
     row = {"method": "gan", "rival": "lora", "difference": -0.03, "low": None, "p": 0.25, "seeds": 2}
     (directory / "comparison.json").write_text(json.dumps(stored | {"differences": [row | {"metric": "nll"}]}))
     comparison = read_comparison(directory)
+    assert content(comparison)["reading"] == [READING], "of power nothing is stored"
     (found,) = content(comparison)["differences"]
     assert (found["metric"], found["difference"], found["low"], found["p_holm"]) == ("NLL", -0.03, None, None)
     assert content(comparison, [row])["differences"][0]["metric"] == "ROUGE-L"
-    assert content(comparison, [])["differences"] == []
+    assert content(comparison, [])["differences"] == content(comparison, [])["reading"] == []
+
+
+def test_what_the_terminal_says_of_power_and_of_few_questions_stands_in_the_page(tmp_path):
+    row = {"method": "gan", "rival": "lora", "metric": "rougeL", "difference": -0.03, "p": 0.25, "p_holm": 0.5}
+    found = [row | {"seeds": 1, "questions": 40, "detectable": size} for size in (0.0512, 0.125)]
+    found += [row | {"metric": "nll", "seeds": 2, "questions": 90, "detectable": 0.9}]
+    report = content(read_comparison(two_methods(tmp_path)), found)
+    assert report["reading"] == [
+        READING,
+        "Power: with 1 seed and 40 answers a method, a true difference in ROUGE-L of 0.051 to 0.125 is found 4 times "
+        "in 5; smaller ones mostly are not.",
+        "One seed: these differences hold for this one training run of each method, not for the methods.",
+    ]
+    assert report["warnings"] == [
+        "caution: 3 test questions are few: differences of several hundredths in ROUGE-L may be chance; "
+        "take more with --test-size"
+    ]
+    enough = {"data": {"dataset": "pairs.jsonl", "train_size": 5, "test_size": 51}}
+    assert content(read_comparison(write_comparison(tmp_path / "more", [], **enough)))["warnings"] == []
+
+
+def test_the_page_names_the_decoding_and_the_words_of_its_figures(tmp_path):
+    def told(**settings: Any) -> tuple[str, str]:
+        facts = dict(content(read_comparison(write_comparison(tmp_path, [], **settings)))["facts"])
+        return facts["Decoding"], facts["Words of the metrics"]
+
+    fairness = {"decoding": "mbr-8", "decoding_temperature": [0.7, 1.0], "reasoning_tokens": 9}
+    decoded = "mbr-8 at temperature 0.7 after up to 9 tokens of reasoning"
+    assert told(fairness=fairness, word_tokenizer="unicode-words") == (decoded, "unicode-words")
+    assert told() == ("greedy", "not stored")
+
+
+def test_the_published_table_stands_in_the_page_of_the_sources_preset(tmp_path):
+    rows = [run_row("gan-source", 0, 0.25, train_seconds=90.0), run_row("lora", 0, 0.5, train_seconds=30.0)]
+    found = content(read_comparison(write_comparison(tmp_path, rows, preset="source")))["published"]
+    assert found["title"] == "The source study's published table beside this one"
+    assert found["grid"][3:5] == [
+        ["GAN tuning (published)", "0.109", "0.036", "0.099", "0.101", "-0.611", "91", "12.3"],
+        ["gan-source (here)", "-", "-", "0.250", "-", "-", "1.5", "-"],
+    ]
+    assert (
+        found["notes"][0].startswith("Published: model GPT-2 124M") and "only where model and data" in found["notes"][1]
+    )
+    assert content(read_comparison(write_comparison(tmp_path, rows)))["published"] is None
 
 
 # ---- That texts stay texts
@@ -657,6 +706,8 @@ def test_layout_on_a_phone_and_in_print(browser, tmp_path):
         "[...document.querySelectorAll('input, select')].every((control) => control.labels.length === 1)"
     )
     assert "\u22120.030" in browser.texts("#differences ~ .scroll td")
+    assert browser.texts("#differences ~ .said li") == [READING]
+    assert any(text.startswith("caution: 3 test questions are few") for text in browser.texts("ul.notes li"))
     browser.call("Emulation.setEmulatedMedia", media="print")
     displays = "[...document.querySelectorAll('.controls, nav, .screen')].map((node) => getComputedStyle(node).display)"
     assert set(browser.run(displays)) == {"none"}

@@ -34,6 +34,7 @@ from benchmarks.report.presentation import heading, present, store
 from benchmarks.report.terminal_table import REFERENCE, summarise
 from gantune.cli.devices import resolve_device
 from gantune.data import TEMPLATES, build_template, encode_pairs
+from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import locked, write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.distributed import launched_for, launched_processes, without_variables
@@ -41,6 +42,7 @@ from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer, model_path
 from gantune.metrics import Bleurt
+from gantune.metrics.rouge_words import wordless
 from gantune.registry import GENERATORS
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.trainer.arguments import training_arguments
@@ -54,7 +56,7 @@ def check(settings: Settings) -> list[str]:
     """Refuse, before anything runs, what would fail later.
 
     Returns:
-        What is worth saying beforehand: how many rows are over the length limits.
+        What is worth saying beforehand: how many rows are over the length limits, or can be given no score.
 
     Raises:
         UserError: naming what is wrong.
@@ -98,6 +100,7 @@ def check(settings: Settings) -> list[str]:
     said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
     said += [("test", encode_pairs(test, *limits, "truncate")[1])]
     lines += [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    lines += wordless([pair.answer for pair in test])
     if left_out:
         lines.append(
             f"training pairs of seed {comparison.seeds[0]}: {len(left_out)} of {len(left_out) + len(train)} left out, "
@@ -116,6 +119,7 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
         "fairness": asdict(settings.fairness),
         "tuning": settings.tuning,
         "bleurt": settings.comparison.bleurt,
+        "word_tokenizer": WORD_TOKENIZER,
         "preset": settings.comparison.preset,
         "task": settings.comparison.task,
     }

@@ -15,6 +15,7 @@ from gantune.diagnostics.files import LOCK
 from gantune.errors import UserError
 
 FILE = "comparison.json"
+BEFORE = {"word_tokenizer": "rouge-score"}  # what settings were before they were stored
 GROWING = ("methods", "seeds", "command")  # settings in which comparisons of one directory may differ
 
 
@@ -67,7 +68,7 @@ def read(directory: Path) -> Stored:
         raise UserError(f"{directory}: has no {FILE}, expected the --output directory of a comparison")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        settings = dict(content["settings"])
+        settings = BEFORE | dict(content["settings"])
         rows = [_as_run(directory, row) for row in content["rows"]]
         for row in rows:
             row["method"], row["seed"] + 0, row["status"], row["metrics"]["rougeL"], row["not_run"]

@@ -78,32 +78,34 @@ def _p(value: float) -> str:
 
 
 def how_to_read(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What has to be said below the differences."""
+    """What has to be said below the differences; of power nothing where a row does not have what it takes."""
     if not found:
         return []
     lines = [
         "Paired differences: hierarchical bootstrap-t, questions within seeds; Holm's correction over the methods "
         "compared with one rival; * marks p (Holm) < .05. A lower NLL is better.",
     ]
-    detectable = [row["detectable"] for row in found if row["metric"] == "rougeL" and row["detectable"] is not None]
-    if detectable:
-        seeds, questions = max(row["seeds"] for row in found), max(row["questions"] for row in found)
+    needed = ("detectable", "seeds", "questions")
+    known = [row for row in found if row["metric"] == "rougeL" and all(row[name] is not None for name in needed)]
+    if known:
+        detectable, seeds, questions = ([row[name] for row in known] for name in needed)
+        seeds, questions = max(seeds), max(questions)
         low, high = f"{min(detectable):.3f}", f"{max(detectable):.3f}"
         lines.append(
-            f"Power: with {seeds} seed{'s' if seeds > 1 else ''} and {questions} answers a method, a true difference "
-            f"in ROUGE-L of {low if low == high else f'{low} to {high}'} is found 4 times in 5; smaller ones mostly "
-            "are not."
+            f"Power: with {seeds:.0f} seed{'s' if seeds > 1 else ''} and {questions:.0f} answers a method, a true "
+            f"difference in ROUGE-L of {low if low == high else f'{low} to {high}'} is found 4 times in 5; smaller "
+            "ones mostly are not."
         )
     if any(row["seeds"] == 1 for row in found):
         lines.append("One seed: these differences hold for this one training run of each method, not for the methods.")
     return lines
 
 
-def caution(test_size: int) -> list[str]:
-    """A warning about few test questions."""
-    if test_size > FEW_QUESTIONS:
+def caution(test_size: float | None) -> list[str]:
+    """A warning about few test questions; nothing where it is not known how many there are."""
+    if test_size is None or test_size > FEW_QUESTIONS:
         return []
     return [
-        f"caution: {test_size} test questions are few: differences of several hundredths in ROUGE-L may be chance; "
+        f"caution: {test_size:.0f} test questions are few: differences of several hundredths in ROUGE-L may be chance; "
         "take more with --test-size"
     ]

@@ -130,7 +130,7 @@ function results() {
   }
 }
 
-// ---- The table of the task
+// ---- The table of the task, and the published one
 
 function task() {
   if (!report.task) return;
@@ -138,6 +138,15 @@ function task() {
   const number = (text) => (Number.isNaN(parseFloat(text)) ? text : parseFloat(text));
   section("task", title).append(...sortableTable(`${title}.`, heads.map((heading, i) => ({ heading, text: i < 2 })),
     rows.map(([method, ...texts]) => [rowHeading(method), ...texts.map((text) => cell(number(text), text))])));
+}
+
+function published() {
+  if (!report.published) return;
+  const { title, grid: [heads, ...rows], notes } = report.published;
+  const number = (text) => (Number.isNaN(parseFloat(text)) ? null : parseFloat(text));
+  section("published", title).append(...sortableTable(`${title}.`, heads.map((heading, i) => ({ heading, text: i === 0 })),
+    rows.map(([name, ...texts]) => [rowHeading(name), ...texts.map((text) => cell(number(text), text))])),
+  h("ul", { class: "said" }, notes.map((line) => h("li", null, line))));
 }
 
 // ---- What is known after tuning
@@ -182,7 +191,7 @@ function differences() {
   const node = section("differences", "Paired differences");
   const p = (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3));
   const columns = [
-    ["difference", "difference", (value) => signed(value)], ["95 % interval", "low", (_, row) => (known(row.high) ? `${signed(row.low)} to ${signed(row.high)}` : "\u2013")],
+    ["difference", "difference", (value, row) => `${signed(value)}${known(row.p_holm) && row.p_holm < 0.05 ? " *" : ""}`], ["95 % interval", "low", (_, row) => (known(row.high) ? `${signed(row.low)} to ${signed(row.high)}` : "\u2013")],
     ["p", "p", p], ["p (Holm)", "p_holm", p], ["could be shown", "detectable", (value) => value.toFixed(3)], ["seeds", "seeds", String],
     ["questions", "questions", String],
   ].filter(([, key]) => rows.some((row) => known(row[key])));
@@ -192,8 +201,7 @@ function differences() {
       rowHeading(row.name), { value: row.metric, node: h("td", { class: "text" }, row.metric) },
       ...columns.map(([, key, write]) => cell(row[key], known(row[key]) ? write(row[key], row) : "\u2013")),
     ])));
-  const told = { p_holm: "p (Holm): corrected for the methods compared with the same rival.", detectable: "Could be shown: the smallest true difference that data like these mostly show." };
-  node.append(quiet(columns.map(([, key]) => told[key]).filter(Boolean).join(" ")));
+  node.append(h("ul", { class: "said" }, report.reading.map((line) => h("li", null, line))));
   node.append(h("div", { class: "charts wide" }, [...new Set(rows.map((row) => row.metric))].map((metric) => forestChart({
     title: `${metric}: difference and 95 % interval`, x: `difference in ${metric}`,
     rows: rows.filter((row) => row.metric === metric && known(row.difference)),
@@ -359,7 +367,11 @@ function memory(seed) {
 // ---- Questions and answers
 
 const PAGE = 10;
-const words = (text) => [...text.matchAll(/[a-z0-9]+/gi)].map((found) => ({ word: found[0].toLowerCase(), start: found.index, end: found.index + found[0].length }));
+// As gantune.data.words: of scripts that write no blanks each character by itself, of others runs of letters, digits and marks.
+const UNSPACED = String.raw`[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}\p{sc=Thai}\p{sc=Laoo}\p{sc=Mymr}\p{sc=Khmr}]`;
+const LETTER = String.raw`(?!${UNSPACED})[\p{L}\p{N}]`;
+const WORD = new RegExp(String.raw`(?=[\p{L}\p{N}])${UNSPACED}\p{M}*|${LETTER}(?:${LETTER}|\p{M})*`, "gu");
+const words = (text) => [...text.matchAll(WORD)].map((found) => ({ word: found[0].normalize("NFC").toLowerCase(), start: found.index, end: found.index + found[0].length }));
 
 // Where the words of `answer` lie that are in its longest common subsequence with `reference`.
 function commonWords(answer, reference) {
@@ -483,6 +495,7 @@ function questions() {
 heading();
 results();
 task();
+published();
 forgetting();
 differences();
 judging();

@@ -14,12 +14,15 @@ from typing import Any
 from benchmarks.compare.files import read_json
 from benchmarks.judge.table import judged
 from benchmarks.report.curves import runs
+from benchmarks.report.differences import caution
+from benchmarks.report.published import HOW_TO_READ, SETTING, TITLE, published_grid
 from benchmarks.report.questions import questions
-from benchmarks.report.read import Comparison, read_comparison
+from benchmarks.report.read import Comparison, number, read_comparison
 from benchmarks.report.table import forgetting, paired_differences, quality_and_cost, table
 from benchmarks.report.task_tables import table_of_task
 from benchmarks.report.terminal_table import notes
 from gantune.diagnostics import write_atomically
+from gantune.generation.decoding import Decoding
 
 # What could end a script element or that UTF-8 or a reader of the source cannot show; JSON.parse undoes the escapes.
 UNSAFE = re.compile("[<>&\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -51,21 +54,29 @@ def content(comparison: Comparison, differences: Sequence[Mapping[str, Any]] | N
     """All that the page shows; see [`write_report`]."""
     settings = comparison.settings
     data = settings.get("data") or {}
+    compared, reading = paired_differences(comparison.differences if differences is None else differences)
+    beside = {
+        "title": TITLE,
+        "grid": published_grid(comparison.summary),
+        "notes": [f"Published: model {SETTING}.", HOW_TO_READ],
+    }
     trained = {row["method"] for row in comparison.rows if row.get("train_seconds")}
     return {
         "title": f"{_last_part(settings.get('model'))} on {_last_part(data.get('dataset'))}",
         "facts": facts(comparison),
         "command": settings.get("command"),
         "settings": [[name, _plain(value)] for name, value in (settings.get("tuning") or {}).items()],
-        "warnings": comparison.warnings,
+        "warnings": [*comparison.warnings, *caution(number(data.get("test_size")))],
         "notes": notes(comparison.rows) if comparison.rows else ["No run has ended yet."],
         "methods": [{"name": method, "trained": method in trained} for method in comparison.methods],
         "seeds": [str(seed) for seed in comparison.seeds],
         "table": table(comparison),
         "task": table_of_task(settings, comparison.rows),
         "forgetting": forgetting(comparison),
+        "published": beside if settings.get("preset") == "source" else None,
         "judged": [one._asdict() for one in judged(comparison.directory)],
-        "differences": paired_differences(comparison.differences if differences is None else differences),
+        "differences": compared,
+        "reading": reading,
         "quality": quality_and_cost(comparison),
         "runs": runs(comparison),
         "questions": questions(comparison),
@@ -92,10 +103,19 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Data", f"{data['dataset']}: {sizes}" if data.get("dataset") else "not stored"),
         ("Device", _plain(settings.get("device"))),
         ("Precision", _plain(settings.get("dtype"))),
+        ("Decoding", str(headline_decoding(settings))),
+        ("Words of the metrics", _plain(settings.get("word_tokenizer"))),
         ("Seeds", ", ".join(map(str, comparison.seeds)) or "none yet"),
         ("Commit", _distinct(commits)),
         ("Versions", _distinct(filter(None, [*pythons, *versions]))),
     ]
+
+
+def headline_decoding(settings: Mapping[str, Any]) -> Decoding:
+    """What the figures of the table are decoded by; a [`UserError`] if the settings name none that there is."""
+    fairness = settings.get("fairness") or {}
+    name, temperatures = fairness.get("decoding", "greedy"), fairness.get("decoding_temperature", [1.0])
+    return Decoding.named(name, temperatures[0], reasoning_tokens=fairness.get("reasoning_tokens", 0))
 
 
 def _commit(git: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from benchmarks.report import write_report
 from benchmarks.report.differences import caution, differences, differences_grid, how_to_read
 from benchmarks.report.forgetting_table import forgetting_grid, forgetting_tables, how_to_read_forgetting
 from benchmarks.report.grid import markdown_table, text_table
+from benchmarks.report.page import headline_decoding
 from benchmarks.report.published import beside_published
 from benchmarks.report.task_tables import table_of_task
 from benchmarks.report.terminal_table import as_markdown, as_text, notes, summarise
@@ -65,9 +66,7 @@ def present(directory: Path, stored: Stored) -> None:
 
 def heading(settings: Mapping[str, Any]) -> str:
     """Model, data, device and decoding in one line."""
-    data, fairness = settings["data"], settings.get("fairness", {})
-    name, temperatures = fairness.get("decoding", "greedy"), fairness.get("decoding_temperature", [1.0])
-    decoding = Decoding.named(name, temperatures[0], reasoning_tokens=fairness.get("reasoning_tokens", 0))
+    data, decoding = settings["data"], headline_decoding(settings)
     told = "" if decoding == Decoding() else f" | {decoding}"
     return (
         f"model {settings['model']} | data {data['dataset']} ({data['train_size']} to train, {data['test_size']} to "

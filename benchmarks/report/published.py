@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 NO_VALUE = "-"
 SETTING = "GPT-2 124M | data TOFU (50 to train, 50 to test) | device Colab GPU"
+TITLE = "The source study's published table beside this one"
+HOW_TO_READ = "Figures compare only where model and data are the same; memory here is the peak above the loaded model."
 
 
 class Figures(NamedTuple):
@@ -55,12 +57,13 @@ HEADING = ("method", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "BLEURT", "t
 
 def measured(figures: Mapping[str, Any] | None) -> Figures:
     """A row of [`benchmarks.report.terminal_table.summarise`] in the study's columns and units; empty if not run."""
-    if figures is None:
-        return Figures()
-    mean = {name: figures[name]["mean"] for name in ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleurt")}
-    seconds, size = figures["train_seconds"]["mean"], figures["peak_memory_bytes"]["mean"]
+
+    def mean(name: str) -> float | None:
+        return ((figures or {}).get(name) or {}).get("mean")
+
+    seconds, size = mean("train_seconds"), mean("peak_memory_bytes")
     return Figures(
-        **mean,
+        *map(mean, ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleurt")),
         minutes=None if seconds is None else seconds / 60,
         gigabytes=None if size is None else size / 1e9,
     )
@@ -77,16 +80,8 @@ def _ratios(gan: Figures, lora: Figures) -> list[str]:
     return [NO_VALUE] * 5 + [NO_VALUE if a is None or not b else f"{a / b:.1f} x" for a, b in pairs]
 
 
-def beside_published(
-    summary: Mapping[str, Mapping[str, Any]], here: str, table: Callable[[list[list[str]]], str]
-) -> str:
-    """The study's table and the same rows of a comparison, under a heading that names model and data of each.
-
-    Args:
-        summary: what [`benchmarks.report.terminal_table.summarise`] gives.
-        here: model, data and device of the comparison.
-        table: writes a grid of cells, see `benchmarks.report.grid`.
-    """
+def published_grid(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Heading and rows: the study's table, and the same rows of what `summarise` gives of a comparison."""
     ours = {row.method: measured(summary.get(row.method)) for row in (BASE, GAN, LORA)}
     grid = [list(HEADING)]
     for row in (BASE, GAN, LORA):
@@ -94,10 +89,18 @@ def beside_published(
         grid.append([f"{row.method} (here)", *_cells(ours[row.method])])
     grid.append([f"{GAN.name} / {LORA.name} (published)", *_ratios(GAN.figures, LORA.figures)])
     grid.append([f"{GAN.method} / {LORA.method} (here)", *_ratios(ours[GAN.method], ours[LORA.method])])
-    paragraphs = [
-        "The source study's published table beside this one:",
-        f"- published: model {SETTING}\n- here: {here}",
-        table(grid),
-        "Figures compare only where model and data are the same; memory here is the peak above the loaded model.",
-    ]
-    return "\n\n".join(paragraphs)
+    return grid
+
+
+def beside_published(
+    summary: Mapping[str, Mapping[str, Any]], here: str, table: Callable[[list[list[str]]], str]
+) -> str:
+    """[`published_grid`] under a heading that names model and data of each.
+
+    Args:
+        summary: what [`benchmarks.report.terminal_table.summarise`] gives.
+        here: model, data and device of the comparison.
+        table: writes a grid of cells, see `benchmarks.report.grid`.
+    """
+    sides = f"- published: model {SETTING}\n- here: {here}"
+    return "\n\n".join([f"{TITLE}:", sides, table(published_grid(summary)), HOW_TO_READ])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.report.differences import how_to_read
 from benchmarks.report.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
 from benchmarks.report.read import Comparison, number
 from benchmarks.report.terminal_table import COLUMNS, REFERENCE, Column
@@ -134,12 +135,16 @@ def _has(point: Mapping[str, Any], cost: str) -> bool:
     return point[cost][0] is not None and point["rougeL"][0] is not None
 
 
-def paired_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Paired differences between two methods, as `write_report` takes them, with None for what a row lacks."""
+def paired_differences(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Paired differences between two methods, as `write_report` takes them, with None for what a row lacks.
+
+    Returns:
+        The rows, their metrics named as in the table; and how to read them, as the terminal says it.
+    """
     headings = {column.key: column.heading for column in COLUMNS}
-    metrics = [str(row.get("metric") or "rougeL") for row in rows]
-    return [
-        {"method": str(row["method"]), "rival": str(row["rival"]), "metric": headings.get(metric, metric)}
+    known = [
+        {"method": str(row["method"]), "rival": str(row["rival"]), "metric": str(row.get("metric") or "rougeL")}
         | {key: number(row.get(key)) for key in DIFFERENCE}
-        for row, metric in zip(rows, metrics, strict=True)
+        for row in rows
     ]
+    return [row | {"metric": headings.get(row["metric"], row["metric"])} for row in known], how_to_read(known)

@@ -59,8 +59,10 @@ def run(arguments: Sequence[str]) -> None:
         options.decoding, options.decoding_temperature, options.decoding_seed, options.reasoning_tokens
     )
     pairs = data.load()
+    from gantune.data.words import WORD_TOKENIZER
     from gantune.hub.model_card import EVALUATION_FILE, add_evaluation
     from gantune.metrics import Bleurt
+    from gantune.metrics.rouge_words import wordless
 
     adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
     bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)
@@ -71,12 +73,14 @@ def run(arguments: Sequence[str]) -> None:
         for row in rows:
             samples.write(row)
     result = {"dataset": data.dataset, "pairs": len(pairs), "decoding": str(decoding), "noise": "zero"}
+    cautions = wordless([pair.answer for pair in pairs])
+    result |= {"word_tokenizer": WORD_TOKENIZER, "cautions": cautions}
     not_run = {} if bleurt else {"bleurt": "no checkpoint (--bleurt FOLDER or Hub id)"}
     write_json(output / EVALUATION_FILE, result | {"metrics": metrics, "not_run": not_run, "gantune": __version__})
     write_config((output / EVALUATION_FILE).with_suffix(".yaml"), COMMAND, values)
     in_card = options.output is None and add_evaluation(output)
 
-    print(f"{data.dataset}: {len(pairs)} pairs, {decoding} decoding, zero noise")
+    print(f"{data.dataset}: {len(pairs)} pairs, {decoding} decoding, zero noise", *cautions, sep="\n")
     width = max(map(len, metrics))
     for name, value in metrics.items():
         print(f"{name:<{width}}  {f'not run: {not_run[name]}' if value is None else f'{value:.4f}'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normali
 from gantune.data.question import Pair
 from gantune.data.records import Record
 from gantune.data.sources import Source
+from gantune.data.words import UNSPACED, marks
 from gantune.errors import UserError
 
 
@@ -141,11 +143,12 @@ def _length_check(limits: dict[str, tuple[int | None, int | None]]) -> Check:
 def _keyword_check(forbidden: Sequence[str]) -> Check:
     if not all(phrase.strip() for phrase in forbidden):
         raise UserError("forbidden: an empty phrase, expected words")
-    phrases = "|".join(re.escape(phrase.strip()) for phrase in forbidden)
-    pattern = re.compile(rf"(?<!\w)(?:{phrases})(?!\w)", re.IGNORECASE)
+    phrases = "|".join(re.escape(unicodedata.normalize("NFC", phrase.strip())) for phrase in forbidden)
+    inside = rf"(?![{UNSPACED}])[\w{marks()}]"
+    pattern = re.compile(rf"(?<!{inside})(?:{phrases})(?!{inside}|[{marks()}])", re.IGNORECASE)
 
     def check(record: Record, pairs: list[Pair]) -> str | None:
-        found = pattern.search(whole_text(pairs[-1]))
+        found = pattern.search(unicodedata.normalize("NFC", whole_text(pairs[-1])))
         return f"holds {found[0]!r}" if found else None
 
     return check

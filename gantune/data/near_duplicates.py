@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
+from gantune.data.words import caseless, words
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,21 +18,19 @@ and 400 test pairs of TOFU or mini-tofu (5 splits) the greatest is 0.52: questio
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-"""A run of letters and digits, or one character of Chinese and Japanese, which write no spaces."""
 
 
 def normalised(text: str) -> str:
     """The words of a text alone: one case, one form of each character, no punctuation; all of it if it has no words."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(WORDS.findall(text) or text.split())
+    text = caseless(unicodedata.normalize("NFKC", text))
+    return " ".join(words(text) or text.split())
 
 
 def shingles(text: str) -> frozenset[str]:
     """Every three words that follow one another in a normalised text; all of it where it has fewer."""
-    words = text.split()
-    last = max(len(words) - SHINGLE_WORDS, 0)
-    return frozenset(" ".join(words[start : start + SHINGLE_WORDS]) for start in range(last + 1))
+    parts = text.split()
+    last = max(len(parts) - SHINGLE_WORDS, 0)
+    return frozenset(" ".join(parts[start : start + SHINGLE_WORDS]) for start in range(last + 1))
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gantune.data.words import caseless, marks
 from gantune.errors import UserError
 from gantune.tuning import TuningConfig
 
@@ -85,10 +86,11 @@ def most_frequent(answers: Sequence[str]) -> str:
 def normalised(answer: str) -> str:
     """Lower case, without punctuation, articles and repeated blanks (SQuAD's, Rajpurkar et al. 2016).
 
-    Other than there, a point or a minus before a digit stays: -5 is not 5, and 3.5 not 35.
+    Other than there, a point or a minus before a digit stays: -5 is not 5, and 3.5 not 35. So do accents and vowel
+    signs, and all of an answer of which nothing would be left.
     """
-    text = re.sub(r"(?![-.]\d)[^\w\s]", "", answer.lower())
-    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
+    text = re.sub(rf"(?![-.]\d|[{marks()}])[^\w\s]", "", caseless(answer))
+    return " ".join(word for word in text.split() if word not in ("a", "an", "the")) or answer.strip()
 
 
 CHOICES: dict[str, Callable[[Sequence[str]], str]] = {"mbr": consensus, "vote": most_frequent}

@@ -161,4 +161,5 @@ def _evaluated(training: Training, evaluation: Mapping[str, Any]) -> dict[str, A
         "source": _source(source),
         "trained_on": training.dataset is not None and Path(source).resolve() == Path(training.dataset).resolve(),
         **{name: evaluation[name] for name in ("pairs", "decoding", "metrics")},
+        "cautions": evaluation.get("cautions", ()),  # which older files have not
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gantune.data.words import written_words
 from gantune.errors import UserError
 from gantune.metrics.base import InMemoryMetric, check_texts
 
@@ -11,8 +12,8 @@ from gantune.metrics.base import InMemoryMetric, check_texts
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Share of distinct n-grams among all n-grams of a set of texts: 1 if none occurs twice.
 
-    Words are what stands between white space, lower-cased; no n-gram spans two texts. The measure is that of Li et al.
-    2016, except that they divide by the number of words: dividing by the number of n-grams makes 1 the largest value.
+    Words are [`gantune.data.words.written_words`]; no n-gram spans two texts. The measure is that of Li et al. 2016,
+    except that they divide by the number of words: dividing by the number of n-grams makes 1 the largest value.
     The share falls as a set grows, so compare sets of equal size. It is 0 if no text has `n` words.
     """
     check_texts(texts=texts)
@@ -20,7 +21,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
         raise UserError(f"n: expected at least 1, got {n}")
     total, distinct = 0, set()
     for text in texts:
-        words = text.lower().split()
+        words = written_words(text)
         grams = list(zip(*(words[start:] for start in range(n)), strict=False))
         total += len(grams)
         distinct.update(grams)
@@ -28,9 +29,9 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
 
 def mean_length(texts: Sequence[str]) -> float:
-    """Mean number of words of a text, where words are what stands between white space."""
+    """Mean number of words of a text, which are [`gantune.data.words.written_words`]."""
     check_texts(texts=texts)
-    return sum(len(text.split()) for text in texts) / len(texts)
+    return sum(len(written_words(text)) for text in texts) / len(texts)
 
 
 class Diversity(InMemoryMetric):

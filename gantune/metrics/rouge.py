@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rouge_score.rouge_scorer import RougeScorer
-
 from gantune.metrics.base import InMemoryMetric, check_texts
+from gantune.metrics.rouge_words import rouge_scorer
 
 _F1 = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -14,8 +13,8 @@ _F1 = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 class Rouge(InMemoryMetric):
     """ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum (F1), and ROUGE-L recall, the figure that TOFU reports.
 
-    Each score is between 0 and 1. Words are lower-cased runs of a-z and 0-9, so a text without any scores 0, an empty
-    answer too. ROUGE-Lsum takes each line of a text as one sentence.
+    Each score is between 0 and 1. Words are [`gantune.data.words.words`], of any script; a text without any scores 0,
+    an empty answer too. ROUGE-Lsum takes each line of a text as one sentence.
 
     `Rouge().compute(predictions=[...], references=[...])` gives the mean of each score over the pairs.
     """
@@ -26,7 +25,7 @@ In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-10
 
     def __init__(self) -> None:
         super().__init__()
-        self._scorer = RougeScorer(list(_F1), use_stemmer=True)
+        self._scorer = rouge_scorer(*_F1)
 
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
         """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one."""

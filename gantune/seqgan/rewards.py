@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
+from gantune.metrics.rouge_words import rouge_scorer
 from gantune.seqgan import REWARDS, TRANSFORMS
 
 
@@ -184,11 +184,7 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
 
     A single answer is worth 0.
     """
-    before = random.getstate()
-    from rouge_score.rouge_scorer import RougeScorer  # takes over a second, and nltk under it draws random numbers
-
-    random.setstate(before)
-    scorer, total = RougeScorer(["rougeL"], use_stemmer=True), [0.0] * len(answers)
+    scorer, total = rouge_scorer("rougeL"), [0.0] * len(answers)
     for i, j in itertools.combinations(range(len(answers)), 2):  # F1 is symmetric
         agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure
         total[i] += agreement
