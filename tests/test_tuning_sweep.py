@@ -296,6 +296,7 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
         (["--decoding", "mbr-2"], "with K at least 3"),
         (["--decoding-temperature", "0.7"], "greedy decoding has none"),
         (["--decoding", "sample", "--decoding-temperature", "0"], "expected above 0"),
+        (["--decoding", "sample", "--decoding-temperature", "inf"], "-temperature inf: expected above 0, and finite"),
         (["--decoding", "sample", "--decoding-temperature", "1", "1"], "expected each one once"),
         (["--noise-draws", "-1"], "--noise-draws -1: expected at least 0"),
     ],

@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from baselines import METHODS, resolve_method
@@ -19,6 +18,7 @@ from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
 from gantune.cli.devices import DTYPES
 from gantune.cli.options import OptionParser, check_names
+from gantune.diagnostics import local_path
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
 from gantune.tuning import TuningConfig, refuse_old_name
@@ -318,7 +318,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     if fairness.winners and fairness.tune:
         raise UserError("--tune and --winners: expected one of them, a sweep or what an earlier one found")
     if fairness.winners:
-        winners = read_winners(Path(fairness.winners))
+        winners = read_winners(local_path(fairness.winners))
     if fairness.noise_draws < 0:
         raise UserError(f"--noise-draws {fairness.noise_draws}: expected at least 0")
     for name in ("train_size", "test_size"):

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from gantune.data.formats import Format, build_format
 from gantune.data.question import Pair
 from gantune.data.records import Record
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 
 TOFU = "locuslab/TOFU"
@@ -96,7 +97,7 @@ def _read(source: str, split: str) -> list[Row]:
         return list(_read_jsonl(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
     if name == "tofu":
         return _read_hub(source, TOFU, config or TOFU_CONFIG, split)
-    path = Path(source)
+    path = local_path(source)
     if os.path.exists(source) or path.suffix.lower() in READERS:
         return _read_file(source, path)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
