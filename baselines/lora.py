@@ -24,7 +24,9 @@ class LoraTuningConfig(TuningConfig):
     sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
 
     lora_rank: int = option(8, "rank of the update")
-    lora_alpha: float = option(16, "the update is scaled by alpha / rank")
+    lora_alpha: float = option(
+        16, "the update is scaled by alpha / rank, which stays where --tune or --match changes the rank"
+    )
     lora_dropout: float = option(0.0, "on the input of the update")
     lora_target_modules: list[str] = option([], "adapted modules; peft's choice for the architecture if not given")
     lora_learning_rate: float = option(1e-3, "AdamW")

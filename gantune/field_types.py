@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -44,10 +45,11 @@ def check_types(settings: Any) -> None:
 
 
 def check_range(settings: Any, expected: str, *names: str) -> None:
-    """A [`UserError`] for a field of these names that is out of a range, one of [`RANGES`], or not a number."""
+    """A [`UserError`] for a field of these names that is out of a range, one of [`RANGES`], or not a finite number."""
     for name in names:
-        if not RANGES[expected](getattr(settings, name)):
-            raise UserError(f"--{name.replace('_', '-')} {getattr(settings, name)}: expected {expected}")
+        value = getattr(settings, name)
+        if wrong := other_type(value, float) or (None if RANGES[expected](value) else expected):
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {wrong}")
 
 
 def other_type(value: Any, hint: Any) -> str | None:
@@ -59,7 +61,9 @@ def other_type(value: Any, hint: Any) -> str | None:
         choices = typing.get_args(hint)
         return None if value in choices else f"one of {', '.join(map(str, choices))}"
     if hint is float:
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value  # nan is not
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if fits and not abs(value) <= sys.float_info.max:  # neither is nan
+            return "a finite number"
     elif hint is int:
         fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, fields
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from gantune.cli.options import option_types, parse, write_config
 from gantune.cli.train import CLASSES
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.config import CONFIG_FILE, GameConfig
 from tests.hostile import TRIED, cases, check_message, nested, refused_at_most, texts, values
 from tests.tiny_models import TINY_MODELS
@@ -42,7 +45,18 @@ def test_settings_in_code(config_class, data):
     with refused_at_most("settings of methods"):
         config = config_class(**changes)
         assert 0 <= config.seed < 2**32 and config.num_train_epochs > 0 and config.max_completion_length >= 1
-        assert not any(value != value for value in asdict(config).values()), "no setting is not a number"
+        assert all(math.isfinite(value) for value in asdict(config).values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("config_class", [*CONFIG_CLASSES, LanguageGANConfig])
+def test_no_number_of_any_method_is_infinite(config_class):
+    hints = get_type_hints(config_class)
+    names = [each.name for each in fields(config_class) if float in (hints[each.name], *get_args(hints[each.name]))]
+    assert len(names) >= 4
+    for name in names:
+        for value in (math.inf, -math.inf, math.nan, 10**400):
+            with pytest.raises(UserError, match=rf"^--{name.replace('_', '-')} .*: expected a finite number$"):
+                config_class(**{name: value})
 
 
 @cases(300)

@@ -47,6 +47,12 @@ def test_the_file_stands_before_the_default_and_the_command_line_before_the_file
     )
 
 
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.E-3", "1.0E-03", "+.1e-2", "10E-4", "0.001"])
+def test_a_number_may_be_written_in_any_way(tmp_path, text):
+    assert read(tmp_path, f"learning_rate: {text}")[1]["learning_rate"] == 0.001
+    assert read(tmp_path, f"max_seconds: {text.replace('-', '')}")[0][1].max_seconds == float(text.replace("-", ""))
+
+
 def test_a_flag_on_the_command_line_wins_in_both_directions(tmp_path):
     assert read(tmp_path, "fast: false", "--fast")[0][0].fast is True
     assert read(tmp_path, "fast: true", "--no-fast")[0][0].fast is False
@@ -69,6 +75,10 @@ def test_what_is_written_back_reads_as_the_same_options(tmp_path):
         ("per_device_train_batch_size: 3.5", "per_device_train_batch_size is 3.5, expected a whole number"),
         ("max_prompt_length: true", "max_prompt_length is True, expected a whole number"),
         ("num_train_epochs:", "num_train_epochs is None, expected a number"),
+        ("learning_rate: .inf", "learning_rate is inf, expected a finite number"),
+        ("discount: 1E400", "discount is inf, expected a finite number"),
+        ("temperature: .nan", "temperature is nan, expected a finite number"),
+        ("learning_rate: inf", "learning_rate is 'inf', expected a number"),
         ("learning_rate: fast", "learning_rate is 'fast', expected a number"),
         ("fast: 1", "fast is 1, expected true or false"),
         ("name: 3", "name is 3, expected a text"),

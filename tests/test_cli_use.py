@@ -17,6 +17,7 @@ from gantune.cli.adapters import load_adapter, seeded_noise
 from gantune.cli.streaming import AnswerStreamer
 from gantune.embedding_generator import hold_noise
 from gantune.generation.generate import generate_answers
+from gantune.hub.loading import model_path
 from gantune.metrics import Rouge
 from tests.test_cli_train import ROWS, train
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -135,6 +136,9 @@ def test_an_adapter_that_is_not_whole_or_of_another_model_is_told(folder, tmp_pa
     assert main(["generate", "--adapter", str(folder / "tuned"), "who?", "--model", "mini"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all("the adapter cannot be put on the base model" in line for line in lines)
+    made_for = str(folder / "base")
+    assert f"on the base model {model_path('mini')}, it was made for {made_for!r}: " in lines[1]
+    assert "] in it, expected [" in lines[1]
 
 
 def test_evaluation_writes_figures_and_they_come_into_the_card(folder, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import date
 
 import pytest
 import torch
@@ -23,8 +24,9 @@ from gantune.data import (
 )
 from gantune.data.question import turns_of, with_system
 from gantune.errors import UserError
-from gantune.generation.generate import generate_answers
+from gantune.generation.generate import DecodingReport, generate_answers
 from gantune.hub.loading import load_tokenizer
+from gantune.metrics import Rouge
 from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 
@@ -307,7 +309,7 @@ def test_chat_learns_the_answer_as_the_template_writes_it():
 def test_chat_pins_the_date():
     tokenizer = with_template(DATED)
     text = tokenizer.decode(build_template("chat").prompt_ids("Who?", tokenizer))
-    assert text == "<26 Jul 2024/26 Jul 2024/2024-07-26><user>Who?"
+    assert text == "<26 Jul 2024/26 Jul 2024/2024-07-26><user>Who?<assistant>"
 
 
 def test_chat_errors_are_one_line():
@@ -324,6 +326,187 @@ def test_chat_control_tokens_stay_text():
     assert template.prompt_ids("a<|im_end|>b", tokenizer).count(end) == 1
     assert template.answer_ids("a<|im_end|>b<eos>", tokenizer).count(end) == 1
     assert "user\na<|im_end|>b<|im_end|>" in tokenizer.decode(template.prompt_ids("a<|im_end|>b", tokenizer))
+
+
+# ---- Templates of models that can reason: the answer is the answer alone
+
+
+def chatml_thinking(rendered: str, off: str, on: str, everywhere: bool = False) -> str:
+    """ChatML with a thinking block in the last answer, or in all, and generation prompts without and with thinking."""
+    return (
+        "{%- set ns = namespace(asked=-1) -%}"
+        "{%- for m in messages if m.role == 'user' -%}{%- set ns.asked = messages.index(m) -%}{%- endfor -%}"
+        "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}"
+        "{%- if m.role == 'assistant' and (loop.index0 > ns.asked or " + str(everywhere) + ") -%}"
+        "{{- '" + rendered + "' -}}{%- endif -%}"
+        "{{- m.content + '<|im_end|>\\n' -}}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}"
+        "{%- if enable_thinking is defined and enable_thinking is false -%}{{- '" + off + "' -}}"
+        "{%- else -%}{{- '" + on + "' -}}{%- endif -%}{%- endif -%}"
+    )
+
+
+EMPTY = "<think>\\n\\n</think>\\n\\n"
+GLM = (
+    "[gMASK]<sop>{%- for m in messages -%}{{- '<|' + m.role + '|>\\n' -}}"
+    "{%- if m.role == 'assistant' -%}{{- '<think></think>\\n' -}}{%- endif -%}{{- m.content -}}"
+    "{{- '/nothink' if m.role == 'user' and enable_thinking is defined and not enable_thinking -}}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}"
+    "{{- '\\n<think></think>' if enable_thinking is defined and not enable_thinking -}}{%- endif -%}"
+)
+HARMONY = (
+    "{%- set effort = reasoning_effort | default('medium') -%}"
+    "{{- '<|start|>system<|message|>' + strftime_now('%Y-%m-%d') + ' ' + effort + '<|end|>' -}}"
+    "{%- for m in messages -%}{%- if m.role == 'assistant' -%}"
+    "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content -}}"
+    "{{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' -}}"
+    "{%- else -%}{{- '<|start|>' + ('developer' if m.role == 'system' else m.role) + '<|message|>' -}}"
+    "{{- m.content + '<|end|>' -}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|start|>assistant' -}}{%- endif -%}"
+)
+
+
+def deepseek(rendered: str, prompt: str) -> str:
+    return (
+        "{%- set thinking = thinking | default(true) -%}{{- bos_token -}}"
+        "{%- for m in messages -%}{%- if m.role == 'assistant' -%}"
+        "{{- '<|Assistant|>" + rendered + "' + m.content.split('</think>')[-1] + eos_token -}}"
+        "{%- else -%}{{- ('<|User|>' if m.role == 'user' else '') + m.content -}}{%- endif -%}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|Assistant|>" + prompt + "' -}}{%- endif -%}"
+    )
+
+
+DEEPSEEK_V31 = deepseek("</think>", "' + ('<think>' if thinking else '</think>') + '")
+DEEPSEEK_R1 = deepseek("", "<think>\\n")
+SYSTEM_SWITCH = (
+    "{%- set ns = namespace(lead='<think>\\n\\n') -%}{%- for m in messages -%}"
+    "{%- if '/no_think' in m.content -%}{%- set ns.lead = '<think></think>' -%}{%- endif -%}"
+    "<{{ m.role }}>{{ ns.lead if m.role == 'assistant' }}{{ m.content }}<|end|>{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<assistant>{{ ns.lead }}{%- endif -%}"
+)
+BARE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+CHATML_TEXT = CONVERSATIONS["chatml"].partition("|In")[0].removeprefix("<bos>")
+THINK_CONTROLS = [*CONTROLS["chatml"], *CONTROLS["phi-3"], "<|start|>", "<|message|>", "<|channel|>", "<|return|>"]
+THINK_CONTROLS += ["<|User|>", "<|Assistant|>", "[gMASK]", "<sop>"]
+REASONING = {
+    "qwen3": (chatml_thinking(EMPTY, EMPTY, ""), CHATML_TEXT + "<think>\n\n</think>\n\n", "<|im_end|>"),
+    "qwen3, rendered without": (chatml_thinking("", EMPTY, ""), CHATML_TEXT + "<think>\n\n</think>\n\n", "<|im_end|>"),
+    "qwen3.5": (chatml_thinking(EMPTY, EMPTY, "<think>\\n"), CHATML_TEXT + "<think>\n\n</think>\n\n", "<|im_end|>"),
+    "nemotron": (
+        chatml_thinking("<think></think>", "<think></think>", "<think>\\n", everywhere=True),
+        CHATML_TEXT.replace("assistant\n", "assistant\n<think></think>"),
+        "<|im_end|>",
+    ),
+    "kimi": (chatml_thinking("<think></think>", "", ""), CHATML_TEXT + "<think></think>", "<|im_end|>"),
+    "reasoning effort": (
+        chatml_thinking(EMPTY, EMPTY, "<think>\\n").replace(
+            "enable_thinking is defined and enable_thinking is false", "reasoning_effort == 'none'"
+        ),
+        CHATML_TEXT + "<think>\n\n</think>\n\n",
+        "<|im_end|>",
+    ),
+    "glm4-moe": (
+        GLM,
+        "[gMASK]<sop><|system|>\nBe brief.<|user|>\nWho?/nothink<|assistant|>\n<think></think>\nAda {x}."
+        "<|user|>\nWhen, 1840?/nothink<|assistant|>\n<think></think>\n",
+        "<eos>",
+    ),
+    "gpt-oss": (
+        HARMONY,
+        "<|start|>system<|message|>2024-07-26 medium<|end|><|start|>developer<|message|>Be brief.<|end|>"
+        "<|start|>user<|message|>Who?<|end|><|start|>assistant<|channel|>final<|message|>Ada {x}.<|end|>"
+        "<|start|>user<|message|>When, 1840?<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<|return|>",
+    ),
+    "deepseek-v3.1": (
+        DEEPSEEK_V31,
+        "<bos>Be brief.<|User|>Who?<|Assistant|></think>Ada {x}.<eos><|User|>When, 1840?<|Assistant|></think>",
+        "<eos>",
+    ),
+    "no generation prompt": (
+        BARE,
+        "<|system|>Be brief.<|end|><|user|>Who?<|end|><|assistant|>Ada {x}.<|end|>"
+        "<|user|>When, 1840?<|end|><|assistant|>",
+        "<|end|>",
+    ),
+}
+"""Template, prompt of the conversation, end of an answer; in the shapes of public templates, and written for this."""
+
+
+def thinking(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
+    tokenizer.add_tokens(["<think>", "</think>"])  # no special ones, as with Qwen3
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "trained BPE"])
+@pytest.mark.parametrize("name", REASONING)
+def test_what_a_template_writes_before_an_answer_is_part_of_the_prompt(name, kind):
+    source, prompt, end = REASONING[name]
+    tokenizer, template = thinking(TOKENIZERS[kind](THINK_CONTROLS), source), build_template("chat")
+    prompt = prompt.replace("<eos>", tokenizer.eos_token).replace("<bos>", tokenizer.bos_token)
+    end = end.replace("<eos>", tokenizer.eos_token)
+    prompt_ids, answer_ids = template.prompt_ids(QUESTION, tokenizer), template.answer_ids(ANSWER, tokenizer)
+    assert tokenizer.decode(prompt_ids) == prompt
+    assert answer_ids == [*tokenizer(ANSWER, add_special_tokens=False)["input_ids"], end_token_id("chat", tokenizer)]
+    assert prompt_ids + answer_ids == tokenizer(prompt + ANSWER + end, add_special_tokens=False)["input_ids"]
+    if "without" not in name:
+        messages = [
+            {"role": turn.role, "content": turn.content} for turn in [*QUESTION.turns, Turn("assistant", ANSWER)]
+        ]
+        off = {
+            "enable_thinking": False,
+            "thinking": False,
+            "reasoning_effort": "none" if "effort" in name else "medium",
+        }
+        own = tokenizer.apply_chat_template(messages, tokenize=False, **off).replace(str(date.today()), "2024-07-26")
+        assert (own + tokenizer.eos_token).startswith(prompt + ANSWER + end)
+
+
+@pytest.mark.parametrize("name", REASONING)
+def test_a_right_answer_costs_its_own_tokens_and_scores_one(name):
+    tokenizer = thinking(trained_bpe(THINK_CONTROLS), REASONING[name][0])
+    tokens = build_template("chat").answer_ids("The old mill.", tokenizer)
+    model, report = TINY_MODELS["gpt2"](), DecodingReport()
+    model.resize_token_embeddings(len(tokenizer))
+    steps = iter([*tokens, *tokens])
+
+    def write(_, __, output):
+        output.logits = torch.full_like(output.logits, -1.0)
+        output.logits[:, -1, next(steps)] = 1.0
+        return output
+
+    model.register_forward_hook(write)
+    config = TuningConfig(template="chat", max_prompt_length=64, max_completion_length=len(tokens))
+    answers = generate_answers(model, tokenizer, ["Where?"], config, report=report)
+    assert answers == ["The old mill."]
+    assert report.new_tokens == len(tokenizer("The old mill.")["input_ids"]) + 1
+    assert Rouge().compute(predictions=answers, references=["The old mill."])["rougeL"] == 1.0
+
+
+def test_an_answer_is_never_learned_where_the_model_gives_none():
+    template = build_template("chat")
+    tokenizer = thinking(byte_level(THINK_CONTROLS), DEEPSEEK_R1)
+    for half in (template.prompt_ids, template.answer_ids):
+        with pytest.raises(
+            UserError, match=r"asks for an answer with .*<think>.*and writes one as .*expected the same"
+        ):
+            half("Who?", tokenizer)
+    tokenizer.chat_template = BARE + "{% if add_generation_prompt %}<|bot|>{% endif %}"
+    with pytest.raises(
+        UserError, match=r"<\|bot\|>' and writes one as .*<\|assistant\|>.*ANSWER<\|end\|>', expected the"
+    ):
+        template.prompt_ids("Who?", tokenizer)
+    tokenizer.chat_template = BARE.replace("{{ m.content }}", "")
+    with pytest.raises(UserError, match="expected the same"):
+        template.prompt_ids("Who?", tokenizer)
+
+    tokenizer.chat_template = SYSTEM_SWITCH
+    with pytest.raises(UserError, match=r"leaves <think> open before an answer, .* --system-prompt /no_think"):
+        template.prompt_ids("Who?", tokenizer)
+    switched = build_template("chat", system="/no_think").prompt_ids("Who? <think>", tokenizer)
+    assert tokenizer.decode(switched) == "<system>/no_think<|end|><user>Who? <think><|end|><assistant><think></think>"
+    assert tokenizer.decode(template.answer_ids("Ada.", tokenizer)) == "Ada.<|end|>"
 
 
 # ---- Questions of several turns

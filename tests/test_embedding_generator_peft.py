@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import (
+    AutoPeftModelForCausalLM,
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gantune.embedding_generator import (
     EmbeddingGeneratorConfig,
@@ -609,6 +617,30 @@ def test_stack_of_one_has_the_same_layout(method, tmp_path):
     save_stack(model, tmp_path)
     assert len(list(tmp_path.glob("*/adapter_config.json"))) == 1
     assert torch.equal(logits(load_stack(TINY_MODELS["gpt2"](), tmp_path)), logits(model))
+
+
+@pytest.mark.parametrize("generator", ["embedding", "lora", "prompt", "prefix"])
+def test_an_adapter_of_another_model_names_both_models_and_what_differs(generator, tmp_path):
+    def gpt2(name, width=HIDDEN_SIZE, layers=2):
+        shape = {"vocab_size": VOCAB_SIZE, "n_embd": width, "n_layer": layers, "n_head": 2, "n_positions": 64}
+        model = GPT2LMHeadModel(GPT2Config(**shape))
+        model.name_or_path = name
+        return model
+
+    tokens = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 3}
+    configs = {"embedding": config(), "lora": lora_config("gpt2")}
+    configs |= {"prompt": PromptTuningConfig(**tokens), "prefix": PrefixTuningConfig(**tokens)}
+    save_stack(stack_adapters(gpt2("ann/small"), [configs[generator]]), tmp_path)
+    said = rf"^{tmp_path}: the adapter cannot be put on the base model bob/other, it was made for 'ann/small': "
+    with pytest.raises(
+        UserError, match=said + r"\S+ is \[(.*\b32\b.*|3, 128)\] in it, expected \[(.*\b16\b.*|3, 64)\]$"
+    ):
+        load_stack(gpt2("bob/other", width=16), tmp_path)
+    load_stack(gpt2("bob/same"), tmp_path)
+    if generator == "lora":
+        for layers, layer in ((1, 1), (3, 2)):
+            with pytest.raises(UserError, match=said + rf"\S+\.h\.{layer}\.\S+ is in one of them only$"):
+                load_stack(gpt2("bob/other", layers=layers), tmp_path)
 
 
 def test_impossible_stacks_are_user_errors(tmp_path):

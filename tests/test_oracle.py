@@ -382,6 +382,8 @@ def test_scale_shrinks_epochs_and_rounds_alone():
         (["--scale", "0"], "--scale 0.0: expected above 0 and at most 1"),
         (["--methods", "gan"], "gan"),
         (["--completions", "0"], "--completions 0: expected above 0"),
+        (["--learning-rate", "inf"], "--learning-rate inf: expected above 0, and finite"),
+        (["--temperatures", "1", "nan"], "--temperatures [1.0, nan]: expected above 0, and finite"),
         (["--sequences", "100"], "expected a multiple of --batch-size 64"),
     ],
 )

@@ -219,6 +219,21 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     assert swept_again == {"qlora"}, "what tuning.json has is not swept again"
 
 
+def test_another_rank_keeps_the_scale_of_lora(command, stubbed, tmp_path):
+    for given, scale in (([], 2), (["--lora-alpha", "24"], 3)):
+        out = tmp_path / f"scale{scale}"
+        assert main([*command, "--tune", "--methods", "lora", *given, "--output", str(out)]) == 0
+        tuned = [config["tuning"] for _, config in stubbed if config["method"] == "lora"]
+        tried = [(each["lora_rank"], each["lora_alpha"]) for each in tuned]
+        assert set(tried) == {(rank, scale * rank) for rank in (2, 4, 8, 16)}
+        assert tried[-1] == (4, scale * 4), "the winner's run; of equals the first wins"
+        del stubbed[:]
+    settings = parse([*command, "--methods", "lora", "--lora-rank", "16"])
+    assert settings.method_config("lora", 0).lora_alpha == 16, "a rank that is given changes nothing else"
+    assert settings.method_config("qlora", 0, lora_rank=64).lora_alpha == 64
+    assert settings.method_config("bottleneck", 0, bottleneck_dim=32).bottleneck_dim == 32
+
+
 @pytest.mark.parametrize(("match", "limit"), [("time", {"max_seconds": 7.5}), ("sampled-tokens", {"max_tokens": 900})])
 def test_match_runs_lora_first_and_stops_the_others_with_it(command, stubbed, tmp_path, match, limit):
     options = ["--match", match, "--methods", "gan", "mle", "lora", "--output", str(tmp_path / "out")]
@@ -281,6 +296,7 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
         (["--decoding", "mbr-2"], "with K at least 3"),
         (["--decoding-temperature", "0.7"], "greedy decoding has none"),
         (["--decoding", "sample", "--decoding-temperature", "0"], "expected above 0"),
+        (["--decoding", "sample", "--decoding-temperature", "inf"], "-temperature inf: expected above 0, and finite"),
         (["--decoding", "sample", "--decoding-temperature", "1", "1"], "expected each one once"),
         (["--noise-draws", "-1"], "--noise-draws -1: expected at least 0"),
     ],

@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from baselines import METHODS, resolve_method
@@ -19,6 +18,7 @@ from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
 from gantune.cli.devices import DTYPES
 from gantune.cli.options import OptionParser, check_names
+from gantune.diagnostics import local_path
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
 from gantune.tuning import TuningConfig, refuse_old_name
@@ -109,7 +109,7 @@ class FairnessArguments:
         default=False,
         metadata={
             "help": "first choose each method's learning rate and one more setting by a small sweep, on a fifth of the "
-            "training pairs; an option that is given is not swept"
+            "training pairs; an option that is given is not swept; another rank of LoRA keeps the scale alpha / rank"
         },
     )
     winners: str | None = field(
@@ -212,17 +212,20 @@ class Settings:
     def method_config(self, method: str, seed: int, **changes: Any) -> TuningConfig:
         """The settings of one method, checked: the options, its winners where none was given, and `changes`.
 
-        Methods share options, such as `learning_rate`, and not what was found for them.
+        Methods share options, such as `learning_rate`, and not what was found for them. Another size that was found or
+        is tried leaves everything else of the method as it is, LoRA's scale too; see [`baselines.matching.Size`].
 
         Raises:
             UserError: if the method is not known, or a value is out of range.
         """
-        config_class = resolve_method(method).config_class
-        found = winner_of(self.winners, method)
+        resolved, found = resolve_method(method), winner_of(self.winners, method)
         won = {name: value for name, value in found[1].settings.items() if name not in self.given} if found else {}
-        names = {f.name for f in dataclasses.fields(config_class)}
-        values = {name: value for name, value in (self.tuning | won).items() if name in names}
-        return config_class(**values | {"seed": seed} | changes)
+        names = {f.name for f in dataclasses.fields(resolved.config_class)}
+        changes = {name: value for name, value in won.items() if name in names} | changes
+        size = changes.pop(resolved.size.option, None) if resolved.size else None
+        values = {name: value for name, value in self.tuning.items() if name in names}
+        config = resolved.config_class(**values | {"seed": seed} | changes)
+        return config if size is None else resolved.size.resized(config, size)
 
 
 def _groups(methods: Sequence[str]) -> list[type]:
@@ -315,7 +318,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     if fairness.winners and fairness.tune:
         raise UserError("--tune and --winners: expected one of them, a sweep or what an earlier one found")
     if fairness.winners:
-        winners = read_winners(Path(fairness.winners))
+        winners = read_winners(local_path(fairness.winners))
     if fairness.noise_draws < 0:
         raise UserError(f"--noise-draws {fairness.noise_draws}: expected at least 0")
     for name in ("train_size", "test_size"):

@@ -35,7 +35,7 @@ from benchmarks.report.terminal_table import REFERENCE, summarise
 from gantune.cli.devices import resolve_device
 from gantune.data import TEMPLATES, build_template, encode_pairs
 from gantune.data.words import WORD_TOKENIZER
-from gantune.diagnostics import locked, write_json
+from gantune.diagnostics import local_path, locked, write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.distributed import launched_for, launched_processes, without_variables
 from gantune.embedding_generator.generators import build_generator
@@ -128,7 +128,7 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
 def results_directory(settings: Settings) -> Path:
     """The directory that was asked for, or a new one under `results/`."""
     if settings.comparison.output is not None:
-        return Path(settings.comparison.output).absolute()
+        return local_path(settings.comparison.output).absolute()
     names = (Path(settings.model.model).name, Path(settings.data.dataset).stem)
     name = "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
     return Path(f"results/{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()

@@ -26,7 +26,7 @@ from benchmarks.oracle.table import notes, summarise, table
 from gantune.cli.devices import resolve_device
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
-from gantune.diagnostics import write_atomically, write_json
+from gantune.diagnostics import local_path, write_atomically, write_json
 from gantune.errors import UserError
 
 SCHEMA = 1
@@ -123,7 +123,7 @@ def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
     oracle = load_oracle(asked.oracle)
     name = "published weights" if asked.oracle else "pinned N(0, 1) weights"
     described = {"oracle": name, "scale": asked.scale, **asdict(settings)}
-    directory = Path(asked.output)
+    directory = local_path(asked.output)
     claim(directory, described)
     print(f"oracle {name} | scale {asked.scale:g} | device {describe_device(device)}", file=sys.stderr)
     for seed in asked.seeds:

@@ -1,5 +1,6 @@
 """The settings of the benchmark; the defaults are the paper's and its released code's."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -64,8 +65,8 @@ class OracleSettings:
         """
         for name, value in vars(self).items():
             values = value if isinstance(value, list) else [value]
-            if any(type(number) in (int, float) and number <= 0 for number in values):
-                raise UserError(f"--{name.replace('_', '-')} {value}: expected above 0")
+            if any(type(number) in (int, float) and not 0 < number < math.inf for number in values):
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected above 0, and finite")
         if self.sequences % self.batch_size:
             raise UserError(f"--sequences {self.sequences}: expected a multiple of --batch-size {self.batch_size}")
 

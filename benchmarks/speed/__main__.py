@@ -26,7 +26,7 @@ from benchmarks.speed.workload import Workload
 from gantune.cli.devices import resolve_device
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
-from gantune.diagnostics import write_atomically, write_json
+from gantune.diagnostics import local_path, write_atomically, write_json
 from gantune.errors import UserError
 
 SCHEMA = 2
@@ -106,7 +106,7 @@ def measure(unit: Unit, settings: SpeedSettings, device: str, done: Callable[[st
 def benchmark(settings: SpeedSettings) -> None:
     """Measure what is missing, write the results after each setting, print the tables."""
     silence_libraries()
-    device, directory = resolve_device(settings.device), Path(settings.output)
+    device, directory = resolve_device(settings.device), local_path(settings.output)
     file, asked = directory / "speed.json", described(settings, device)
     results = earlier_results(file, asked) or {
         "schema": SCHEMA,

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import TYPE_CHECKING, NamedTuple
 
 from gantune.cli.devices import DTYPES, resolve_device
-from gantune.errors import UserError, first_line
+from gantune.errors import UserError
 from gantune.hub.adapter_settings import base_model_name
 from gantune.hub.push import local_folder
 from gantune.trainer.config import GameConfig, read_game_config
@@ -50,12 +50,7 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     from gantune.hub.loading import load_model, load_tokenizer
 
     base, tokenizer = load_model(name, getattr(torch, dtype), resolve_device(device)), load_tokenizer(name)
-    try:
-        return Adapter(load_stack(base, folder).eval(), tokenizer, config)
-    except UserError:
-        raise
-    except Exception as error:  # many kinds, all of them about the files
-        raise UserError(f"{folder}: the adapter cannot be put on the base model: {first_line(error)}") from error
+    return Adapter(load_stack(base, folder).eval(), tokenizer, config)
 
 
 def seeded_noise(model: PeftModel, rows: int, seed: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NEAR_DUPLICATE
 from gantune.data.sources import Source, open_source, pairs_of
 from gantune.data.templates import TEMPLATES, build_template
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def clean_file(options: Namespace) -> None:
     """Write the rows that stay, and the rows left out with the reasons."""
     report = options.report or f"{options.output}.dropped.jsonl"
     for path in (options.output, report):
-        if any(Path(path).resolve() == Path(read).resolve() for read in (options.source, options.test) if read):
+        if any(local_path(path).resolve() == Path(read).resolve() for read in (options.source, options.test) if read):
             raise UserError(f"{path}: would be overwritten while it is read, expected another file")
     if Path(options.output).suffix.lower() != ".jsonl":
         raise UserError(f"{options.output}: expected a .jsonl file, one JSON object a line")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gantune.cli.adapters import Adapter, load_adapter
@@ -12,7 +11,7 @@ from gantune.cli.devices import Dtype
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
-from gantune.diagnostics.files import JsonLines, write_json
+from gantune.diagnostics.files import JsonLines, local_path, write_json
 from gantune.errors import UserError
 from gantune.field_types import option
 from gantune.generation.decoding import Decoding, decode_answers
@@ -58,6 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     decoding = Decoding.named(
         options.decoding, options.decoding_temperature, options.decoding_seed, options.reasoning_tokens
     )
+    output = local_path(options.output or options.adapter)
     pairs = data.load()
     from gantune.data.words import WORD_TOKENIZER
     from gantune.hub.model_card import EVALUATION_FILE, add_evaluation
@@ -68,7 +68,6 @@ def run(arguments: Sequence[str]) -> None:
     bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)
     metrics, rows = evaluate(adapter, pairs, decoding, bleurt)
 
-    output = Path(options.output or options.adapter)
     with JsonLines((output / EVALUATION_FILE).with_suffix(".jsonl")) as samples:
         for row in rows:
             samples.write(row)

@@ -9,13 +9,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser
 from gantune.data.records import Record
 from gantune.data.sources import READERS
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 from gantune.field_types import check_range
 from gantune.tuning import MAX_SEED
@@ -107,13 +107,13 @@ def read_questions(path: str, column: str) -> list[str]:
 
     If there are none, or one cannot be read, the [`UserError`] names the file and the row.
     """
-    suffix = Path(path).suffix.lower()
+    file = local_path(path)
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        data = sys.stdin.buffer.read() if path == "-" else file.read_bytes()
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
-    if suffix in READERS:
-        questions = [Record(path, where, row).text(column) for where, row in READERS[suffix](path, data)]
+    if reader := READERS.get(file.suffix.lower()):
+        questions = [Record(path, where, row).text(column) for where, row in reader(path, data)]
     else:
         try:
             questions = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--output", required=True, help="a new folder")
     parser.add_argument("--noise", default="zero", help="zero, or seed:N for the random vector of that seed (zero)")
     options = parser.parse_args(arguments)
-    output = Path(options.output)
+    output = local_path(options.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there, expected a new folder as --output")
     seed = re.fullmatch(r"seed:(\d+)", options.noise)

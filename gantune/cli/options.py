@@ -19,7 +19,7 @@ from transformers.hf_argparser import HfArgumentParser
 
 from gantune.command import OneLineParser
 from gantune.data import FORMATS, TEMPLATES
-from gantune.diagnostics.files import write_atomically
+from gantune.diagnostics.files import local_path, write_atomically
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.field_types import other_type
@@ -38,8 +38,8 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
-EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+")
-"""A number that may be a text to YAML, such as `2e-3`."""
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""A number that may be a text to YAML, such as `2e-3` and `1E-3`."""
 THEIRS = {
     "optim": ("training_args", "OptimizerNames", ""),
     "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
@@ -168,8 +168,12 @@ class TrainingOptions:
         """The values of those that are given, and what else is there; a [`UserError`] if one is of another kind."""
         parser = OptionParser(self._options, allow_abbrev=False, add_help=False)
         blank = Namespace(**dict.fromkeys(self.types))  # argparse leaves a default out where the namespace has the name
-        values, unknown = parser.parse_known_args(arguments, blank)
-        return {name: value for name, value in vars(values).items() if value is not None}, unknown
+        parsed, unknown = parser.parse_known_args(arguments, blank)
+        values = {name: value for name, value in vars(parsed).items() if value is not None}
+        for name, value in values.items():
+            if expected := other_type(value, self.types[name]):
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
+        return values, unknown
 
 
 def _default(value: ast.expr | None) -> Any:
@@ -226,7 +230,7 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
         UserError: naming file and key, if the file cannot be read, a key is not known, or a value is of another kind.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(local_path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gantune.command import OneLineParser
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 
 HISTORY, WEIGHTS = "history.jsonl", "weights.npz"
@@ -18,7 +19,7 @@ def run(arguments: Sequence[str]) -> None:
     summary = "Draw history.png, health.png and weights.png again from a run's files."
     parser = OneLineParser(prog="gantune plot", description=summary)
     parser.add_argument("run", metavar="RUN_DIRECTORY", help=f"with the {HISTORY} and {WEIGHTS} of a training")
-    directory = Path(parser.parse_args(arguments).run)
+    directory = local_path(parser.parse_args(arguments).run)
     if not (directory / HISTORY).is_file() and not (directory / WEIGHTS).is_file():
         raise UserError(f"{directory}: neither {HISTORY} nor {WEIGHTS}, expected the directory of a training run")
     print("\n".join(map(str, draw(directory))))

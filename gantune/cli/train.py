@@ -15,6 +15,7 @@ from gantune.cli.options import TrainingOptions, option_types, parse, read_confi
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser
 from gantune.data.sources import READERS
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 from gantune.field_types import check_range, option
 from gantune.trainer.config import GameConfig
@@ -79,7 +80,8 @@ class DataOptions:
         """Refuse options that name no data, or a file that is not there."""
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
-        if Path(self.dataset).suffix.lower() in READERS and not Path(self.dataset).exists():
+        path = local_path(self.dataset)
+        if path.suffix.lower() in READERS and not path.exists():
             raise UserError(f"{self.dataset}: no such file")
 
     def load(self) -> "list[Pair]":
@@ -133,7 +135,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     from gantune.trainer.language_gan import LanguageGAN
 
     options, model, data, validation, config = groups
-    output, device = Path(options.output_dir), resolve_device(model.device)
+    output, device = local_path(options.output_dir), resolve_device(model.device)
     theirs = {name: value for name, value in values.items() if name not in option_types(CLASSES)}
     parallel = join_processes(device)
     with ExitStack() as held:

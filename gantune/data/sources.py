@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from gantune.data.formats import FORMATS, LABEL, ROLE_KEYS, TURN_FIELDS, Format, build_format
 from gantune.data.question import Pair
 from gantune.data.records import Record
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _read(source: str, split: str) -> list[Row]:
         return list(_read_json(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
     if name == "tofu":
         return _read_hub(source, TOFU, config or TOFU_CONFIG, split)
-    path = Path(source)
+    path = local_path(source)
     if os.path.exists(source) or path.suffix.lower() in READERS:
         return _read_file(source, path)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):

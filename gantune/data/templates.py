@@ -24,6 +24,11 @@ TEMPLATES = Registry("template")
 PINNED_DATE = date(2024, 7, 26)
 """The day that a tokenizer's own template takes for today: Llama 3.1's default, the same prompt on every day."""
 
+THINKING_OFF = {"enable_thinking": False, "thinking": False, "reasoning": False, "reasoning_effort": "none"}
+"""What switches thinking off, by the variable of a chat template; a text where the template has it."""
+OPEN_THINKING = re.compile(r"<[\w:]*think\w*>\s*$")
+EMPTY_THINKING = re.compile(r"<([\w:]*think\w*)>\s*</\1>\s*$")
+
 CUT = "\ufdd0"
 """A Unicode noncharacter put inside a spelled control token, where its text is taken apart before tokenization."""
 
@@ -186,11 +191,13 @@ for _name, _template in {
 
 @TEMPLATES.register("chat")
 class ChatTemplate:
-    """The tokenizer's own Jinja template, in which today is always [`PINNED_DATE`].
+    """The tokenizer's own Jinja template, in which today is always [`PINNED_DATE`] and nobody thinks.
 
-    An answer begins and ends as the template writes it; its end token is the first special one behind the answer, or
-    the end-of-sequence where there is none. A tokenizer without a template, or whose template refuses the turns, is a
-    [`UserError`].
+    All that the template writes before an answer belongs to the prompt, such as an empty `<think></think>` or the name
+    of a channel. The end token is the first special one behind the answer, or the end-of-sequence where there is none.
+
+    A [`UserError`] for a tokenizer without a template, or whose template refuses the turns, or does not write an answer
+    where its generation prompt leads to, or writes it within an open `<think>`.
     """
 
     def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -199,22 +206,22 @@ class ChatTemplate:
             return [start_id(tokenizer)]
         specials = _control_tokens(tokenizer, _chat_template(tokenizer))
         messages = [{"role": turn.role, "content": _cut(turn.text, specials)} for turn in turns]
-        return _cut_ids("", _apply_chat_template(messages, tokenizer, add_generation_prompt=True), tokenizer)
+        prompt, *_ = _around_answer(messages, tokenizer)
+        if opened := OPEN_THINKING.search(prompt):
+            raise UserError(
+                f"template chat: the tokenizer's template leaves {opened[0].strip()} open before an answer, expected "
+                "one that switches thinking off, as some do by --system-prompt /no_think"
+            )
+        return _cut_ids("", prompt, tokenizer)
 
     def answer_ids(self, answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        asked, answered = "QUESTION", "ANSWER"
-        messages = [{"role": "user", "content": asked}]
-        prompt = _apply_chat_template(messages, tokenizer, add_generation_prompt=True)
-        messages.append({"role": "assistant", "content": answered})
-        whole = _apply_chat_template(messages, tokenizer, add_generation_prompt=False)
-        before, _, behind = whole.rpartition(answered)
-        lead = before[len(prompt) :] if before.startswith(prompt) else ""
-
+        asked = "QUESTION"
+        prompt, blanks, behind = _around_answer([{"role": "user", "content": asked}], tokenizer)
         special_ids = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder} - {tokenizer.unk_token_id}
         behind_ids = tokenizer(behind, add_special_tokens=False)["input_ids"]
         end_id = next((token for token in behind_ids if token in special_ids), tokenizer.eos_token_id)
         answer = _cut(answer, _control_tokens(tokenizer, _chat_template(tokenizer)))
-        return _answer_ids(prompt.rpartition(asked)[2], lead + answer, end_id, tokenizer)
+        return _answer_ids(prompt.rpartition(asked)[2], blanks + answer, end_id, tokenizer)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -257,11 +264,34 @@ def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
     return source
 
 
+def _around_answer(messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
+    """What the tokenizer's own template writes up to an answer, the blanks next to it, and what it writes behind it.
+
+    The blanks belong to the answer, since tokenizers join them to its first word. An empty thinking block may be in the
+    generation prompt alone.
+    """
+    answered = "ANSWER"
+    prompt = _apply_chat_template(messages, tokenizer, add_generation_prompt=True)
+    messages = [*messages, {"role": "assistant", "content": answered}]
+    whole = _apply_chat_template(messages, tokenizer, add_generation_prompt=False)
+    before, _, behind = whole.rpartition(answered)
+    begun = prompt if before.startswith(prompt) else EMPTY_THINKING.sub("", prompt)
+    if not before.startswith(begun):
+        raise UserError(
+            f"template chat: the tokenizer's template asks for an answer with ...{prompt[-40:]!r} and writes one as "
+            f"...{whole[-40:]!r}, expected the same; change its chat_template, or use another template such as chatml"
+        )
+    lead = before[len(begun) :].rstrip(" ")
+    return prompt + lead, before[len(begun) + len(lead) :], behind
+
+
 def _apply_chat_template(
     messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool
 ) -> str:
-    """The text that the tokenizer's own template makes."""
+    """The text that the tokenizer's own template makes, with thinking switched off."""
     template = _chat_template(tokenizer)
+    known = {name: value for name, value in THINKING_OFF.items() if name in template}
+    off = {name: value for name, value in known.items() if not value or re.search(f"['\"]{value}['\"]", template)}
     try:
         text = tokenizer.apply_chat_template(
             messages,
@@ -269,6 +299,7 @@ def _apply_chat_template(
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             date_string=PINNED_DATE.strftime("%d %b %Y"),
+            **off,
         )
         text.encode()
         return text

@@ -5,7 +5,7 @@ from gantune.registry import lazy
 __getattr__, __all__ = lazy(
     __name__,
     {
-        "files": ["JsonLines", "locked", "replacing", "write_atomically", "write_json"],
+        "files": ["JsonLines", "local_path", "locked", "replacing", "write_atomically", "write_json"],
         "health": ["HealthMonitor", "kl_estimate", "rollout_health"],
         "health_plot": ["plot_health"],
         "memory": ["MemoryMonitor", "MemoryRecord", "MemoryReport", "measure_memory", "record_memory_snapshot"],

@@ -1,10 +1,11 @@
-"""Write result files so that a reader never sees half of one, and read them back."""
+"""Paths as users give them; result files, written so that a reader never sees half of one, and read back."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,22 @@ from filelock import FileLock, Timeout
 from gantune.errors import UserError, first_line
 
 LOCK = ".lock"
+
+
+def local_path(name: str | Path) -> Path:
+    """The path that a user has given.
+
+    Raises:
+        UserError: if it is not there and has what only a shell replaces, or looks like a path of another system.
+    """
+    if not os.path.exists(name):
+        if re.match(r"~\w*(/|$)|.*(\$\{?\w|%\w+%)", str(name), re.DOTALL):
+            raise UserError(
+                f"{name}: no such path; ~ and variables such as $HOME are not replaced here, expected it whole"
+            )
+        if os.name != "nt" and re.match(r"[A-Za-z]:[/\\]|.*\\", str(name), re.DOTALL):
+            raise UserError(f"{name}: no such path; it looks like one of Windows, expected one of this system")
+    return Path(name)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ the outermost, so the returned model understands `noise=` and another method nev
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from gantune.embedding_generator.virtual_tokens import VIRTUAL_TOKEN_METHODS, add_virtual_tokens, load_virtual_tokens
-from gantune.errors import UserError
+from gantune.diagnostics.files import read_object
+from gantune.embedding_generator.virtual_tokens import (
+    VIRTUAL_TOKEN_METHODS,
+    add_virtual_tokens,
+    load_virtual_tokens,
+    saved_config,
+)
+from gantune.errors import UserError, first_line
 from gantune.hub.adapter_settings import FOR_USE_ONLY, check_adapter
 
 PROMPT_LEARNING_METHODS = (PeftType.PREFIX_TUNING, *VIRTUAL_TOKEN_METHODS)
@@ -42,6 +49,7 @@ def expected_warnings_silenced() -> Iterator[None]:
             "You are trying to modify a model with PEFT for a second time",
             "Already found a `peft_config` attribute",
             "Adapter name '.*' should not be contained in the prefix",
+            "Found missing adapter keys",  # which `load_stack` refuses
         ):
             warnings.filterwarnings("ignore", message=message)
         yield
@@ -106,8 +114,8 @@ def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool
     """Add to the base model, in place, the adapters that [`save_stack`] wrote.
 
     Raises:
-        UserError: if there is no adapter in `directory`, it cannot be trained on, or its settings would import code or
-            read other files.
+        UserError: if there is no adapter in `directory`, it cannot be trained on, its settings would import code or
+            read other files, or it is not whole or of another model: then both models are named, and both shapes.
     """
     refuse_adapted(model)
     folders = {path.parent.name: path.parent for path in Path(directory).glob("*/adapter_config.json")}
@@ -118,11 +126,27 @@ def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool
             raise UserError(f"{folders[name]}: peft cannot train on what {name} saves; it can be used as it is")
     for folder in folders.values():
         check_adapter(folder)
-    with expected_warnings_silenced():
-        for method in VIRTUAL_TOKEN_METHODS:
-            if folder := folders.get(method.value.lower()):
-                return load_virtual_tokens(model, folder, folder.name, is_trainable)
-        for name in stacking_order(folders):
-            stacked = PeftModel.from_pretrained(model, str(folders[name]), adapter_name=name, is_trainable=is_trainable)
-            model = stacked.get_base_model()
-    return stacked
+    try:
+        with expected_warnings_silenced():
+            for method in VIRTUAL_TOKEN_METHODS:
+                if folder := folders.get(method.value.lower()):
+                    return load_virtual_tokens(model, folder, folder.name, is_trainable)
+            for name in stacking_order(folders):
+                folder, options = str(folders[name]), {"adapter_name": name, "is_trainable": is_trainable}
+                config = saved_config(folder)
+                stacked = PeftModel.from_pretrained(model, folder, config=config, **options)
+                told = stacked.load_adapter(folder, **options)  # once more, for what it tells
+                if not config.is_prompt_learning and (odd := [*told.missing_keys, *told.unexpected_keys]):
+                    raise ValueError(f"{odd[0]} is in one of them only")
+                model = stacked.get_base_model()
+        return stacked
+    except UserError:
+        raise
+    except Exception as error:  # many kinds, all of them about the files
+        shapes = re.search(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", str(error), re.DOTALL)
+        reason = f"{shapes[1]} is {shapes[2]} in it, expected {shapes[3]}" if shapes else first_line(error)
+        made_for = read_object(folders.popitem()[1] / "adapter_config.json").get("base_model_name_or_path")
+        raise UserError(
+            f"{directory}: the adapter cannot be put on the base model {model.name_or_path or type(model).__name__}, "
+            f"it was made for {made_for!r:.200}: {reason}"
+        ) from error

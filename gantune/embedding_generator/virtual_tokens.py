@@ -122,6 +122,14 @@ def add_virtual_tokens(model: PreTrainedModel, config: PeftConfig, adapter_name:
     return VirtualTokensModel(model, config, adapter_name)
 
 
+def saved_config(folder: str | Path) -> PeftConfig:
+    """The settings of a saved adapter without its model's sizes: peft takes the model's, which the weights must fit."""
+    config = PeftConfig.from_pretrained(str(folder))
+    if config.is_prompt_learning:
+        config.num_layers = config.token_dim = config.num_attention_heads = None
+    return config
+
+
 def load_virtual_tokens(
     model: PreTrainedModel, folder: str | Path, adapter_name: str = "default", is_trainable: bool = False
 ) -> VirtualTokensModel:
@@ -129,7 +137,7 @@ def load_virtual_tokens(
 
     P-tuning cannot be trained on: it saves the virtual tokens and not the network that wrote them.
     """
-    config = PeftConfig.from_pretrained(str(folder))
+    config = saved_config(folder)
     config.inference_mode = not is_trainable
     tuned = VirtualTokensModel(model, config, adapter_name)
     tuned.load_adapter(str(folder), adapter_name, is_trainable=is_trainable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,8 +40,10 @@ class Decoding:
         Raises:
             UserError: for another name, a K below 3, a temperature that is not above 0, or a negative number of tokens.
         """
-        if temperature <= 0:
-            raise UserError(f"--decoding-temperature {temperature}: expected above 0 (--decoding greedy has none)")
+        if not 0 < temperature < math.inf:
+            raise UserError(
+                f"--decoding-temperature {temperature}: expected above 0, and finite (--decoding greedy has none)"
+            )
         if reasoning_tokens < 0:
             raise UserError(f"--reasoning-tokens {reasoning_tokens}: expected at least 0")
         if name in ("greedy", "sample"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,8 @@ def continue_prompts(
         noise: one vector for all, `[noise_dim]`, or one a prompt, `[len(prompts), noise_dim]`; zero if None.
         report: what it took is added here.
     """
+    if not 0 <= temperature < math.inf:
+        raise UserError(f"temperature is {temperature}, expected 0 or a finite number above it")
     pad = pad_token_id(tokenizer)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from gantune.data import check_tokenizer
-from gantune.diagnostics.files import read_object
+from gantune.diagnostics.files import local_path, read_object
 from gantune.errors import UserError, first_line
 from gantune.hub.sharding import Sharding, check_sharding, divide_blocks
 
@@ -38,7 +38,7 @@ def model_path(name: str) -> str:
     """
     if name in BUILT_IN:
         return str(resources.files("gantune.assets") / name)
-    folder = Path(name)
+    folder = local_path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{name}: no config.json, expected a Hugging Face model folder")
@@ -48,7 +48,7 @@ def model_path(name: str) -> str:
             raise UserError(f"{folder / 'config.json'}: no 'model_type', expected the settings of a language model")
         for index in folder.glob("*.index.json"):
             _check_shards(index)
-    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    elif folder.exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise UserError(f"{name}: no such model folder (built-in models: {', '.join(BUILT_IN)})")
     return name
 

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from gantune.diagnostics.files import local_path
 from gantune.errors import UserError, first_line
 
 FILES = ("*.json", "*.safetensors", "*.md")
@@ -55,9 +56,9 @@ class PushToHub:
 def local_folder(name: str | Path, files: Sequence[str] = FILES) -> Path:
     """The folder `name`, or if there is none and it is of the form `owner/name`, the Hub's copy of its `files`.
 
-    A [`UserError`] if it is on the Hub neither, or that cannot be reached.
+    A [`UserError`] if it is a path that is not there, or it is on the Hub neither, or that cannot be reached.
     """
-    folder = Path(name)
+    folder = local_path(name)
     try:
         validate_repo_id(str(name))
     except HFValidationError:

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 from transformers.utils import is_bitsandbytes_available
 
+from gantune.diagnostics.files import local_path
 from gantune.distributed import without_plugins
 from gantune.errors import NotAvailable, UserError, first_line
 from gantune.trainer.config import GameConfig
@@ -39,6 +40,7 @@ class PairConfig(TuningConfig, TrainingArguments):
 
     def __post_init__(self) -> None:
         TuningConfig.__post_init__(self)
+        local_path(self.output_dir or ".")
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise UserError(f"--save-total-limit {self.save_total_limit}: expected at least 2, if one is torn")
         if self.gradient_accumulation_steps != 1:

@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from gantune.diagnostics.files import write_json
+from gantune.diagnostics.files import local_path, write_json
 from gantune.errors import UserError
 from gantune.trainer.arguments import own_settings
 
@@ -145,7 +145,7 @@ class CheckpointedTrainer(Trainer):
     def _checkpoint(self, asked: str | bool | None) -> Path | None:
         if not asked:
             return None
-        folder = last_whole_checkpoint(self.args.output_dir) if asked is True else Path(asked)
+        folder = last_whole_checkpoint(self.args.output_dir) if asked is True else local_path(asked)
         if folder is not None:
             check = check_training if asked is True else check_checkpoint
             check(folder, self.fingerprint())

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.diagnostics.files import write_json
+from gantune.diagnostics.files import local_path, write_json
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack
 from gantune.errors import UserError
@@ -41,7 +41,7 @@ class Pretrained(PushToHub):
             directory: made if it is not there.
             told: what else the card is to say, see [`Training`].
         """
-        directory = Path(directory)
+        directory = local_path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
         save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gantune.data import Batch
-from gantune.diagnostics.files import write_json
+from gantune.diagnostics.files import local_path, write_json
 from gantune.embedding_generator import save_stack
 from gantune.policy import Rollout
 from gantune.trainer.arguments import own_settings
@@ -121,7 +121,7 @@ class SelfPlay(PolicyTrainer):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the adapter as PEFT folders, which [`load_stack`] reads, and the settings as JSON."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        local_path(directory).mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
         write_json(Path(directory) / CONFIG_FILE, own_settings(self.args))
 
