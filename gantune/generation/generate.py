@@ -96,6 +96,8 @@ def continue_prompts(
         noise: one vector for all, `[noise_dim]`, or one a prompt, `[len(prompts), noise_dim]`; zero if None.
         report: what it took is added here.
     """
+    if noise is not None and noise.dim() == 2 and len(noise) != len(prompts):
+        raise UserError(f"noise for {len(noise)} questions, got {len(prompts)}: expected one row a question")
     pad = pad_token_id(tokenizer)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
