@@ -121,7 +121,6 @@ class SelfPlay(PolicyTrainer):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the adapter as PEFT folders, which [`load_stack`] reads, and the settings as JSON."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
         write_json(Path(directory) / CONFIG_FILE, own_settings(self.args))
 
