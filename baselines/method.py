@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from baselines.matching import Size
+from gantune.diagnostics.files import umask_followed
 from gantune.errors import NotAvailable
 from gantune.registry import GENERATORS, Registry
 from gantune.tuning import TuningConfig
@@ -94,7 +95,8 @@ class TunedModel(Tuned):
 
     def save(self, directory: Path) -> None:
         if self._save is not None:
-            self._save(directory)
+            with umask_followed(directory):
+                self._save(directory)
 
 
 class Diverged(FloatingPointError):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from gantune.cli.options import option_types, parse, read_config, write_config
+from gantune.cli.options import option_types, parse, read_config, settled, write_config
 from gantune.errors import UserError
 from gantune.trainer.config import GameConfig
 
@@ -65,6 +65,17 @@ def test_what_is_written_back_reads_as_the_same_options(tmp_path):
     again, same = parse(CLASSES, ["--config", str(tmp_path / "run.yaml")], "gantune test", "A test.")
     assert same == values and again == groups
     assert again[0].name == "no" and again[1].learning_rate == 1e-5
+
+
+def test_files_here_are_written_by_their_absolute_paths_and_built_in_names_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mini", "tofu", "base", "tuned", "cnn"):
+        (tmp_path / name).mkdir()
+    values = {"model": "mini", "dataset": "tofu", "adapter": "tuned", "bleurt": None, "discriminator": "cnn", "seed": 3}
+    assert settled(values) == values | {"adapter": str(tmp_path / "tuned")}
+    assert settled({"model": "base", "dataset": "owner/name"}) == {
+        "model": str(tmp_path / "base"), "dataset": "owner/name",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ MISTAKES = {
         (["evaluate", "--adapter", "x", "--decoding", "beam"], "--decoding beam: expected greedy"),
         (["merge", "--adapter", "x", "--output", "OUT", "--noise", "3"], "--noise 3: expected zero or seed:N"),
         (["plot", "${RUNS}/1"], "${RUNS}/1: no such path; ~ and variables"),
+        (["run", "nowhere.py"], "nowhere.py: no such script, and no module of that name"),
         (["plot", "nowhere"], "nowhere: neither history.jsonl nor weights.npz"),
         (["data", "show", "x.jsonl", "--template", "plane"], "unknown template 'plane'"),
         (["data", "clean", "x.jsonl", "y.jsonl", "--format", "prose"], "unknown data format 'prose'"),
@@ -97,7 +98,7 @@ MISTAKES = {
 }
 HELP = {
     "train": ["train"],
-    "the others": ["generate", "evaluate", "merge", "plot", "data", "env"],
+    "the others": ["generate", "evaluate", "merge", "run", "plot", "data", "env"],
     "compare": ["compare"],
 }
 

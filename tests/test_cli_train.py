@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+from contextlib import contextmanager
 
 import pytest
 from transformers import TrainerCallback
@@ -105,15 +107,22 @@ def test_the_resolved_file_repeats_the_run(no_plots, tmp_path):
     assert "learning_rate: 0.003\n" in written[0] and "resume" not in written[0]
 
 
-def interrupted_train(folder, monkeypatch, *options):
-    """Ctrl-C in the third step of a small training into `folder/tuned`."""
+@contextmanager
+def interrupted(monkeypatch):
+    """Ctrl-C in the third step of a training in the block."""
 
-    def interrupted(self, args, state, control, **kwargs):
+    def signalled(self, args, state, control, **kwargs):
         if state.global_step == 2:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bar, "on_step_begin", interrupted)
+        patch.setattr(Bar, "on_step_begin", signalled)
+        yield
+
+
+def interrupted_train(folder, monkeypatch, *options):
+    """A small training into `folder/tuned`, [`interrupted`]."""
+    with interrupted(monkeypatch):
         assert train(folder, *options) == 130
 
 
@@ -143,6 +152,32 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_end(no_plots, tmp_path, 
     assert main(["train", "--output-dir", str(output), "--resume-from-checkpoint"]) == 0
     assert "this run has ended" in capsys.readouterr().out
     assert (output / "README.md").stat().st_mtime_ns == before
+
+
+def test_a_run_that_was_told_relative_paths_is_gone_on_with_from_elsewhere(no_plots, tmp_path, monkeypatch, capsys):
+    """So is one, where it began, whose file has the relative paths that were written there once."""
+    (tmp_path / "elsewhere").mkdir()
+    prepare(tmp_path)
+    command = ["train", "--model", "base", "--dataset", "pairs.jsonl", *SMALL]
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--output-dir", "whole"]) == 0
+    with interrupted(monkeypatch):
+        assert main([*command, "--output-dir", "tuned"]) == 130
+    written = (tmp_path / "tuned" / "run.yaml").read_text()
+    assert f"model: {tmp_path}/base\n" in written and f"dataset: {tmp_path}/pairs.jsonl\n" in written
+
+    shutil.copytree(tmp_path / "tuned", tmp_path / "old")
+    (tmp_path / "old" / "run.yaml").write_text(written.replace(f"{tmp_path}/", ""))
+    (tmp_path / "other.jsonl").write_text((tmp_path / "pairs.jsonl").read_text())
+    resume = ["--resume-from-checkpoint", "--output-dir"]
+    assert main(["train", *resume, "old", "--dataset", "other.jsonl"]) == 2
+    told = f"dataset is {str(tmp_path / 'pairs.jsonl')!r} and now {str(tmp_path / 'other.jsonl')!r}"
+    assert told in capsys.readouterr().err
+    assert main([*command, *resume, "old"]) == 0
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", *resume, "../tuned"]) == 0
+    assert history(tmp_path / "tuned") == history(tmp_path / "old") == history(tmp_path / "whole")
 
 
 def test_every_option_of_transformers_is_taken_written_down_and_gone_on_with(no_plots, tmp_path, monkeypatch, capsys):

@@ -16,10 +16,13 @@ from gantune.cli import main
 from gantune.cli.adapters import load_adapter, seeded_noise
 from gantune.cli.streaming import AnswerStreamer
 from gantune.embedding_generator import hold_noise
+from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
+from gantune.hub.adapter_settings import naming_base_model
 from gantune.hub.loading import model_path
 from gantune.metrics import Rouge
-from tests.test_cli_train import ROWS, train
+from gantune.trainer.language_gan import LanguageGAN
+from tests.test_cli_train import ROWS, SMALL, prepare, train
 from tests.tiny_tokenizer import tiny_tokenizer
 
 QUESTIONS = ["who is ann?", "who is bob, the old cook?", "eve?"]
@@ -139,6 +142,62 @@ def test_an_adapter_that_is_not_whole_or_of_another_model_is_told(folder, tmp_pa
     made_for = str(folder / "base")
     assert f"on the base model {model_path('mini')}, it was made for {made_for!r}: " in lines[1]
     assert "] in it, expected [" in lines[1]
+
+
+def test_an_adapter_whose_base_was_named_relatively_is_used_from_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("gantune.cli.plot.draw", lambda directory: [])
+    (tmp_path / "elsewhere").mkdir()
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--model", "base", "--dataset", "pairs.jsonl", *SMALL, "--output-dir", "tuned"]) == 0
+    tuned, base, pairs = tmp_path / "tuned", tmp_path / "base", tmp_path / "pairs.jsonl"
+    config = tuned / "embedding_generator" / "adapter_config.json"
+    training, card = json.loads((tuned / "training.json").read_text()), (tuned / "README.md").read_text()
+    assert json.loads(config.read_text())["base_model_name_or_path"] == training["base_model"] == str(base)
+    assert training["dataset"] == str(pairs)
+    assert "# EmbeddingGenerator for `base`, tuned" in card and 'load_model("path/to/base")' in card
+    assert str(tmp_path) not in card, "a card is for readers elsewhere"
+
+    capsys.readouterr()
+    generate, answers = ["generate", "--adapter", str(tuned), QUESTIONS[0]], []
+    for place in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(place)
+        assert main(generate) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert main(["evaluate", "--adapter", str(tuned), "--dataset", "../pairs.jsonl"]) == 0
+    assert "from the source that it was trained on" in (tuned / "README.md").read_text()
+    assert f"dataset: {pairs}\n" in (tuned / "evaluation.yaml").read_text()
+
+    base.rename(tmp_path / "moved")
+    capsys.readouterr()
+    told = f"{base}: no such model folder (built-in models: mini) (named in {config}; --model gives another)"
+    assert main(generate) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+    with pytest.raises(UserError) as refused:
+        LanguageGAN.from_pretrained(tuned)
+    assert str(refused.value) == told
+    assert main([*generate, "--model", str(tmp_path / "moved")]) == 0
+    assert capsys.readouterr().out == answers[0]
+    assert main([*generate, "--model", "./none"]) == 2
+    assert capsys.readouterr().err == "error: ./none: no such model folder (built-in models: mini)\n"
+    assert main([*generate, "--device", "abacus"]) == 2
+    assert "adapter_config.json" not in capsys.readouterr().err, "it has nothing to do with the adapter"
+
+
+def test_the_built_in_model_is_found_where_gantune_is_installed_now(tmp_path):
+    file = tmp_path / "embedding_generator" / "adapter_config.json"
+    file.parent.mkdir()
+    for named, found in (
+        ("/old/venv/lib/python3.10/site-packages/gantune/assets/mini", "mini"),
+        ("/old/gantune/assets/other", "/old/gantune/assets/other"),
+        ("owner/name", "owner/name"),
+    ):
+        file.write_text(json.dumps({"base_model_name_or_path": named}))
+        with naming_base_model(tmp_path) as name:
+            assert name == found
+        with naming_base_model(tmp_path, "given") as name:
+            assert name == "given"
 
 
 def test_evaluation_writes_figures_and_they_come_into_the_card(folder, tmp_path, capsys):

@@ -33,8 +33,11 @@ from gantune.embedding_generator import (
     stack_adapters,
 )
 from gantune.errors import UserError
+from gantune.generation.generate import generate_answers
+from gantune.trainer.config import GameConfig
 from tests.test_embedding_generator_network import Shift
 from tests.tiny_models import HIDDEN_SIZE, PAD_ID, TINY_MODELS, VOCAB_SIZE
+from tests.tiny_tokenizer import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Could not find a config file",
@@ -291,6 +294,85 @@ def test_noise_that_would_be_dropped_is_refused(family):
     model = adapted(family)
     with pytest.raises(ValueError, match="hold_noise"):
         logits(model.get_base_model(), noise=draw(NOISE))
+    with pytest.raises(ValueError, match="hold_noise"):
+        model.get_base_model()(IDS, torch.ones_like(IDS), noise=draw(NOISE))
+
+
+def unused_disabled(model):
+    model.base_model.disable_adapter_layers()
+
+
+def unused_merged(model):
+    model.merge_adapter()
+
+
+def unused_inactive(model):
+    model.base_model.set_adapter([])
+
+
+@pytest.mark.parametrize("make", [adapted, stacked])
+@pytest.mark.parametrize("unused", [unused_disabled, unused_merged, unused_inactive])
+def test_noise_that_no_generator_would_use_is_refused(make, unused):
+    model, noise = make("gpt2"), draw(2, NOISE)
+    assert noise_dim(model) == NOISE
+    unused(model)
+    reference = logits(model)
+    refused = pytest.raises(
+        ValueError, match=r"^noise was given, .*: its embedding generator is merged, disabled or not"
+    )
+    with refused:
+        logits(model, noise=noise)
+    with refused:
+        generate(model, noise=noise)
+    with refused, hold_noise(model, noise[0]):
+        pass
+    with refused:
+        generate_answers(model, tiny_tokenizer(), ["who?", "what?"], GameConfig(max_completion_length=4), noise=noise)
+    with pytest.raises(ValueError, match="hold_noise"):
+        logits(model.get_base_model(), noise=noise)
+    assert noise_dim(model) is None and draw_noise(model, 2) is None, "what takes none is given none"
+    assert torch.equal(logits(model, noise=draw_noise(model, 2)), reference)
+
+
+def test_noise_is_for_the_adapter_that_is_active(family):
+    model, noise = adapted(family), draw(2, NOISE)
+    model.add_adapter("wide", config(noise_dim=NOISE + 1))
+    model.set_adapter("wide")
+    with pytest.raises(ValueError, match=rf"'wide' must have shape \[{NOISE + 1}\]"):
+        logits(model, noise=noise)
+    model.set_adapter("default")
+    assert logits(model, noise=noise).isfinite().all()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_call_is_given_one_row_of_noise_a_sequence(rows):
+    model, ids = adapted("gpt2"), IDS.repeat(2, 1)[: 2 if rows == 1 else rows]
+    noise = draw(1 if rows == 1 else 2, NOISE)
+    refused = pytest.raises(ValueError, match=rf"noise for {len(noise)} sequences, got {len(ids)}: expected one row")
+    with refused:
+        model(input_ids=ids, noise=noise)
+    with refused:
+        model.base_model(ids, noise=noise)
+    with refused:
+        generate(model, ids, noise=noise)
+    with pytest.raises(UserError, match=rf"^noise for {len(noise)} questions, got {len(ids)}: expected one row a que"):
+        generate_answers(model, tiny_tokenizer(), ["who?"] * len(ids), GameConfig(max_completion_length=4), noise=noise)
+
+
+@pytest.mark.parametrize("make", [adapted, stacked])
+@pytest.mark.parametrize("argument", ["adapter_names", "alora_offsets"])
+def test_an_adapter_for_each_row_is_refused(make, argument):
+    model, reference = make("gpt2"), logits(make("gpt2"))
+    refused = pytest.raises(
+        ValueError, match=rf"^{argument}= is for LoRA: all rows have the active embedding generator"
+    )
+    with refused:
+        logits(model, **{argument: ["__base__", "default"]})
+    with refused:
+        generate(model, **{argument: ["__base__", "default"]})
+    with refused:
+        logits(model.get_base_model(), **{argument: ["__base__", "default"]})
+    assert torch.equal(logits(model), reference)
 
 
 # Adapters
@@ -299,8 +381,8 @@ def test_noise_that_would_be_dropped_is_refused(family):
 def test_disable_adapter_gives_the_base_model(family):
     model, reference = adapted(family), logits(TINY_MODELS[family]())
     active = logits(model)
-    with model.disable_adapter():
-        assert torch.equal(logits(model, noise=draw(2, NOISE)), reference)
+    with hold_noise(model, draw(2, NOISE)), model.disable_adapter():
+        assert torch.equal(logits(model), reference)
     assert torch.equal(logits(model), active)
     assert not torch.allclose(active, reference, atol=1e-2)
 
@@ -380,6 +462,32 @@ def test_auto_class_and_transformers_own_loader(family, tmp_path):
     native = base_class.from_pretrained(tmp_path / "base").eval()
     native.load_adapter(str(tmp_path / "adapter"))
     torch.testing.assert_close(logits(native), reference)
+
+
+def test_a_local_base_is_named_so_that_it_is_found_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # peft looks for the settings of owner/name
+    TINY_MODELS["llama"]().save_pretrained("base")
+    base_class = type(TINY_MODELS["llama"]())
+
+    def named(model, folder="saved"):
+        save_stack(model, folder)
+        files = sorted(Path(folder).glob("*/adapter_config.json"))
+        return [json.loads(file.read_text())["base_model_name_or_path"] for file in files]
+
+    virtual = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    for configs in ([config(), lora_config("llama")], [virtual]):
+        folder = str(tmp_path / f"saved{len(configs)}")
+        model = stack_adapters(base_class.from_pretrained("base"), configs)
+        assert named(model, folder) == [str(tmp_path / "base")] * len(configs)
+        (tmp_path / "base").rename(tmp_path / "moved")
+        again = load_stack(base_class.from_pretrained("moved"), folder)
+        assert named(again, folder) == [str(tmp_path / "moved")] * len(configs), "the base that it is on now"
+        (tmp_path / "moved").rename(tmp_path / "base")
+    model.get_base_model().name_or_path = "owner/name"
+    assert named(model) == ["owner/name"]
+    fresh = stack_adapters(TINY_MODELS["llama"](), [config()])
+    assert named(fresh, "fresh") == [None]
 
 
 def test_load_in_a_fresh_process(tmp_path):

@@ -75,6 +75,9 @@ def test_names_that_only_this_machine_knows_are_not_told_to_the_hub(tmp_path, mo
     card = model_card(local)
     assert card.data.base_model is None and card.data.datasets is None
     assert "Source: `pairs.jsonl`, a local file or folder." in card.text and str(tmp_path) not in card.text
+    absolute = model_card(dataclasses.replace(local, base_model=str(tmp_path / "models" / "tiny")))
+    assert absolute.text == card.text and "# EmbeddingGenerator for `tiny`, tuned by gantune" in card.text
+    assert "`tiny` (a folder on the machine that trained)" in card.text and 'load_model("path/to/tiny")' in card.text
     assert model_card(dataclasses.replace(KNOWN, base_model="mini")).data.base_model == "mini"
     assert [hub_id(name) for name in ("gpt2", "a/b", "/a/b", "a/b/c", "mini", "models/tiny")] == [
         "gpt2", "a/b", None, None, None, None,
@@ -82,6 +85,26 @@ def test_names_that_only_this_machine_knows_are_not_told_to_the_hub(tmp_path, mo
     assert [hub_dataset(name) for name in ("tofu", "tofu:full", "a/b:c", "mini-tofu", None)] == [
         "locuslab/TOFU", "locuslab/TOFU", "a/b", None, None,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("adapter", "run", "merge"),
+    [
+        ("embedding_generator", True, True),
+        ("lora", False, True),
+        ("prompt_tuning", False, False),
+        ("p_tuning", False, False),
+    ],
+)
+def test_how_it_is_installed_and_used_by_others_is_told(adapter, run, merge):
+    text = model_card(dataclasses.replace(KNOWN, adapters=(adapter,))).text
+    assert "`pip install .` in a checkout" in text and "pip install gantune" not in text
+    line = (
+        "Start it by `gantune run`, its options as ever: `gantune run lm_eval --model hf --model_args pretrained=BASE,"
+    )
+    assert (f"{line}peft=FOLDER/embedding_generator ...`" in text) == ("KeyError" in text) == run
+    assert ("`gantune merge --adapter FOLDER --output PLAIN` writes" in text) == merge
+    assert "\n\n\n" not in text[text.index("In a terminal") : text.index("## Base model")]
 
 
 def test_an_evaluation_replaces_the_figures_and_nothing_else(tmp_path):

@@ -17,10 +17,12 @@ from gantune.embedding_generator.generators import build_generator
 from gantune.embedding_generator.virtual_tokens import VirtualTokensModel, insert, num_virtual_tokens
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding, decode_answers
+from gantune.generation.generate import generate_answers
 from gantune.policy import CausalLMPolicy
 from gantune.policy.evaluation import answer_losses
 from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.callbacks import rows_of
+from gantune.trainer.config import GameConfig
 from gantune.trainer.language_gan import LanguageGAN
 from tests.test_policy_prefill import WINDOW, pairs
 from tests.tiny_models import EOS_ID, PAD_ID, TINY_MODELS, build
@@ -125,6 +127,17 @@ def test_what_is_saved_is_read_by_gantune_and_by_peft(method, tmp_path):
     assert [p.shape for p in trainable.parameters() if p.requires_grad] == [(VIRTUAL, 32)]
     with torch.no_grad():
         torch.testing.assert_close(trainable(input_ids=ids).logits, loaded(input_ids=ids).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("argument", ["noise", "adapter_names", "alora_offsets"])
+def test_what_is_meant_for_other_adapters_is_refused(argument):
+    model, ids = adapted(), pairs().prompt_ids
+    with pytest.raises(ValueError, match=f"^{argument}= means nothing to virtual tokens"):
+        model(ids, **{argument: torch.ones(len(ids), 3)})
+    with pytest.raises(ValueError, match=argument):
+        model.generate(input_ids=ids, max_new_tokens=1, **{argument: torch.ones(len(ids), 3)})
+    with pytest.raises(ValueError, match="the model has no embedding generator to use it: it has none"):
+        generate_answers(model, tiny_tokenizer(), ["who?"], GameConfig(max_completion_length=4), noise=torch.ones(3))
 
 
 def test_other_prompt_learning_is_refused():

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from gantune.assets import MODELS
 from gantune.errors import UserError
-from gantune.hub.loading import BUILT_IN
 from gantune.registry import Registry
 
 JUDGES = Registry("judge", {"hf": "benchmarks.judge.language_model.LanguageModelJudge"})
@@ -64,6 +64,6 @@ def build_judge(spec: str, device: str, dtype: str) -> Judge:
         if not argument:
             raise UserError(f"--judge {spec}: expected {name}:MODEL")
         return JUDGES.get(name)(argument, device, dtype)
-    if spec in BUILT_IN or "/" in spec or "." not in name or Path(spec).is_dir():
+    if spec in MODELS or "/" in spec or "." not in name or Path(spec).is_dir():
         return JUDGES.get("hf")(spec, device, dtype)
     return JUDGES.resolve(name)(argument, device, dtype)

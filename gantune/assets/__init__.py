@@ -1,0 +1,3 @@
+"""The built-in model and the built-in data sets."""
+
+MODELS = ("mini",)

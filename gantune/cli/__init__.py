@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("tune by several methods and compare them in one table", "nothing was written"),
     "plot": ("draw the plots of a run again from its files", "the same command draws them all"),
     "merge": ("write adapter and noise into a plain Hugging Face folder", "the folder is not whole, remove it"),
+    "run": ("start another program that loads adapters through peft", "what the program did stays"),
     "data": ("look at data before it is learned, and clean it", "nothing was written"),
     "env": ("print versions and devices, to paste into a report", "nothing was written"),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gantune.cli.devices import DTYPES, resolve_device
 from gantune.errors import UserError
-from gantune.hub.adapter_settings import base_model_name
+from gantune.hub.adapter_settings import naming_base_model
 from gantune.hub.push import local_folder
 from gantune.trainer.config import GameConfig, read_game_config
 
@@ -43,13 +43,14 @@ def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", 
     """
     folder = str(local_folder(folder))
     config = read_game_config(folder)
-    name = model or base_model_name(folder)
     import torch  # what follows takes seconds
 
     from gantune.embedding_generator import load_stack
     from gantune.hub.loading import load_model, load_tokenizer
 
-    base, tokenizer = load_model(name, getattr(torch, dtype), resolve_device(device)), load_tokenizer(name)
+    device = resolve_device(device)
+    with naming_base_model(folder, model) as name:
+        base, tokenizer = load_model(name, getattr(torch, dtype), device), load_tokenizer(name)
     return Adapter(load_stack(base, folder).eval(), tokenizer, config)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gantune.cli.adapters import add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser
-from gantune.diagnostics.files import local_path
+from gantune.diagnostics.files import local_path, umask_followed
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def run(arguments: Sequence[str]) -> None:
     with hold_noise(adapter.model, noise):
         merged = _merged(adapter.model, options.adapter)
     try:
-        merged.save_pretrained(output)
-        adapter.tokenizer.save_pretrained(output)
+        with umask_followed(output):
+            merged.save_pretrained(output)
+            adapter.tokenizer.save_pretrained(output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from error
     print(f"{output}: a plain Hugging Face model; put questions to it in the template {adapter.config.template!r}")

@@ -17,9 +17,11 @@ from typing import Any, Literal
 import yaml
 from transformers.hf_argparser import HfArgumentParser
 
+from gantune.assets import MODELS
 from gantune.command import OneLineParser
 from gantune.data import FORMATS, TEMPLATES
-from gantune.diagnostics.files import local_path, write_atomically
+from gantune.data.sources import BUILT_IN
+from gantune.diagnostics.files import absolute_path, local_path, write_atomically
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.field_types import other_type
@@ -38,6 +40,8 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
+PLACES = {"model": MODELS, "dataset": BUILT_IN, "adapter": (), "bleurt": ()}
+"""Options that may name a file or folder, and the names that mean something else wherever one is."""
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """A number that may be a text to YAML, such as `2e-3` and `1E-3`."""
 THEIRS = {
@@ -263,7 +267,13 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
     return options
 
 
+def settled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of options that mean the same from another directory, see [`absolute_path`]."""
+    paths = {name: values[name] for name, others in PLACES.items() if values.get(name) not in (None, *others)}
+    return {**values, **{name: absolute_path(path) for name, path in paths.items()}}
+
+
 def write_config(path: str | Path, command: str, values: Mapping[str, Any]) -> None:
-    """Write all options, defaults included, as a file that `--config` reads; a [`UserError`] if it cannot be."""
+    """Write all options, [`settled`], as a file that `--config` reads; a [`UserError`] if it cannot be."""
     header = f"# What {command} was told, defaults included; {command} --config reads it.\n"
-    write_atomically(path, header + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+    write_atomically(path, header + yaml.safe_dump(settled(values), sort_keys=False, allow_unicode=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.cli.devices import Dtype, resolve_device
 from gantune.cli.messages import messages_on_stderr
-from gantune.cli.options import TrainingOptions, option_types, parse, read_config, write_config
+from gantune.cli.options import TrainingOptions, option_types, parse, read_config, settled, write_config
 from gantune.cli.run_directory import RUN_FILE, claimed, ended
 from gantune.command import OneLineParser
 from gantune.data.sources import READERS
@@ -167,7 +167,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
             held_out = len(gan.eval_dataset or ())
             gan.save_pretrained(
                 output,
-                dataset=data.dataset,
+                dataset=settled(values)["dataset"],
                 pairs=len(pairs),
                 validation_pairs=held_out,
                 validation_loss=gan.best.loss if held_out else None,
@@ -211,7 +211,8 @@ def _file_to_resume(arguments: Sequence[str]) -> str | None:
 
 def _refuse_changes(file: Path, values: dict[str, Any]) -> None:
     """A run goes on with the options that it began with."""
-    for name, before in read_config(file, option_types(CLASSES), TrainingOptions()).items():
+    values = settled(values)
+    for name, before in settled(read_config(file, option_types(CLASSES), TrainingOptions())).items():
         if name not in MAY_CHANGE and values.get(name) != before:
             raise UserError(
                 f"{file}: {name} is {before!r} and now {values.get(name)!r}, a run goes on with the options it began "

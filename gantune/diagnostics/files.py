@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -55,6 +56,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def umask_followed(folder: str | Path) -> Iterator[None]:
+    """Give the safetensors files that are written below `folder` in the block the mode that any new file has there.
+
+    Their library writes a temporary file, for its owner alone, which takes their place.
+    """
+
+    def there() -> set[tuple[Path, int]]:
+        return {(file, file.lstat().st_ino) for file in Path(folder).rglob("*.safetensors")}
+
+    before = there()
+    yield
+    for file, _ in there() - before:
+        new = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        new.touch()
+        shutil.copymode(new, file)
+        new.unlink()
+
+
+@contextmanager
 def locked(directory: str | Path) -> Iterator[None]:
     """Keep other processes from writing to a directory for the block; a process that dies lets go of it.
 
@@ -81,6 +101,11 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def absolute_path(name: str) -> str:
+    """A name that means the same from other directories: the absolute path of a file or folder, others as they are."""
+    return os.path.abspath(name) if os.path.exists(name) else name
 
 
 def read_object(file: Path, what: str = "") -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Importing this package registers the method with peft. Everything of peft then works as for its own methods:
 `get_peft_model`, `save_pretrained`, `PeftModel.from_pretrained`, `disable_adapter`, several adapters,
-`merge_and_unload`. An adapter that was saved can be loaded after `import gantune.embedding_generator`.
+`merge_and_unload`. An adapter that was saved can be loaded after `import gantune.embedding_generator`, which
+`gantune run` does for other programs.
 """
 
 # ruff: noqa: F401

@@ -163,8 +163,9 @@ def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
     It is `[n]`, `[B, n]` for one vector a sequence, or None for zero; a ValueError if there is no generator to use it.
     """
     layers = generator_layers(model)
-    if noise is not None and not layers:
-        raise ValueError("noise was given, but the model has no embedding generator to use it")
+    if noise is not None and not any(layer.adapting_names for layer in layers):
+        reason = "its embedding generator is merged, disabled or not active" if layers else "it has none"
+        raise ValueError(f"noise was given, but the model has no embedding generator to use it: {reason}")
     before = [layer.noise for layer in layers]
     for layer in layers:
         layer.noise = noise if noise is None else noise.to(layer.weight.device)
@@ -176,20 +177,15 @@ def hold_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
 
 
 def noise_dim(model: nn.Module) -> int | None:
-    """Noise width of the active embedding generators in `model`, or None; a ValueError if active adapters differ."""
-    dims = {
-        layer.noise_dims[name]
-        for layer in generator_layers(model)
-        for name in layer.active_adapters
-        if name in layer.noise_dims
-    }
+    """Noise width of the embedding generators that are in use, or None; a ValueError if active adapters differ."""
+    dims = {layer.noise_dims[name] for layer in generator_layers(model) for name in layer.adapting_names}
     if len(dims) > 1:
         raise ValueError(f"active embedding generators differ in noise width: {sorted(dims)}")
     return dims.pop() if dims else None
 
 
 def draw_noise(model: nn.Module, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-    """Standard normal noise, `[B, n]` float32 on the model's device, or None if it has no embedding generator.
+    """Standard normal noise, `[B, n]` float32 on the model's device, or None if no embedding generator is in use.
 
     It is drawn from torch's global generator if none is given.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from peft import PeftConfig
@@ -28,21 +29,36 @@ class EmbeddingGeneratorModel(BaseTuner):
     Without `noise=` the noise of an enclosing [`hold_noise`] is used, else the zero vector.
 
     While an adapter is active, `inputs_embeds` is refused: such input would bypass the adapter. Resize the token
-    embeddings before wrapping.
+    embeddings before wrapping. peft's `adapter_names=`, an adapter for each row, is refused, and so is noise that
+    nothing would use.
     """
 
     prefix = "embedding_generator_"
     tuner_layer_cls = EmbeddingGeneratorLayer
 
     def forward(self, *args: Any, noise: Tensor | None = None, **kwargs: Any) -> Any:
-        """The wrapped model's forward under `noise`, `[n]` or `[B, n]`."""
-        with nullcontext() if noise is None else hold_noise(self, noise):
+        """The wrapped model's forward under `noise`, `[n]` or `[B, n]` with one row a sequence."""
+        with self._held(noise, args, kwargs):
             return self.model(*args, **kwargs)
 
     def generate(self, *args: Any, noise: Tensor | None = None, **kwargs: Any) -> Any:
         """The wrapped model's generate under `noise`, `[n]` or `[B, n]` with one row a prompt."""
-        with nullcontext() if noise is None else hold_noise(self, noise):
+        with self._held(noise, args, kwargs):
             return self.model.generate(*args, **kwargs)
+
+    def _held(self, noise: Tensor | None, args: tuple, kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+        if noise is None:
+            return nullcontext()
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        if ids is not None and noise.dim() == 2 and len(noise) != len(ids):
+            raise ValueError(f"noise for {len(noise)} sequences, got {len(ids)}: expected one row a sequence")
+        return hold_noise(self, noise)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        # peft calls this before it takes arguments of its own out of a call of forward or generate
+        refuse_adapter_names(kwargs)
+        yield
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Refused: transformers resizes plain embedding modules only."""
@@ -110,18 +126,20 @@ class EmbeddingGeneratorModel(BaseTuner):
 
 
 def refuse_bypass(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: raise where an active adapter, or the noise meant for it, would be left out in silence."""
+    """Forward pre-hook: raise where an active adapter, or what is meant for it, would be left out in silence."""
     if len(args) > 1:
-        kwargs = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
-    embeds, noise = kwargs.get("inputs_embeds"), kwargs.get("noise")
-    if embeds is None and noise is None:
-        return
-    if not any(layer.adapting_names for layer in generator_layers(module)):
-        return
-    if embeds is not None:
+        kwargs = {**kwargs, **inspect.signature(module.forward).bind_partial(*args).arguments}
+    refuse_adapter_names(kwargs)
+    if kwargs.get("noise") is not None:
+        raise ValueError("noise= reached the model and not its embedding generator: use hold_noise(model, noise)")
+    if kwargs.get("inputs_embeds") is not None and any(layer.adapting_names for layer in generator_layers(module)):
         raise ValueError(
             "inputs_embeds bypasses the active embedding generator: pass input_ids, or disable the adapter"
         )
-    raise ValueError(
-        "noise= reached the model without reaching its embedding generator: wrap the call in hold_noise(model, noise)"
-    )
+
+
+def refuse_adapter_names(kwargs: dict[str, Any]) -> None:
+    """A ValueError if an argument would have the rows of a batch treated differently, which peft does for LoRA."""
+    for name in ("adapter_names", "alora_offsets"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name}= is for LoRA: all rows have the active embedding generator, see set_adapter")

@@ -18,7 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from gantune.diagnostics.files import read_object
+from gantune.diagnostics.files import absolute_path, read_object, umask_followed
 from gantune.embedding_generator.virtual_tokens import (
     VIRTUAL_TOKEN_METHODS,
     add_virtual_tokens,
@@ -106,8 +106,15 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
 
 
 def save_stack(model: PeftModel, directory: str | Path) -> None:
-    """Write each adapter of the stack to `directory/<method>`, such as `directory/lora`, as peft does."""
-    model.save_pretrained(str(directory))
+    """Write each adapter of the stack to `directory/<method>`, such as `directory/lora`, as peft does.
+
+    Each names the base model that it is on; a local folder by its absolute path, so that it is found from elsewhere.
+    """
+    if base := model.get_base_model().name_or_path:
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = absolute_path(base)
+    with umask_followed(directory):
+        model.save_pretrained(str(directory))
 
 
 def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool = False) -> PeftModel:

@@ -55,6 +55,9 @@ class VirtualTokensModel(PeftModelForCausalLM):
             labels: `[B, L]`, in a call without a filled cache.
             logits_to_keep: how many of the last columns, or which of the L columns, none of them padding; 0 for all.
         """
+        for name in ("noise", *self.special_peft_forward_args):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"{name}= means nothing to virtual tokens, which are the same for all rows")
         rows, length = len(input_ids), self.num_virtual_tokens
         padding = None if attention_mask is None else attention_mask.long().argmax(dim=1, keepdim=True)
 

@@ -99,6 +99,8 @@ def continue_prompts(
     """
     if not 0 <= temperature < math.inf:
         raise UserError(f"temperature is {temperature}, expected 0 or a finite number above it")
+    if noise is not None and noise.dim() == 2 and len(noise) != len(prompts):
+        raise UserError(f"noise for {len(noise)} questions, got {len(prompts)}: expected one row a question")
     pad = pad_token_id(tokenizer)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,

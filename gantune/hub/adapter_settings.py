@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gantune.assets import MODELS
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
@@ -36,15 +39,23 @@ def check_adapter(folder: str | Path) -> None:
             )
 
 
-def base_model_name(folder: str | Path) -> str:
-    """The base model that the adapter in a folder of [`gantune.embedding_generator.save_stack`] names.
+@contextmanager
+def naming_base_model(folder: str | Path, given: str | None = None) -> Iterator[str]:
+    """The name of an adapter's base model, to be loaded in the block: `given`, otherwise what the adapter's file says.
 
-    A [`UserError`] if there is no adapter, or it names none.
+    A built-in model may have lain anywhere. A [`UserError`] if there is no adapter, as
+    [`gantune.embedding_generator.save_stack`] writes it, or it names none; one of the block gets the file added to it.
     """
+    if given:
+        yield given
+        return
     files = sorted(Path(folder).glob("*/adapter_config.json"))
     if not files:
         raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
     name = read_object(files[0], ADAPTER_SETTINGS).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise UserError(f"{files[0]}: names no base model, expected --model")
-    return name
+    try:
+        yield next((model for model in MODELS if Path(name).parts[-3:] == ("gantune", "assets", model)), name)
+    except UserError as error:
+        raise UserError(f"{error} (named in {files[0]}; --model gives another)") from error

@@ -18,25 +18,25 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from gantune.assets import MODELS
 from gantune.data import check_tokenizer
-from gantune.diagnostics.files import local_path, read_object
+from gantune.diagnostics.files import absolute_path, local_path, read_object
 from gantune.errors import UserError, first_line
 from gantune.hub.sharding import Sharding, check_sharding, divide_blocks
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN = ("mini",)
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_PATTERNS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def model_path(name: str) -> str:
-    """Where the model `name` is: the folder of a built-in one, otherwise `name` itself.
+    """Where the model `name` is: the folder of a built-in one, a local folder's absolute path, or a Hub id.
 
     Raises:
         UserError: if `name` is a local folder that holds no model, or looks like a path and is not there.
     """
-    if name in BUILT_IN:
+    if name in MODELS:
         return str(resources.files("gantune.assets") / name)
     folder = local_path(name)
     if folder.is_dir():
@@ -49,8 +49,8 @@ def model_path(name: str) -> str:
         for index in folder.glob("*.index.json"):
             _check_shards(index)
     elif folder.exists() or name.startswith((".", "/")) or name.count("/") > 1:
-        raise UserError(f"{name}: no such model folder (built-in models: {', '.join(BUILT_IN)})")
-    return name
+        raise UserError(f"{name}: no such model folder (built-in models: {', '.join(MODELS)})")
+    return absolute_path(name)
 
 
 def _check_shards(index: Path) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from gantune.assets import MODELS
 from gantune.data.sources import SHIPPED, TOFU
-from gantune.diagnostics.files import read_object, write_atomically, write_json
+from gantune.diagnostics.files import absolute_path, read_object, write_atomically, write_json
 from gantune.errors import UserError
 from gantune.hub.adapter_settings import FOR_USE_ONLY
-from gantune.hub.loading import BUILT_IN, model_path
+from gantune.hub.loading import model_path
 from gantune.version import __version__
 
 CARD_FILE, TRAINING_FILE, EVALUATION_FILE = "README.md", "training.json", "evaluation.json"
@@ -42,7 +43,7 @@ NEEDS_STACK = ("prompt_tuning", "p_tuning")
 class Training:
     """What is known of a training; None is what nobody has told or measured."""
 
-    base_model: str  # a built-in name, a Hub id or a folder
+    base_model: str  # a built-in name, a Hub id or a folder's absolute path
     adapters: tuple[str, ...]  # PEFT methods in the order of their folders
     settings: dict[str, Any]  # all of [`gantune.LanguageGANConfig`]
     trained_parameters: int
@@ -61,7 +62,7 @@ class Training:
         """What a tuned model itself knows, and what else is `told`."""
         name = model.get_base_model().config._name_or_path
         return cls(
-            base_model=next((known for known in BUILT_IN if model_path(known) == name), name),
+            base_model=next((known for known in MODELS if model_path(known) == name), absolute_path(name)),
             adapters=tuple(sorted({str(config.peft_type.value).lower() for config in model.peft_config.values()})),
             settings=dict(settings),
             trained_parameters=trained_parameters,
@@ -79,9 +80,11 @@ def write_model_card(directory: str | Path, training: Training) -> None:
 def model_card(training: Training, evaluation: Mapping[str, Any] | None = None) -> ModelCard:
     """The card of an adapter; `evaluation` is what `gantune evaluate` wrote, None if nobody has evaluated it yet."""
     hub_model, hub_data = hub_id(training.base_model), hub_dataset(training.dataset)
+    base_model, built_in = training.base_model, training.base_model in MODELS
+    base_name = base_model if built_in or hub_model else Path(base_model).name  # not whose folder it lies in
     tags = ["gantune", "gan", *(name.replace("_", "-") for name in training.adapters)]
     data = ModelCardData(
-        base_model=training.base_model if training.base_model in BUILT_IN else hub_model,
+        base_model=base_model if built_in else hub_model,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=tags if hub_model is None else [*tags, f"base_model:adapter:{hub_model}"],
@@ -94,12 +97,14 @@ def model_card(training: Training, evaluation: Mapping[str, Any] | None = None) 
         template_path=str(TEMPLATE),
         training=training,
         methods=" and ".join(ADAPTERS.get(name, name) for name in training.adapters),
-        base_model=json.dumps(training.base_model),
-        built_in=training.base_model in BUILT_IN,
+        base_name=base_name,
+        base_model=json.dumps(base_name if base_name == base_model else f"path/to/{base_name}"),
+        built_in=built_in,
         hub_model=hub_model,
         source=_source(training.dataset),
         alone=training.adapters[0] if alone else None,
         trainable=not set(training.adapters) & set(FOR_USE_ONLY),
+        mergeable=not set(training.adapters) & {*FOR_USE_ONLY, *NEEDS_STACK},
         evaluation=evaluation and _evaluated(training, evaluation),
         settings={name: text.replace("|", "\\|").replace("`", "'") for name, text in settings.items()},
     )
@@ -136,7 +141,7 @@ def hub_id(name: str | None) -> str | None:
         validate_repo_id(name)
     except HFValidationError:
         return None
-    return None if name in BUILT_IN or Path(name).exists() else name
+    return None if name in MODELS or Path(name).exists() else name
 
 
 def hub_dataset(source: str | None) -> str | None:

@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from gantune.diagnostics.files import local_path, write_json
+from gantune.diagnostics.files import local_path, umask_followed, write_json
 from gantune.errors import UserError
 from gantune.trainer.arguments import own_settings
 
@@ -187,13 +187,14 @@ class CheckpointedTrainer(Trainer):
         output_dir = output_dir or self.args.output_dir
         if not self.args.should_save:
             return
-        if not _internal_call:
-            getattr(self, "save_pretrained", self.model.save_pretrained)(output_dir)
-            return
-        os.makedirs(output_dir, exist_ok=True)
-        named = zip(self.names, self.parameters, strict=True)
-        weights = {name: parameter.detach().contiguous() for name, parameter in named}
-        save_file(weights, os.path.join(output_dir, WEIGHTS_FILE))
+        with umask_followed(output_dir):
+            if not _internal_call:
+                getattr(self, "save_pretrained", self.model.save_pretrained)(output_dir)
+                return
+            os.makedirs(output_dir, exist_ok=True)
+            named = zip(self.names, self.parameters, strict=True)
+            weights = {name: parameter.detach().contiguous() for name, parameter in named}
+            save_file(weights, os.path.join(output_dir, WEIGHTS_FILE))
 
     @torch.no_grad()
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

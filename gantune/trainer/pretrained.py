@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gantune.diagnostics.files import local_path, write_json
+from gantune.diagnostics.files import local_path, umask_followed, write_json
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
-from gantune.hub.adapter_settings import base_model_name
+from gantune.hub.adapter_settings import naming_base_model
 from gantune.hub.loading import load_model, load_tokenizer
 from gantune.hub.model_card import Training, write_model_card
 from gantune.hub.push import PushToHub, local_folder
@@ -42,9 +42,9 @@ class Pretrained(PushToHub):
             told: what else the card is to say, see [`Training`].
         """
         directory = local_path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         save_stack(self.model, directory)
-        save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
+        with umask_followed(directory):
+            save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
         settings = own_settings(self.args)
         write_json(directory / CONFIG_FILE, settings)
         rows = rows_of(self.state)
@@ -89,8 +89,8 @@ class Pretrained(PushToHub):
         }.items():
             registry.get(args[name])
         if model is None or isinstance(model, str):
-            name = model or base_model_name(directory)
-            model, processing_class = load_model(name), processing_class or load_tokenizer(name)
+            with naming_base_model(directory, model) as name:
+                model, processing_class = load_model(name), processing_class or load_tokenizer(name)
         if model.device.type != "cuda":
             args["captured_decoding"] = False  # as it was trained, not what was trained
         args["output_dir"] = str(directory)

@@ -121,9 +121,9 @@ class SelfPlay(PolicyTrainer):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the adapter as PEFT folders, which [`load_stack`] reads, and the settings as JSON."""
-        local_path(directory).mkdir(parents=True, exist_ok=True)
+        directory = local_path(directory)
         save_stack(self.model, directory)
-        write_json(Path(directory) / CONFIG_FILE, own_settings(self.args))
+        write_json(directory / CONFIG_FILE, own_settings(self.args))
 
     def tokens(self) -> list[Any]:
         return [*super().tokens(), self.scale]
