@@ -8,7 +8,6 @@ from peft import get_peft_model
 
 from gantune.data import Pair, build_template
 from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
-from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.policy.evaluation import answer_losses
 from gantune.tuning import TuningConfig
@@ -81,10 +80,3 @@ def test_losses_by_hand():
         log_probs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
         expected = -sum(log_probs[len(prompt) + t - 1, token].item() for t, token in enumerate(answer))
         assert tokens == len(answer) and nats == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_text_is_no_list_of_questions_and_no_question_has_no_answer():
-    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
-    with pytest.raises(UserError, match="questions: 'Who\\?' is one text, expected a list of them"):
-        generate_answers(model, tokenizer, "Who?", CONFIG)
-    assert generate_answers(model, tokenizer, [], CONFIG) == []
