@@ -29,10 +29,7 @@ def registry():
 
 def test_names_dotted_paths_and_components(registry):
     assert registry.resolve("round") is int and registry.resolve(str) is str
-    with pytest.raises(
-        UserError,
-        match="'collections.OrderedDict': expected --widget collections.OrderedDict .in Python widget=",
-    ):
+    with pytest.raises(UserError, match=r"OrderedDict': expected --widget collections.OrderedDict \(in Python widget="):
         registry.get("collections.OrderedDict")  # a name from a file imports nothing
     assert registry.resolve("collections.OrderedDict") is collections.OrderedDict
     assert registry.get("collections.OrderedDict") is collections.OrderedDict  # the user has named it since
