@@ -11,7 +11,7 @@ from baselines.method import TunedModel, method
 from baselines.retrieval import RETRIEVERS
 from gantune.data import Pair, Template
 from gantune.errors import UserError
-from gantune.field_types import check_range, option
+from gantune.field_types import check_range, option, text_list
 from gantune.tuning import TuningConfig, encode_training_pairs
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class FewShotModel(TunedModel):
         """See [`TunedModel.answer`]; fewer examples than asked for are logged as a warning."""
         from gantune.generation.reasoning import around_reasoning
 
+        questions = text_list(questions, "questions")
         template, wanted = self.config.template, self.config.few_shot_examples
         if reasoning_tokens := self.decoding.reasoning_tokens:
             template = template.with_room_for(

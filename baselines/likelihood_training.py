@@ -51,7 +51,7 @@ def likelihood_method(
 
     What is trainable in that model is trained on the answers' tokens, see [`PairTrainer`]. If it is the given model
     itself, its tokenizer is saved beside it: a Hugging Face folder that can be loaded as it is. `learning_rate` is the
-    setting that is the method's; all else is as in [`Method`].
+    setting that is the method's; all else is as in [`Method`]. A model that carries an adapter is a `UserError`.
     """
 
     def register(adapt: Callable[..., PreTrainedModel]) -> Method:
@@ -63,8 +63,11 @@ def likelihood_method(
             callbacks: Sequence[TrainerCallback] = (),
             arguments: Mapping[str, Any] | None = None,
         ) -> TunedModel:
-            tuned = adapt(model, tokenizer, config)
+            from gantune.embedding_generator.stacking import refuse_adapted
             from gantune.trainer.pair_trainer import PairTrainer
+
+            refuse_adapted(model)
+            tuned = adapt(model, tokenizer, config)
 
             with quiet_arguments(tuned, config, arguments, learning_rate=getattr(config, learning_rate)) as args:
                 train(PairTrainer(tuned, args, pairs, processing_class=tokenizer, callbacks=callbacks))

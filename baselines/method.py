@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from baselines.matching import Size
 from gantune.diagnostics.files import umask_followed
-from gantune.errors import NotAvailable
+from gantune.errors import NotAvailable, UserError
 from gantune.registry import GENERATORS, Registry
 from gantune.tuning import TuningConfig
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "OBJECTIVES", "Diverged", "Method", "NotAvailable", "Tuned", "TunedModel", "around", "method"]
 
-METHODS = Registry("method")
+METHODS = Registry("method", option="methods")
 OBJECTIVES = Registry("objective")
 """What a generator can be trained by: functions `(method name, generator) -> Method`; see [`resolve_method`]."""
 
@@ -168,10 +168,13 @@ def resolve_method(name: str) -> Method:
     any cell of the two registries `OBJECTIVES` and `gantune.embedding_generator.generators.GENERATORS`.
 
     Raises:
-        UserError: if a name is not known, or the objective cannot train the generator.
+        UserError: if a name is not known or names no method, or the objective cannot train the generator.
     """
     objective, colon, generator = name.partition(":")
-    return OBJECTIVES.get(objective)(name, generator) if colon else METHODS.resolve(name)
+    found = OBJECTIVES.get(objective)(name, generator) if colon else METHODS.resolve(name)
+    if not isinstance(found, Method):
+        raise UserError(f"method {name}: is a {type(found).__name__}, expected a function under @baselines.method")
+    return found
 
 
 def known_method(name: str) -> Method:

@@ -8,6 +8,7 @@ from typing import Any
 
 from baselines.method import Tuned, method
 from gantune.data import Pair, turns_of
+from gantune.field_types import text_list
 from gantune.tuning import TuningConfig
 
 
@@ -18,7 +19,7 @@ class AnswerRule(Tuned):
         self.rule = rule
 
     def answer(self, questions: Sequence[str]) -> list[str]:
-        return [self.rule(question) for question in questions]
+        return [self.rule(question) for question in text_list(questions, "questions")]
 
 
 @method("copy-question", needs_model=False)

@@ -1,4 +1,4 @@
-"""Fields of settings, and whether they are of the types that their dataclass says, be they JSON, YAML or code."""
+"""Fields of settings, and whether they and other arguments are of the types they should be: from JSON, YAML or code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import field, fields
 from typing import Any, Literal
 
@@ -50,6 +50,24 @@ def check_range(settings: Any, expected: str, *names: str) -> None:
         value = getattr(settings, name)
         if wrong := other_type(value, float) or (None if RANGES[expected](value) else expected):
             raise UserError(f"--{name.replace('_', '-')} {value}: expected {wrong}")
+
+
+def text_list(texts: Any, name: str, least: int = 0) -> list[str]:
+    """Several texts as a list: from a list, a tuple or a column (of NumPy, pandas or datasets) of strings.
+
+    Every function of several texts begins with it. Nothing gives nothing, the empty list; one figure or choice of all
+    asks for at `least` 1. A [`UserError`] names an argument that is something else, such as one text, whose letters
+    would be taken for texts, and the row that is no string.
+    """
+    one_column = isinstance(texts, Collection) and getattr(texts, "ndim", 1) == 1
+    if not one_column or isinstance(texts, str | bytes | Mapping | Set):
+        raise UserError(f"{name}: expected a list of strings, got {type(texts).__name__}")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"{name}, row {row}: expected a string, got {type(text).__name__}")
+    if len(texts) < least:
+        raise UserError(f"{name}: expected at least one string, got an empty list")
+    return list(texts)
 
 
 def other_type(value: Any, hint: Any) -> str | None:

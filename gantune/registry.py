@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 
 
 class Registry:
@@ -14,11 +14,12 @@ class Registry:
 
     [`get`] knows registered names only, so it is safe for names that a loaded checkpoint brings. [`resolve`] also
     imports dotted paths: use it for what the user typed, never for what a file says. The modules of the `built_in`
-    dotted paths are imported by [`get`], so that names are known without torch.
+    dotted paths are imported by [`get`], so that names are known without torch. `option` is what a user names such a
+    component by, if that is not its kind.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, str] | None = None) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, built_in: Mapping[str, str] | None = None, option: str | None = None) -> None:
+        self.kind, self.option = kind, option or kind.replace(" ", "_")
         self._built_in = dict(built_in or {})
         self._components: dict[str, Any] = {}
         self._imported: dict[str, Any] = {}  # by dotted path, as the user typed it
@@ -42,11 +43,13 @@ class Registry:
 
     def check(self, name: str) -> None:
         """A [`UserError`] with the known names if [`get`] does not know this one; nothing is imported."""
-        if not isinstance(name, str) or name not in self:
-            raise UserError(
-                f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}, "
-                "or a dotted path such as my_package.MyClass"
-            )
+        if isinstance(name, str) and name in self:
+            return
+        expected = f"one of {', '.join(self.names())}, or a dotted path such as my_package.MyClass"
+        if isinstance(name, str) and "." in name:
+            option = self.option.replace("_", "-")
+            expected = f"--{option} {name} (in Python {self.option}=), as a file never makes gantune import anything"
+        raise UserError(f"unknown {self.kind} {name!r}: expected {expected}")
 
     def get(self, name: str) -> Any:
         """The component registered as `name`, or that a dotted path has brought in before; else as [`check`]."""
@@ -84,6 +87,26 @@ class Registry:
             ) from error
         self._imported[spec] = component
         return component
+
+    def tried(self, component: Any, call: Callable[[], Any], *shapes: tuple[int, ...]) -> Any:
+        """What a call of a component, or of the one so named, gives, which is of one of these shapes if there are any.
+
+        What is wrong with it, and what it raises, is a [`UserError`] that names the component.
+        """
+        name = component if isinstance(component, str) else self.name_of(component)
+        try:
+            result = call()
+        except UserError:
+            raise
+        except Exception as error:  # a user's own may raise anything
+            raise UserError(f"{self.kind} {name}: {type(error).__name__}: {first_line(error)}") from error
+        got = tuple(getattr(result, "shape", ()))
+        if shapes and got not in shapes:
+            wanted = " or ".join(str(list(shape)) for shape in shapes)
+            raise UserError(
+                f"{self.kind} {name}: gave a {type(result).__name__} of shape {list(got)}, expected {wanted}"
+            )
+        return result
 
 
 def _imported(path: str) -> Any:

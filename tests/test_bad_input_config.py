@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from baselines import METHODS
 from gantune.cli import main
-from gantune.cli.adapters import load_adapter
+from gantune.cli.adapters import AdapterOptions, load_adapter
 from gantune.cli.options import option_types, parse, write_config
 from gantune.cli.train import CLASSES
 from gantune.errors import UserError
@@ -130,7 +130,7 @@ def test_settings_of_a_saved_adapter(tuned, data):
     whole = data.draw(st.sampled_from([json.dumps(settings | changes), json.dumps(changes)]) | nested | texts)
     (folder / CONFIG_FILE).write_bytes(whole.encode("utf-8", "surrogatepass"))
     with refused_at_most("settings of saved adapters") as told:
-        load_adapter(str(folder))  # which has no adapter, if its settings are right
+        load_adapter(AdapterOptions(str(folder)))  # which has no adapter, if its settings are right
     assert told
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from gantune.cli import main
-from gantune.cli.adapters import load_adapter, seeded_noise
+from gantune.cli.adapters import AdapterOptions, load_adapter, seeded_noise
 from gantune.cli.streaming import AnswerStreamer
 from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 
 def expected(folder, questions, **options):
-    adapter = load_adapter(str(folder / "tuned"), device="cpu")
+    adapter = load_adapter(AdapterOptions(str(folder / "tuned"), device="cpu"))
     return generate_answers(*adapter[:2], questions, adapter.config, **options)
 
 
@@ -274,7 +274,7 @@ def test_what_is_merged_needs_no_gantune_and_is_the_adapter_at_its_noise(folder,
     for name, noise in (("tuned", "zero"), ("tuned", "seed:3"), ("stack", "seed:3")):
         output = str(tmp_path / f"{name}-{noise.replace(':', '')}")
         assert main(["merge", "--adapter", str(folder / name), "--output", output, "--noise", noise]) == 0
-        adapter = load_adapter(str(folder / name), device="cpu")
+        adapter = load_adapter(AdapterOptions(str(folder / name), device="cpu"))
         vector = None if noise == "zero" else seeded_noise(adapter.model, 1, 3)[0]
         with torch.no_grad(), hold_noise(adapter.model, vector):
             wanted[output] = adapter.model(torch.tensor(INPUT)).logits

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from baselines import TunedModel
 from gantune.cli import main
-from gantune.cli.adapters import load_adapter
+from gantune.cli.adapters import AdapterOptions, load_adapter
 from gantune.cli.train import DataOptions
 from gantune.data import load_pairs
 from gantune.diagnostics import local_path, locked
@@ -70,7 +70,7 @@ READERS = {
     "tokenizer": load_tokenizer,
     "data": load_pairs,
     "the data of a command": lambda name: DataOptions(dataset=name).check(),
-    "adapter": load_adapter,
+    "adapter": lambda name: load_adapter(AdapterOptions(name)),
     "trainer": Pretrained.from_pretrained,
     "bleurt": Bleurt,
     "output": lambda name: PairConfig(output_dir=name, use_cpu=True),

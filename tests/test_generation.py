@@ -87,10 +87,3 @@ def test_losses_by_hand():
 def test_a_temperature_is_finite(temperature):
     with pytest.raises(UserError, match=rf"temperature is {temperature}, expected 0 or a finite number above it"):
         generate_answers(TINY_MODELS["gpt2"](), tiny_tokenizer(), QUESTIONS, CONFIG, temperature=temperature)
-
-
-def test_a_text_is_no_list_of_questions_and_no_question_has_no_answer():
-    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
-    with pytest.raises(UserError, match="questions: 'Who\\?' is one text, expected a list of them"):
-        generate_answers(model, tokenizer, "Who?", CONFIG)
-    assert generate_answers(model, tokenizer, [], CONFIG) == []

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
+from baselines import METHODS
 from gantune.data import Pair, collate, encode_pairs
 from gantune.discriminators import CausalCNN, Discriminator
-from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
+from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.policy.micro_batches import MicroBatches
 from gantune.seqgan import policy_gradient_loss
-from gantune.trainer.arguments import LanguageGANConfig, own_settings
+from gantune.trainer.arguments import LanguageGANConfig, PairConfig, own_settings
 from gantune.trainer.callbacks import epoch_ends, rows_of
 from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.pair_trainer import PairTrainer
+from gantune.trainer.self_play import SelfPlay
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -546,7 +551,7 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
         ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, frozen-lm, mlp, source"),
         ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
-        ({"generator": "os.path.join"}, "generator 'os.path.join'"),
+        ({"generator": "os.path.join"}, "generator os.path.join: TypeError: join() missing 1 required"),
         ({"reward": "bleu"}, "unknown reward 'bleu'"),
         ({"advantage": "critic"}, "unknown advantage 'critic'"),
         ({"num_generations": 1}, "--num-generations 1: policy-gradient with advantage 'leave-one-out'"),
@@ -595,6 +600,65 @@ def test_a_model_that_carries_an_adapter_is_refused(tmp_path):
                 add(model)
     plain = gan.model.merge_and_unload()
     assert LanguageGAN(plain, LanguageGANConfig(**QUIET | SMALL), PAIRS, processing_class=tiny_tokenizer()).train()
+
+
+LORA = {"task_type": "CAUSAL_LM", "target_modules": ["c_attn"], "fan_in_fan_out": True}
+
+
+def with_transformers(model):
+    model.add_adapter(LoraConfig(**LORA), adapter_name="theirs")
+    return model
+
+
+ADAPTED = {
+    "default": lambda: get_peft_model(TINY_MODELS["gpt2"](), LoraConfig(**LORA)),
+    "theirs": lambda: with_transformers(TINY_MODELS["gpt2"]()),
+    "injected": lambda: inject_adapter_in_model(LoraConfig(**LORA), TINY_MODELS["gpt2"](), adapter_name="injected"),
+    "prompt_tuning": lambda: stack_adapters(TINY_MODELS["gpt2"](), build_generator("prompt")),
+    "lora": lambda: stack_adapters(TINY_MODELS["gpt2"](), build_generator("embedding+lora")).get_base_model(),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_every_trainer_and_method_refuses_a_model_that_carries_an_adapter_and_leaves_it(name):
+    model, tokenizer = ADAPTED[name](), tiny_tokenizer()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    args = LanguageGANConfig(**QUIET | SMALL)
+    limits = {"num_train_epochs": 1, "max_prompt_length": 32, "max_completion_length": 8}
+    ways = {
+        "LanguageGAN": lambda: LanguageGAN(model, args, PAIRS, processing_class=tokenizer),
+        "SelfPlay": lambda: SelfPlay(model, args, PAIRS, processing_class=tokenizer, peft_config="lora"),
+        "PairTrainer": lambda: PairTrainer(
+            model, PairConfig(**QUIET), PAIRS, processing_class=tokenizer, peft_config="ia3"
+        ),
+        "stack_adapters": lambda: stack_adapters(model, build_generator("embedding")),
+    }
+    for method in ("lora", "lora-matched", "ia3", "bottleneck", "prompt-tuning", "p-tuning", "prefix-tuning", "full",
+                   "gan", "mle", "mle-stack", "gan-source", "self-play"):  # fmt: skip
+        made = METHODS.get(method)
+        ways[method] = partial(made, model, tokenizer, PAIRS, made.config_class(**limits))
+    for way, run in ways.items():
+        with pytest.raises(UserError, match=rf"carries an adapter already \([a-z_, ]*\b{name}\b.*merge_and_unload it"):
+            pytest.fail(f"{way} took it: {run()}")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_model_given_with_its_adapter_has_one_that_is_found_again(tmp_path):
+    args, given = LanguageGANConfig(**QUIET | SMALL), {"processing_class": tiny_tokenizer(), "peft_config": False}
+    with pytest.raises(UserError, match="GPT2LMHeadModel carries no adapter, expected peft_config"):
+        LanguageGAN(TINY_MODELS["gpt2"](), args, PAIRS, **given)
+    with pytest.raises(UserError, match="GPT2LMHeadModel carries no adapter, expected peft_config"):
+        LanguageGAN(ADAPTED["theirs"](), args, PAIRS, **given)
+    with pytest.raises(UserError, match="adapter is called 'default', expected adapter_name='lora'"):
+        LanguageGAN(ADAPTED["default"](), args, PAIRS, **given)
+    model = get_peft_model(TINY_MODELS["gpt2"](), LoraConfig(**LORA), adapter_name="lora")
+    gan = LanguageGAN(model, args, PAIRS, **given)
+    gan.train()
+    gan.save_pretrained(tmp_path)
+    loaded = LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+    batch = batch_of(gan)
+    assert torch.equal(loaded.policy.score(batch), gan.policy.score(batch))
+    assert not torch.equal(gan.policy.score(batch), build(generator="lora").policy.score(batch))
 
 
 def test_a_frozen_lm_that_judges_is_loaded_on_the_base_model_alone(tmp_path):

@@ -89,7 +89,6 @@ def test_no_network_and_no_litter(tmp_path, monkeypatch):
     "predictions, references, message",
     [
         (["a"], ["a", "b"], "got 1 predictions and 2 references"),
-        ([], [], "predictions: expected at least one string"),
         (["a", None], ["a", "b"], "predictions, row 1: expected a string, got NoneType"),
         (["a"], [3], "references, row 0: expected a string, got int"),
         ("a", ["a"], "predictions: expected a list of strings, got str"),

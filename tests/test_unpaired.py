@@ -107,8 +107,12 @@ def test_batches_go_by_number_and_pass_through_all_rows():
 def test_what_unpaired_data_need_is_told_in_one_line():
     with pytest.raises(UserError, match="--blind-discriminator false: unpaired answers have no questions"):
         build(blind_discriminator=False)
-    with pytest.raises(UserError, match="unpaired data: no answers, expected at least one"):
+    with pytest.raises(UserError, match="unpaired answers: expected at least one string, got an empty list"):
         build(unpaired=Unpaired(["who"], []))
+    with pytest.raises(UserError, match="unpaired answers: expected a list of strings, got str"):
+        build(unpaired=Unpaired(["who"], "ann"))
+    with pytest.raises(UserError, match="unpaired questions, row 1: expected a string, got Pair"):
+        build(unpaired=Unpaired(["who", PAIRS[0]], ["ann"]))
 
 
 def test_self_training_learns_its_own_answers_to_the_unpaired_questions_from_its_share_on(monkeypatch):

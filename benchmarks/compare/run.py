@@ -201,6 +201,8 @@ def run(directory: Path) -> dict[str, Any] | None:
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             seconds = watch.seconds
+        if not isinstance(tuned, Tuned):
+            raise UserError(f"method {method.name}: gave a {type(tuned).__name__}, expected a baselines.Tuned")
     except Diverged as error:
         if main_process:
             error.tuned.save(directory / "adapter")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from gantune.cli.devices import DTYPES, resolve_device
+from gantune.cli.devices import DTYPES, Dtype, resolve_device
 from gantune.errors import UserError
+from gantune.field_types import option
 from gantune.hub.adapter_settings import naming_base_model
 from gantune.hub.push import local_folder
 from gantune.trainer.config import GameConfig, read_game_config
@@ -25,31 +27,45 @@ class Adapter(NamedTuple):
     config: GameConfig
 
 
+@dataclass
+class AdapterOptions:
+    """What was tuned; what is a user's own is imported only if it is named here."""
+
+    adapter: str | None = option(None, "folder that gantune train or save_pretrained has written")
+    model: str | None = option(None, "the base model, if it is not where the adapter says")
+    dtype: Dtype = option("float32", "of the base model")
+    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
+    generator: str | None = option(None, "what was tuned, if it is one of your own: its dotted path")
+    template: str | None = option(None, "how a question is put, if the template is one of your own: its dotted path")
+
+
 def add_adapter_options(parser: ArgumentParser) -> None:
-    """The options of [`load_adapter`]."""
-    parser.add_argument("--adapter", required=True, help="folder that gantune train or save_pretrained has written")
-    parser.add_argument("--model", help="the base model, if it is not where the adapter says")
-    parser.add_argument("--dtype", choices=[*DTYPES], default="float32", help="of the base model")
-    parser.add_argument("--device", default="auto", help="'auto' (CUDA where there is one), or as torch names it")
+    """[`AdapterOptions`] for a command without a `--config` file."""
+    for each in fields(AdapterOptions):
+        kind = {"required": each.name == "adapter", "choices": DTYPES if each.name == "dtype" else None}
+        parser.add_argument(f"--{each.name}", default=each.default, help=each.metadata["help"], **kind)
 
 
-def load_adapter(folder: str, model: str | None = None, dtype: str = "float32", device: str = "auto") -> Adapter:
+def load_adapter(options: AdapterOptions) -> Adapter:
     """What `gantune train` or [`gantune.LanguageGAN.save_pretrained`] has written, without the discriminator.
 
-    The folder may be `owner/name` on the Hub; the base model is the one that the adapter names if `model` is None.
+    The folder may be `owner/name` on the Hub; the base model is the one that the adapter names if none is given.
 
     Raises:
         UserError: if it is not there, its files are not what was written, or they are not of this base model.
     """
-    folder = str(local_folder(folder))
-    config = read_game_config(folder)
+    folder, dtype, device = str(local_folder(options.adapter)), options.dtype, options.device
+    config = read_game_config(folder, options.template)
     import torch  # what follows takes seconds
 
     from gantune.embedding_generator import load_stack
+    from gantune.embedding_generator.generators import build_generator
     from gantune.hub.loading import load_model, load_tokenizer
 
+    if options.generator is not None:  # one of the user's own is known from then on
+        build_generator(options.generator)
     device = resolve_device(device)
-    with naming_base_model(folder, model) as name:
+    with naming_base_model(folder, options.model) as name:
         base, tokenizer = load_model(name, getattr(torch, dtype), device), load_tokenizer(name)
     return Adapter(load_stack(base, folder).eval(), tokenizer, config)
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gantune.cli.adapters import Adapter, load_adapter
-from gantune.cli.devices import Dtype
+from gantune.cli.adapters import Adapter, AdapterOptions, load_adapter
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import parse, write_config
 from gantune.cli.train import DataOptions
@@ -25,18 +24,14 @@ COMMAND = "gantune evaluate"
 
 
 @dataclass
-class EvaluationOptions:
+class EvaluationOptions(AdapterOptions):
     """What is evaluated, and how."""
 
     _argument_group_name = "evaluation"
 
-    adapter: str | None = option(None, "folder that gantune train or save_pretrained has written")
     output: str | None = option(
         None, "folder for evaluation.json, .yaml and .jsonl; into the adapter and its card if not given"
     )
-    model: str | None = option(None, "the base model, if it is not where the adapter says")
-    dtype: Dtype = option("float32", "of the base model")
-    device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")
     bleurt: str | None = option(None, "BLEURT checkpoint in bleurt-pytorch's format, a folder or Hub id")
     decoding: str = option(
         "greedy", "greedy, sample, mbr-K (of K samples the one nearest to the others) or vote-K (the most frequent)"
@@ -64,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
     from gantune.metrics import Bleurt
     from gantune.metrics.rouge_words import wordless
 
-    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    adapter = load_adapter(options)
     bleurt = None if options.bleurt is None else Bleurt(options.bleurt, device=adapter.model.device)
     metrics, rows = evaluate(adapter, pairs, decoding, bleurt)
 

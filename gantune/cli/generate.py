@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
     questions = _questions(options)
-    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    adapter = load_adapter(options)
     if options.max_new_tokens is not None:
         config = dataclasses.replace(adapter.config, max_completion_length=options.max_new_tokens)
         adapter = adapter._replace(config=config)

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     seed = re.fullmatch(r"seed:(\d+)", options.noise)
     if options.noise != "zero" and not seed:
         raise UserError(f"--noise {options.noise}: expected zero or seed:N, such as seed:3")
-    adapter = load_adapter(options.adapter, options.model, options.dtype, options.device)
+    adapter = load_adapter(options)
     from gantune.embedding_generator import hold_noise
 
     noise = seeded_noise(adapter.model, 1, int(seed[1]))[0] if seed else None

@@ -98,9 +98,6 @@ def parse(
     hints, theirs = option_types(classes), TrainingOptions() if transformers_too else None
     from_file = {} if config is None else read_config(config, hints, theirs)
     of_theirs = {name: from_file.pop(name) for name in [*from_file] if name not in hints}
-    for name, value in from_file.items():
-        if not _given(name, arguments):
-            _refuse_imports(config, name, value)
     parser.set_defaults(**from_file)
     try:
         *groups, _, unknown = parser.parse_args_into_dataclasses(
@@ -119,9 +116,10 @@ def parse(
         refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", hints)
         parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
     values = {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
-    check_names({name: value for name, value in values.items() if name not in from_file or _given(name, arguments)})
+    of_file = {name: value for name, value in from_file.items() if not _given(name, arguments)}
+    check_names({name: value for name, value in values.items() if name not in of_file})
     try:
-        check_names(from_file)
+        check_names(of_file, typed=False)
     except UserError as error:
         raise UserError(f"{config}: {error}") from None
     return groups, values
@@ -186,33 +184,21 @@ def _default(value: ast.expr | None) -> Any:
     return said[0].value if said and isinstance(said[0], ast.Constant) else None
 
 
-def check_names(values: Mapping[str, Any]) -> None:
+def check_names(values: Mapping[str, Any], typed: bool = True) -> None:
     """Refuse names, among the values of options, of components that are not registered or that transformers has not.
 
-    Nothing is imported, and dotted paths are let through. The [`UserError`] lists the names that there are.
+    Nothing is imported. Dotted paths are let through if they were typed: a file never makes gantune import anything.
+    The [`UserError`] says what is expected.
     """
     for name, registry in COMPONENTS.items():
         for part in re.split(r"[+*]", values.get(name) or ""):
-            if part and "." not in part:
+            if part and not (typed and "." in part):
                 registry.check(part)
     for name, (module, table, others) in THEIRS.items():
         value = values.get(name)
         if value not in (None, *others.split(", ")) and value not in (known := _names(module, table)):
             expected = f"{others}one of {', '.join(sorted(known))}"
             raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
-
-
-def _refuse_imports(path: str, name: str, value: Any) -> None:
-    """A file never makes gantune import anything: what it names must be registered, or be named by the user as well."""
-    if name not in COMPONENTS or not isinstance(value, str):
-        return
-    registry = COMPONENTS[name]
-    for part in re.split(r"[+*]", value):
-        if "." in part and part not in registry:
-            raise UserError(
-                f"{path}: {name} is {value!r:.80}, which would be imported; a file never makes gantune import "
-                f"anything, expected it on the command line too: --{name.replace('_', '-')} {value:.80}"
-            )
 
 
 def option_types(classes: Sequence[type]) -> dict[str, Any]:

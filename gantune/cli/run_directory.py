@@ -38,6 +38,11 @@ def ended(directory: Path) -> bool:
     return (directory / RUN_FILE).is_file() and (directory / TRAINING_FILE).is_file()
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Whether there is something to go on from; a run that broke off before is no loss, another takes its place."""
+    return any(directory.glob("checkpoint-*"))
+
+
 def _contents(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
@@ -47,7 +52,7 @@ def _check(directory: Path, resume: bool) -> None:
         return
     if not (directory / RUN_FILE).is_file():
         raise UserError(f"{directory}: holds other files, expected a new directory as --output-dir")
-    if not resume:
-        if ended(directory):
-            raise UserError(f"{directory}: holds a run that has ended, expected a new directory as --output-dir")
+    if not resume and ended(directory):
+        raise UserError(f"{directory}: holds a run that has ended, expected a new directory as --output-dir")
+    if not resume and has_checkpoint(directory):
         raise UserError(f"{directory}: holds a run that has not ended: --resume-from-checkpoint goes on with it")

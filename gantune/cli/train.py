@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gantune.cli.devices import Dtype, resolve_device
 from gantune.cli.messages import messages_on_stderr
 from gantune.cli.options import TrainingOptions, option_types, parse, read_config, settled, write_config
-from gantune.cli.run_directory import RUN_FILE, claimed, ended
+from gantune.cli.run_directory import RUN_FILE, claimed, ended, has_checkpoint
 from gantune.command import OneLineParser
 from gantune.data.sources import READERS
 from gantune.diagnostics.files import local_path
@@ -146,7 +146,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
                 if parallel.main:
                     print(f"{output}: this run has ended")
                 return 0
-            if options.resume_from_checkpoint and (output / RUN_FILE).is_file():
+            if options.resume_from_checkpoint and has_checkpoint(output):
                 _refuse_changes(output / RUN_FILE, values)
             pairs = data.load()
             config = _with_validation_size(config, validation.validation_size, len(pairs))

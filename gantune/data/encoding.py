@@ -96,6 +96,9 @@ def encode_pairs(
     for number, pair in enumerate(pairs, start=1):
         prompt_ids = template.prompt_ids(pair.question, tokenizer)
         answer_ids = template.answer_ids(pair.answer, tokenizer)
+        for ids in (prompt_ids, answer_ids):
+            if not (isinstance(ids, list) and ids and isinstance(ids[0], int)):
+                raise UserError(f"template {template!r:.60} gave {ids!r:.60}, expected a list of token ids")
         long_prompt, long_answer = len(prompt_ids) > max_prompt_tokens, len(answer_ids) > max_answer_tokens
         if long_prompt or long_answer:
             if too_long == "error":

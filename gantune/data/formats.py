@@ -10,7 +10,7 @@ from gantune.data.records import Record
 from gantune.errors import UserError
 from gantune.registry import Registry
 
-FORMATS = Registry("data format")
+FORMATS = Registry("data format", option="format")
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -174,8 +174,8 @@ def build_format(
         hint = ""
     name = name or "question-answer"
     chosen = known[name] if name in known else FORMATS.resolve(name)
-    chosen = chosen() if isinstance(chosen, type) else chosen
-    for column in chosen.columns:
+    chosen = FORMATS.tried(name, chosen) if isinstance(chosen, type) else chosen
+    for column in FORMATS.tried(name, lambda: chosen.columns):
         if column not in columns:
             existing = ", ".join(columns) or "none"
             raise UserError(f"{source}: no column {column!r}, existing ones: {existing}{hint}")

@@ -126,7 +126,11 @@ def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
     """The pairs of every row; a [`UserError`] that names file, row and column if one is not as the format wants it."""
     if answers not in ("last", "every"):
         raise UserError(f"answers is {answers!r}, expected last or every")
-    return [pair for record in source.records for pair in source.format.pairs(record)[-1 if answers == "last" else 0 :]]
+    last = slice(-1 if answers == "last" else 0, None)
+    pairs = [pair for record in source.records for pair in source.format.pairs(record)[last]]
+    if wrong := [pair for pair in pairs if not isinstance(pair, Pair)]:
+        raise UserError(f"data format {source.format_name}: gave {wrong[0]!r:.60}, expected a Pair")
+    return pairs
 
 
 def _read(source: str, split: str) -> list[Row]:

@@ -54,7 +54,7 @@ def build_template(template: str | type[Template] | Template, system: str | None
     With `system`, that system prompt stands before every question that has none of its own.
     """
     template = TEMPLATES.resolve(template)
-    template = template() if isinstance(template, type) else template
+    template = TEMPLATES.tried(template, template) if isinstance(template, type) else template
     return SystemPromptTemplate(template, system) if system else template
 
 

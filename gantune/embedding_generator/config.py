@@ -53,10 +53,7 @@ class EmbeddingGeneratorConfig(PeftConfig):
             network_class = self.network
             self.network = f"{network_class.__module__}.{network_class.__qualname__}"
             NETWORKS.register(self.network)(network_class)
-        try:
-            network_class = NETWORKS.get(self.network)
-        except UserError as error:
-            raise UserError(f"{error}; one of your own has to be registered before its adapter is loaded") from None
+        network_class = NETWORKS.get(self.network)
         signature = inspect.signature(network_class)
         try:
             signature.bind(embedding_dim=1, noise_dim=self.noise_dim, **self.network_options)

@@ -59,10 +59,7 @@ def _one(component: PeftConfig | type | Callable[[], PeftConfig], name: str) -> 
         return [component(task_type="CAUSAL_LM")]
     made = component
     if callable(component) and not isinstance(component, PeftConfig):
-        try:
-            made = component()
-        except TypeError as error:
-            raise UserError(f"generator {name!r}: cannot be called without arguments: {error}") from error
+        made = GENERATORS.tried(name, component)
     if not isinstance(made, PeftConfig):
         kind = type(made).__name__
         raise UserError(f"generator {name!r}: expected a network class or a PEFT configuration, got {kind}")

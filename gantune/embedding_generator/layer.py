@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
 from gantune.embedding_generator.config import EmbeddingGeneratorConfig
-from gantune.embedding_generator.network import NETWORKS
+from gantune.embedding_generator.network import build_network
 from gantune.errors import UserError
 
 MERGE_ROWS = 8192  # rows of the embedding table adapted at a time, which bounds the memory of a merge
@@ -52,10 +52,10 @@ class EmbeddingGeneratorLayer(nn.Module, BaseTunerLayer):
     def update_layer(self, adapter_name: str, config: EmbeddingGeneratorConfig) -> None:
         """Add a fresh network under `adapter_name`.
 
-        A [`UserError`] if `modules_to_save` would reach into it: peft goes by how a module's full name ends.
+        A [`UserError`] as of [`build_network`], or if `modules_to_save` would reach into it: peft goes by how a
+        module's full name ends.
         """
-        network_class = NETWORKS.get(config.network)
-        network = network_class(embedding_dim=self.embedding_dim, noise_dim=config.noise_dim, **config.network_options)
+        network = build_network(config.network, self.embedding_dim, config.noise_dim, **config.network_options)
         for name, _ in network.named_modules():
             if f".{adapter_name}.{name}".endswith(tuple(config.modules_to_save or ())):
                 raise UserError(

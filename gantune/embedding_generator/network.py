@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gantune.errors import UserError
 from gantune.registry import Registry
 
-NETWORKS = Registry("generator network")
+NETWORKS = Registry("generator network", option="generator")
 
 
 class GeneratorNetwork(Protocol):
@@ -30,6 +32,18 @@ class GeneratorNetwork(Protocol):
         They are `[..., d]` with a noise `[n]`, the same for all, or `[B, ..., d]` with `[B, n]`, one vector a sequence.
         """
         ...
+
+
+def build_network(name: str, embedding_dim: int, noise_dim: int, **options: Any) -> nn.Module:
+    """A fresh network, tried once; a [`UserError`] that names it if it is not as [`GeneratorNetwork`] says."""
+    made = partial(NETWORKS.get(name), embedding_dim=embedding_dim, noise_dim=noise_dim, **options)
+    network = NETWORKS.tried(name, made).eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for rows in ((), (2,)):
+            shape, like = (*rows, 3, embedding_dim), NETWORKS.tried(name, lambda: next(network.parameters()))
+            inputs = like.new_zeros(shape), like.new_zeros(*rows, noise_dim)
+            NETWORKS.tried(name, partial(network, *inputs), shape)
+    return network.train()
 
 
 @NETWORKS.register("mlp")

@@ -76,6 +76,15 @@ def refuse_adapted(model: nn.Module) -> None:
         )
 
 
+def check_stack(model: nn.Module) -> None:
+    """A [`UserError`] unless the model has adapters named as by [`stack_adapters`], where [`load_stack`] finds them."""
+    if not isinstance(model, PeftModel):
+        raise UserError(f"{type(model).__name__} carries no adapter, expected peft_config")
+    for name, config in model.peft_config.items():
+        if name != (method := adapter_name(config)):
+            raise UserError(f"the model's adapter is called {name!r}, expected adapter_name={method!r}, to be saved so")
+
+
 def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> PeftModel:
     """Add an adapter for each configuration to the base model, in place; all are trainable and active.
 

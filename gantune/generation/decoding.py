@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gantune.data.words import caseless, marks
 from gantune.errors import UserError
+from gantune.field_types import text_list
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def consensus(answers: Sequence[str]) -> str:
     """
     from gantune.seqgan import self_consistency
 
+    answers = text_list(answers, "answers", least=1)
     worth = self_consistency(answers)
     return answers[worth.index(max(worth))]
 
@@ -81,6 +83,7 @@ def most_frequent(answers: Sequence[str]) -> str:
 
     Answers are the same if they are so after [`normalised`]; the first of the winning ones is returned as it is.
     """
+    answers = text_list(answers, "answers", least=1)
     votes = Counter(map(normalised, answers))  # most_common keeps the order of first appearance among equals
     winner = votes.most_common(1)[0][0]
     return next(answer for answer in answers if normalised(answer) == winner)

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from gantune.data import collate_prompts, end_token_id, pad_token_id
 from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
+from gantune.field_types import text_list
 from gantune.generation.reasoning import around_reasoning, check_room
 from gantune.policy.positions import check_positions
 from gantune.tuning import TuningConfig
@@ -52,7 +53,7 @@ def generate_answers(
     Raises:
         UserError: if prompt, reasoning and answer may be more than the model's positions.
     """
-    if not questions:
+    if not (questions := text_list(questions, "questions")):
         return []
     template = config.prompt_template()
     prompts, end_id = encode_questions(questions, tokenizer, config), end_token_id(template, tokenizer)
@@ -71,9 +72,7 @@ def encode_questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: TuningConfig
 ) -> list[list[int]]:
     """Prompts as token ids, the last `config.max_prompt_length` of each."""
-    if isinstance(questions, str):
-        raise UserError(f"questions: {questions!r:.60} is one text, expected a list of them")
-    template = config.prompt_template()
+    template, questions = config.prompt_template(), text_list(questions, "questions")
     return [template.prompt_ids(question, tokenizer)[-config.max_prompt_length :] for question in questions]
 
 

@@ -106,6 +106,8 @@ def _check_architecture(config: PreTrainedConfig, name: str, trust_remote_code: 
         raise UserError(f"{name}: {kind} is an encoder-decoder model, expected a causal language model such as GPT-2")
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", True):
         raise UserError(f"{name}: {kind} is an encoder, which sees what follows; expected a causal language model")
+    if getattr(config, "attn_type", None) == "bi":
+        raise UserError(f"{name}: {kind} sees what follows; expected a causal language model")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not trust_remote_code and not hasattr(config, "auto_map"):
         raise UserError(f"{name}: a model of type {kind} is no causal language model")
 

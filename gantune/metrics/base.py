@@ -8,22 +8,16 @@ import evaluate
 from datasets import Features, Value
 
 from gantune.errors import UserError
+from gantune.field_types import text_list
 
 
-def check_texts(**columns: Sequence[str] | None) -> None:
-    """A [`UserError`] that names column and row, unless all are non-empty sequences of strings of the same length."""
-    for name, texts in columns.items():
-        if texts is None or isinstance(texts, str):
-            raise UserError(f"{name}: expected a list of strings, got {type(texts).__name__}")
-        if len(texts) == 0:
-            raise UserError(f"{name}: expected at least one string, got an empty list")
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise UserError(f"{name}, row {row}: expected a string, got {type(text).__name__}")
-    lengths = {name: len(texts) for name, texts in columns.items()}
-    if len(set(lengths.values())) > 1:
-        told = " and ".join(f"{length} {name}" for name, length in lengths.items())
+def check_texts(least: int = 0, **columns: Sequence[str] | None) -> dict[str, list[str]]:
+    """Columns as [`text_list`] gives them, by name; a [`UserError`] unless they are of the same length."""
+    lists = {name: text_list(texts, name, least) for name, texts in columns.items()}
+    if len({len(texts) for texts in lists.values()}) > 1:
+        told = " and ".join(f"{len(texts)} {name}" for name, texts in lists.items())
         raise UserError(f"expected as many predictions as references, got {told}")
+    return lists
 
 
 class InMemoryMetric(evaluate.Metric):
@@ -44,7 +38,6 @@ class InMemoryMetric(evaluate.Metric):
         return ""
 
     def add_batch(self, *, predictions=None, references=None, **kwargs) -> None:
-        """Adds a batch of texts, checked by [`check_texts`], to those that the next `compute` scores."""
+        """Adds a batch of texts, checked by [`check_texts`], at least one, to those that the next `compute` scores."""
         given = {"predictions": predictions, "references": references}
-        check_texts(**{name: given[name] for name in self.columns})
-        super().add_batch(predictions=predictions, references=references, **kwargs)
+        super().add_batch(**given | check_texts(1, **{name: given[name] for name in self.columns}), **kwargs)

@@ -81,8 +81,8 @@ In EMNLP, pages 751-762. https://aclanthology.org/2021.emnlp-main.58"""
     @torch.inference_mode()
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
         """BLEURT of each generated answer against its true one. Bad input is refused by [`check_texts`]."""
-        check_texts(predictions=predictions, references=references)
-        pairs = [self.tokenizer.encode_pair(r, p) for p, r in zip(predictions, references, strict=True)]
+        texts = check_texts(predictions=predictions, references=references)
+        pairs = [self.tokenizer.encode_pair(r, p) for p, r in zip(*texts.values(), strict=True)]
         longest_first = sorted(range(len(pairs)), key=lambda row: -len(pairs[row][0]))
         scores = [0.0] * len(pairs)
         for start in range(0, len(pairs), self.batch_size):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from gantune.data.words import written_words
 from gantune.errors import UserError
-from gantune.metrics.base import InMemoryMetric, check_texts
+from gantune.field_types import text_list
+from gantune.metrics.base import InMemoryMetric
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
@@ -16,7 +17,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     except that they divide by the number of words: dividing by the number of n-grams makes 1 the largest value.
     The share falls as a set grows, so compare sets of equal size. It is 0 if no text has `n` words.
     """
-    check_texts(texts=texts)
+    texts = text_list(texts, "texts", least=1)
     if n < 1:
         raise UserError(f"n: expected at least 1, got {n}")
     total, distinct = 0, set()
@@ -30,7 +31,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
 def mean_length(texts: Sequence[str]) -> float:
     """Mean number of words of a text, which are [`gantune.data.words.written_words`]."""
-    check_texts(texts=texts)
+    texts = text_list(texts, "texts", least=1)
     return sum(len(written_words(text)) for text in texts) / len(texts)
 
 

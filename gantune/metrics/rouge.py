@@ -29,9 +29,10 @@ In Text Summarization Branches Out, pages 74-81. https://aclanthology.org/W04-10
 
     def score_pairs(self, predictions: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
         """`rouge1`, `rouge2`, `rougeL`, `rougeLsum` (F1) and `rougeL_recall` of each answer against its true one."""
-        check_texts(predictions=predictions, references=references)
         rows = []
-        for prediction, reference in zip(predictions, references, strict=True):
+        for prediction, reference in zip(
+            *check_texts(predictions=predictions, references=references).values(), strict=True
+        ):
             scores = self._scorer.score(target=reference, prediction=prediction)
             row = {name: float(scores[name].fmeasure) for name in _F1}
             row["rougeL_recall"] = float(scores["rougeL"].recall)

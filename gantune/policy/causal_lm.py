@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicLayer
 from gantune.data.batch import Batch, position_ids
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
-from gantune.errors import UserError
+from gantune.errors import UserError, first_line
 from gantune.policy.cache import GrowingCache, attention_layers, right_aligned
 from gantune.policy.captured import CapturedDecoding
 from gantune.policy.decoding import Beginning, Decoded, decode, next_token_logits
@@ -54,6 +54,20 @@ class CausalLMPolicy:
         """One N(0, I) vector a question, `[B, noise_dim]`; None if the adapter takes no noise."""
         return draw_noise(self.model, batch_size, generator)
 
+    def check_sampling(self) -> None:
+        """A [`UserError`] if the model does not go on from copies of a cache, as samples need it; nothing is drawn."""
+        ids = torch.full((1, 2), self.pad_token_id, device=self.model.device)
+        batch = Batch(ids, torch.ones_like(ids), ids, torch.ones_like(ids))
+        try:
+            with torch.no_grad():
+                self.score_from(self.prefill(batch, None), batch, torch.zeros_like(ids[:, 0]))
+        except Exception as error:  # models fail in many ways
+            kind = "" if isinstance(error, UserError) else f"model type {self.model.config.model_type}: "
+            raise UserError(
+                f"{kind}{first_line(error)}; so training cannot sample from it, expected likelihood alone: "
+                "--warmup-share 1, or a method such as mle"
+            ) from error
+
     def prefill(self, batch: Batch, noise: Tensor | None) -> Prefill:
         """Read the questions once, with gradient unless it is disabled, to sample and to score answers from.
 
@@ -71,6 +85,8 @@ class CausalLMPolicy:
                 use_cache=True,
                 logits_to_keep=1,
             )
+        if any(layer.get_seq_length() != self.virtual_tokens + batch.prompt_ids.shape[1] for layer in cache.layers):
+            raise UserError(f"model type {self.model.config.model_type}: does not fill the cache that it is given")
         states = [(layer.keys, layer.values) for layer in cache.layers]
         return Prefill(batch.prompt_ids, batch.prompt_mask, noise, last, states)
 

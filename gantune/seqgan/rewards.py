@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
+from gantune.field_types import text_list
 from gantune.metrics.rouge_words import rouge_scorer
 from gantune.seqgan import REWARDS, TRANSFORMS
 
@@ -68,6 +70,7 @@ class JudgedReward:
     def __init__(self, discriminator: Judge, transform: str = "centred") -> None:
         self.discriminator = discriminator
         self.transform = TRANSFORMS.resolve(transform)
+        TRANSFORMS.tried(transform, lambda: self.transform(torch.zeros(2)), (2,))
 
 
 class SequenceReward(JudgedReward):
@@ -184,6 +187,7 @@ def self_consistency(answers: Sequence[str]) -> list[float]:
 
     A single answer is worth 0.
     """
+    answers = text_list(answers, "answers")
     scorer, total = rouge_scorer("rougeL"), [0.0] * len(answers)
     for i, j in itertools.combinations(range(len(answers)), 2):  # F1 is symmetric
         agreement = scorer.score(answers[i], answers[j])["rougeL"].fmeasure
@@ -257,17 +261,17 @@ def build_reward(
     those whose `searches` is true, with `search` as well.
 
     Raises:
-        UserError: if a name is not known, the dotted path cannot be imported, or a product is of a reward that
-            searches.
+        UserError: if a name is not known, the dotted path cannot be imported, a class or callable does not take these
+            arguments, or a product is of a reward that searches.
     """
     if isinstance(spec, str) and "*" in spec:
         factors = [build_reward(name, discriminator, transform, search) for name in spec.split("*")]
         if any(getattr(factor, "is_return", False) for factor in factors):
             raise UserError(f"--reward {spec}: a reward that searches, such as monte-carlo, cannot be multiplied")
         return ProductReward(factors)
-    component = REWARDS.resolve(spec)
-    if not isinstance(component, type):
-        return component
-    if getattr(component, "searches", False):
-        return component(discriminator, transform, search)
-    return component(discriminator, transform)
+    made = component = REWARDS.resolve(spec)
+    if isinstance(component, type):
+        searched = [search] if getattr(component, "searches", False) else []
+        made = REWARDS.tried(component, lambda: component(discriminator, transform, *searched))
+    REWARDS.tried(component, lambda: inspect.signature(made).bind("questions", "answers", "rollout"))
+    return made

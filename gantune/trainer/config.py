@@ -1,7 +1,7 @@
 """Settings of the game; each field is an option of the command line. Importing it is quick."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -94,8 +94,10 @@ class GameConfig(TuningConfig):
         check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight")
 
 
-def read_game_config(folder: str | Path) -> GameConfig:
+def read_game_config(folder: str | Path, template: str | None = None) -> GameConfig:
     """The settings beside an adapter; a template in them must be known: a file never makes gantune import anything.
+
+    A `template` that the user names takes its place, be it a dotted path.
 
     Raises:
         UserError: if there are none, or they are not what was written.
@@ -111,5 +113,6 @@ def read_game_config(folder: str | Path) -> GameConfig:
         config = GameConfig(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not the settings of a LanguageGAN: {error}") from error
-    TEMPLATES.get(config.template)
+    config = replace(config, template=template or config.template)
+    (TEMPLATES.resolve if template else TEMPLATES.get)(config.template)
     return config

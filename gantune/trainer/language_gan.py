@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
 from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout
+from gantune.policy.random_state import random_state, set_random_state
 from gantune.seqgan import (
     ADVANTAGES,
     OBJECTIVES,
@@ -58,8 +61,8 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         callbacks: see [`PairTrainer`].
 
     Raises:
-        UserError: if a component is not known, settings contradict each other, or there is unpaired data and the
-            discriminator is not blind.
+        UserError: if a component is not known, cannot be built, or gives a tensor of a wrong shape; if settings
+            contradict each other, or there is unpaired data and the discriminator is not blind.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         reward = args.reward if reward is None else reward
         args.discriminator = DISCRIMINATORS.name_of(made)
         args.reward = reward if isinstance(reward, str) else REWARDS.name_of(reward)
-        self.advantage = ADVANTAGES.resolve(args.advantage)()
-        self.objective = OBJECTIVES.resolve(args.objective)(self.advantage, args.max_completion_length)
+        self.advantage = ADVANTAGES.tried(args.advantage, ADVANTAGES.resolve(args.advantage))
+        objective = partial(OBJECTIVES.resolve(args.objective), self.advantage, args.max_completion_length)
+        self.objective = OBJECTIVES.tried(args.objective, objective)
         if args.num_generations < self.objective.min_samples:
             raise UserError(
                 f"--num-generations {args.num_generations}: {args.objective} with advantage {args.advantage!r} "
@@ -106,13 +110,30 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         judge = self._made.to(self.model.device)
         self.reward: Reward = build_reward(reward, judge, args.reward_transform, search)
         self.adversary = DiscriminatorSide(judge, getattr(self.reward, "per_token", False), args, self.parallel)
+        self._try_components()
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
         tuned = super().build_networks(model, generator)
         if isinstance(self._made, type):
             model = tuned.get_base_model()  # also of one that was given with its adapter
-            self._made = self._made.for_model(model, self.args.max_prompt_length, self.args.max_completion_length)
+            limits, made = (self.args.max_prompt_length, self.args.max_completion_length), self._made
+            self._made = DISCRIMINATORS.tried(made, lambda: made.for_model(model, *limits))
         return tuned
+
+    @torch.no_grad()
+    def _try_components(self) -> None:
+        """See that what may be a user's own gives the right shapes; a reward is not asked before there are answers."""
+        args, judge, state = self.args, self.discriminator, random_state()
+        k, length = args.num_generations, min(3, args.max_completion_length)
+        inputs = torch.zeros(k, k + 1), torch.ones(k, k + 1), k
+        ADVANTAGES.tried(args.advantage, lambda: deepcopy(self.advantage)(*inputs), (k, k + 1))
+        OBJECTIVES.tried(args.objective, lambda: deepcopy(self.objective)(*inputs), (k, k + 1))
+        if self.judged and args.warmup_share < 1:
+            ids = torch.full((2, length), self.pad_token_id, device=self.model.device)
+            batch = Batch(ids[:, :1], torch.ones_like(ids[:, :1]), ids, torch.ones_like(ids))
+            kind, shape = ("prefix", (2, length)) if self.adversary.per_token else ("sequence", (2,))
+            DISCRIMINATORS.tried(args.discriminator, lambda: getattr(judge, f"{kind}_logits")(batch), shape)
+        set_random_state(state)
 
     @property
     def discriminator(self) -> Discriminator:
@@ -259,6 +280,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
         Raises:
             FloatingPointError: if one is not finite.
+            UserError: if their shape is another.
         """
         k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
         own = self.micro_batches.run(questions, lambda: self._own_rewards(rollout, questions, k))
@@ -281,7 +303,8 @@ class LanguageGAN(Pretrained, PolicyTrainer):
     def _reward(self, rollout: Rollout) -> Tensor:
         questions = [pair.question for pair in rollout.pairs or ()]
         rewards = self.reward(questions, self.texts(rollout), rollout)
-        return torch.as_tensor(rewards, dtype=torch.float32, device=rollout.device)
+        tensor = partial(torch.as_tensor, rewards, dtype=torch.float32, device=rollout.device)
+        return REWARDS.tried(self.args.reward, tensor, (len(rollout),), tuple(rollout.answer_ids.shape))
 
     @property
     def judged(self) -> bool:

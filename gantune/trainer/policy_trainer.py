@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from gantune.data import Batch, EncodedPair, collate, end_token_id
 from gantune.diagnostics.health import kl_estimate
 from gantune.distributed import is_divided
+from gantune.embedding_generator.generators import GeneratorSpec
+from gantune.embedding_generator.stacking import check_stack
 from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy, Rollout, inference_kernels
 from gantune.policy.positions import check_positions
@@ -33,7 +35,8 @@ class PolicyTrainer(PairTrainer):
     in [`PairTrainer`].
 
     Raises:
-        UserError: if an adapter lies on a layer that is divided or offloaded.
+        UserError: if an adapter lies on a layer that is divided or offloaded, or is not as [`check_stack`] wants it; if
+            steps that sample are planned, as of [`CausalLMPolicy.check_sampling`].
     """
 
     config_class = LanguageGANConfig
@@ -49,6 +52,13 @@ class PolicyTrainer(PairTrainer):
         self.policy = CausalLMPolicy(self.model, end, self.pad_token_id, settings.captured_decoding)
         self.sampler = Sampler(self.policy, self.micro_batches, settings.max_completion_length, settings.temperature)
         self.sampler.seed(settings.seed)
+        if settings.warmup_share < 1:
+            self.policy.check_sampling()
+
+    def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
+        tuned = super().build_networks(model, generator)
+        check_stack(tuned)
+        return tuned
 
     @property
     def warmup(self) -> int:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gantune.diagnostics.files import local_path, umask_followed, write_json
 from gantune.discriminators import DISCRIMINATORS, Discriminator
 from gantune.embedding_generator import load_stack, save_stack
+from gantune.embedding_generator.generators import GeneratorSpec, build_generator
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.hub.adapter_settings import naming_base_model
@@ -60,6 +61,7 @@ class Pretrained(PushToHub):
         model: PreTrainedModel | str | None = None,
         processing_class: PreTrainedTokenizerBase | str | None = None,
         *,
+        generator: GeneratorSpec | None = None,
         discriminator: str | type[Discriminator] | Discriminator | None = None,
         reward: str | type | Callable[..., Any] | None = None,
         **more: Any,
@@ -67,12 +69,13 @@ class Pretrained(PushToHub):
         """What [`save_pretrained`] wrote, on the same frozen model: `model`, or the one that the adapter names.
 
         Component names in the files must be registered: a file never makes gantune import anything. Give a class of
-        your own as `discriminator` or `reward`, or register it first.
+        your own as `generator`, `discriminator` or `reward`, name it as one of the settings, or register it first.
 
         Args:
             directory: a folder, or a Hub id.
             model: the base model, or its name.
             processing_class: its tokenizer, or its name.
+            generator: what was tuned, if it is one of your own; see [`build_generator`].
             discriminator: if not the one that the file names.
             reward: the same.
             more: settings that are others now, and further arguments of the constructor, such as `train_dataset`.
@@ -81,13 +84,13 @@ class Pretrained(PushToHub):
             UserError: if a file is missing or not what was written, or names a component that is not registered.
         """
         directory = local_folder(directory)
-        args = vars(read_game_config(directory))
-        for name, registry in {
-            "advantage": ADVANTAGES,
-            "objective": OBJECTIVES,
-            "reward_transform": TRANSFORMS,
-        }.items():
-            registry.get(args[name])
+        own = {name: more.pop(name) for name in [*more] if name in LanguageGANConfig.__dataclass_fields__}
+        args = vars(read_game_config(directory, own.get("template")))
+        named = {"advantage": ADVANTAGES, "objective": OBJECTIVES, "reward_transform": TRANSFORMS}
+        for name in [name for name in named if name not in own]:
+            named[name].get(args[name])
+        if generator is not None:
+            build_generator(generator)
         if model is None or isinstance(model, str):
             with naming_base_model(directory, model) as name:
                 model, processing_class = load_model(name), processing_class or load_tokenizer(name)
@@ -99,10 +102,9 @@ class Pretrained(PushToHub):
             reward = args["reward"]
             for name in reward.split("*"):
                 REWARDS.get(name)
-        args |= {name: more.pop(name) for name in [*more] if name in LanguageGANConfig.__dataclass_fields__}
         gan = cls(
             load_stack(model, directory, is_trainable=True),
-            LanguageGANConfig(**args),
+            LanguageGANConfig(**args | own),
             processing_class=processing_class,
             peft_config=False,
             discriminator=discriminator,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from gantune.data import Batch, EncodedPair, Pair, collate, epoch_order, pad_token_id
-from gantune.errors import UserError
+from gantune.field_types import text_list
 from gantune.generation.generate import encode_questions
 from gantune.tuning import TuningConfig, encode_with
 
@@ -36,15 +36,12 @@ class UnpairedBatches:
         config: TuningConfig,
         batch_size: int | None = None,
     ) -> None:
-        for name, texts in unpaired._asdict().items():
-            if not texts:
-                raise UserError(f"unpaired data: no {name}, expected at least one")
-        prompts = encode_questions(unpaired.questions, tokenizer, config)
+        questions, answers = (text_list(texts, f"unpaired {name}", 1) for name, texts in unpaired._asdict().items())
+        prompts = encode_questions(questions, tokenizer, config)
         self._questions = [
-            EncodedPair(prompt, [], Pair(question, ""))
-            for prompt, question in zip(prompts, unpaired.questions, strict=True)
+            EncodedPair(prompt, [], Pair(question, "")) for prompt, question in zip(prompts, questions, strict=True)
         ]
-        self._answers, _ = encode_with([Pair("", answer) for answer in unpaired.answers], tokenizer, config)
+        self._answers, _ = encode_with([Pair("", answer) for answer in answers], tokenizer, config)
         self._batches = batch_size or config.per_device_train_batch_size, config.seed, pad_token_id(tokenizer)
 
     def questions(self, number: int) -> Batch:
