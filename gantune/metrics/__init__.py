@@ -1,4 +1,4 @@
-"""Metrics of generated answers: ROUGE, BLEURT and diversity, as `evaluate.Metric` subclasses.
+"""Metrics of generated answers: ROUGE, BLEURT and diversity, as `evaluate.Metric` subclasses; slot errors of texts.
 
 None of them needs the network, except to download a BLEURT checkpoint that is named by its Hub id. Names are imported
 on first use, because `evaluate` takes seconds to import.
@@ -7,5 +7,11 @@ on first use, because `evaluate` takes seconds to import.
 from gantune.registry import lazy
 
 __getattr__, __all__ = lazy(
-    __name__, {"bleurt": ["Bleurt"], "diversity": ["Diversity", "distinct_n", "mean_length"], "rouge": ["Rouge"]}
+    __name__,
+    {
+        "bleurt": ["Bleurt"],
+        "diversity": ["Diversity", "distinct_n", "mean_length"],
+        "rouge": ["Rouge"],
+        "slots": ["SlotErrors", "SlotMatcher", "parse_meaning_representation"],
+    },
 )

@@ -1,0 +1,108 @@
+"""Slot errors of a text about a record: fields that it leaves out, tells wrongly, or makes up (Wen et al. 2015)."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gantune.diagnostics.files import read_object
+from gantune.errors import UserError
+
+SHIPPED = {"e2e": "e2e-slots.json"}
+"""Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017)."""
+Fields = Mapping[str, str | Sequence[str]]
+"""Values by field; of some fields several."""
+SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
+
+
+class SlotErrors(NamedTuple):
+    """The slot errors of one text."""
+
+    missing: int  # values of the record of whose field the text says nothing
+    wrong: int  # values instead of which it says another one
+    added: int  # values beyond those of the record
+
+
+def parse_meaning_representation(text: str) -> dict[str, list[str]]:
+    """The record that E2E writes as `name[The Mill], eatType[pub]`, values by field; a [`UserError`] if it is none."""
+    record: dict[str, list[str]] = {}
+    for name, value in SLOT.findall(text):
+        record.setdefault(name.strip(), []).append(value.strip())
+    if not record or SLOT.sub("", text).strip(", "):
+        raise UserError(f"{text!r:.60}: expected a record as name[The Mill], eatType[pub]")
+    return record
+
+
+class SlotMatcher:
+    """Finds what a text says of each field, by patterns.
+
+    ```python
+    matcher = SlotMatcher("e2e")
+    matcher.errors({"name": "The Mill", "food": "French"}, "The Mill serves sushi.")  # SlotErrors(0, 1, 0)
+    ```
+
+    Args:
+        patterns: `e2e`, or a JSON file: an object that has, by field, a list of `{"values": [...], "said": PATTERN}`,
+            where the regular expression finds these values in a text, whole words of any case. Of a field with an empty
+            list, and of one that is not in the file, the value itself has to be there.
+
+    Raises:
+        UserError: naming file and field, if the file is not as described.
+    """
+
+    def __init__(self, patterns: str | Path) -> None:
+        shipped = SHIPPED.get(str(patterns))
+        file = Path(str(importlib.resources.files("gantune.assets") / shipped)) if shipped else Path(patterns)
+        self.fields: dict[str, list[tuple[list[str], re.Pattern[str]]]] = {}
+        for field, said in read_object(file, "slot patterns").items():
+            try:
+                self.fields[field] = [(list(item["values"]), _words(item["said"])) for item in said]
+            except (TypeError, KeyError, re.error) as error:
+                expected = 'a list of {"values": [...], "said": PATTERN}'
+                raise UserError(f"{file}: {field!r} is not {expected} ({error})") from error
+
+    def errors(self, record: Fields, text: str) -> SlotErrors:
+        """What is wrong with a text about a record; a value that is not said is wrong if another one is."""
+        missing = wrong = added = 0
+        for field in {**self.fields, **record}:
+            values, known = _values(record.get(field, ())), self.fields.get(field) or []
+            if known:
+                said = [of_pattern for of_pattern, pattern in known if pattern.search(text)]
+            else:
+                said = [[value] for value in values if _words(re.escape(value)).search(text)]
+            unsaid = sum(all(value not in others for others in said) for value in values)
+            others = sum(not set(values) & set(of_pattern) for of_pattern in said)
+            missing += max(unsaid - others, 0)
+            wrong += min(unsaid, others)
+            added += max(others - unsaid, 0)
+        return SlotErrors(missing, wrong, added)
+
+    def figures(self, records: Sequence[Fields], texts: Iterable[str]) -> dict[str, Any]:
+        """The measures of texts, each about the record at its place.
+
+        Returns:
+            `slot_error_rate`, all errors over the values of all records; `missing`, `wrong` and `added`, the same for
+            one kind; `right_texts`, the share of texts without an error.
+        """
+        rows = [self.errors(record, text) for record, text in zip(records, texts, strict=True)]
+        slots = sum(len(_values(value)) for record in records for value in record.values())
+        if not slots:
+            raise UserError("records: expected at least one field, got none")
+        kinds = {kind: sum(row[index] for row in rows) / slots for index, kind in enumerate(SlotErrors._fields)}
+        return {
+            "slot_error_rate": sum(kinds.values()),
+            **kinds,
+            "right_texts": sum(not any(row) for row in rows) / len(rows),
+        }
+
+
+def _values(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    """A pattern that matches whole words only."""
+    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
