@@ -18,6 +18,7 @@ EXPECTED = {
     int: "a whole number",
     float: "a number",
     str: "a text (numbers and words such as yes in quotes)",
+    list: "a list",
 }
 RANGES: dict[str, Callable[[float], bool]] = {
     "at least 0": lambda value: value >= 0,
@@ -85,5 +86,6 @@ def other_type(value: Any, hint: Any) -> str | None:
     elif hint is int:
         fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     else:
+        hint = typing.get_origin(hint) or hint
         fits = hint not in EXPECTED or isinstance(value, hint)
     return None if fits else EXPECTED[hint]

@@ -32,7 +32,7 @@ from tests.tiny_tokenizer import tiny_tokenizer
 PAD, BOS, EOS = 0, 1, 2
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 
 
@@ -70,7 +70,7 @@ def test_plain_template(frame, front):
 
 def test_chat_template():
     tokenizer, template = byte_tokenizer("<bos> $A <eos>"), build_template("chat")
-    assert template.prompt_ids("Why?", tokenizer) == [BOS, *spell("<user>Why?\n<assistant>\n")]
+    assert template.prompt_ids("Why?", tokenizer) == [BOS, *spell("<user>Why?\n<assistant>")]
     assert template.answer_ids("So.", tokenizer) == [*spell("So."), EOS]
 
 

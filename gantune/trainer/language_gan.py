@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
 from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout
-from gantune.policy.random_state import random_state, set_random_state
 from gantune.seqgan import (
     ADVANTAGES,
     OBJECTIVES,
@@ -33,6 +31,7 @@ from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
 from gantune.trainer.pretrained import Pretrained
+from gantune.trainer.trials import try_components
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches
 
 
@@ -110,7 +109,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         judge = self._made.to(self.model.device)
         self.reward: Reward = build_reward(reward, judge, args.reward_transform, search)
         self.adversary = DiscriminatorSide(judge, getattr(self.reward, "per_token", False), args, self.parallel)
-        self._try_components()
+        try_components(self)
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
         tuned = super().build_networks(model, generator)
@@ -119,21 +118,6 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             limits, made = (self.args.max_prompt_length, self.args.max_completion_length), self._made
             self._made = DISCRIMINATORS.tried(made, lambda: made.for_model(model, *limits))
         return tuned
-
-    @torch.no_grad()
-    def _try_components(self) -> None:
-        """See that what may be a user's own gives the right shapes; a reward is not asked before there are answers."""
-        args, judge, state = self.args, self.discriminator, random_state()
-        k, length = args.num_generations, min(3, args.max_completion_length)
-        inputs = torch.zeros(k, k + 1), torch.ones(k, k + 1), k
-        ADVANTAGES.tried(args.advantage, lambda: deepcopy(self.advantage)(*inputs), (k, k + 1))
-        OBJECTIVES.tried(args.objective, lambda: deepcopy(self.objective)(*inputs), (k, k + 1))
-        if self.judged and args.warmup_share < 1:
-            ids = torch.full((2, length), self.pad_token_id, device=self.model.device)
-            batch = Batch(ids[:, :1], torch.ones_like(ids[:, :1]), ids, torch.ones_like(ids))
-            kind, shape = ("prefix", (2, length)) if self.adversary.per_token else ("sequence", (2,))
-            DISCRIMINATORS.tried(args.discriminator, lambda: getattr(judge, f"{kind}_logits")(batch), shape)
-        set_random_state(state)
 
     @property
     def discriminator(self) -> Discriminator:
