@@ -70,11 +70,11 @@ class SlotMatcher:
         for field in {**self.fields, **record}:
             values, known = _values(record.get(field, ())), self.fields.get(field) or []
             if known:
-                said = [of_pattern for of_pattern, pattern in known if pattern.search(text)]
+                said = [meant for meant, pattern in known if pattern.search(text)]
             else:
                 said = [[value] for value in values if _words(re.escape(value)).search(text)]
-            unsaid = sum(all(value not in others for others in said) for value in values)
-            others = sum(not set(values) & set(of_pattern) for of_pattern in said)
+            unsaid = sum(all(value not in meant for meant in said) for value in values)
+            others = sum(not set(values) & set(meant) for meant in said)
             missing += max(unsaid - others, 0)
             wrong += min(unsaid, others)
             added += max(others - unsaid, 0)
