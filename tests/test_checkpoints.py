@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerControl
 
 from gantune.data.batch import Batch, Pair
 from gantune.errors import UserError
@@ -280,6 +281,20 @@ def test_the_first_interrupt_waits_and_the_second_does_not():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(("save_strategy", "ends"), [("steps", False), ("steps", True), ("no", False)])
+def test_an_interrupt_is_saved_as_what_has_ended_only_if_it_has(save_strategy, ends):
+    args, control = PairConfig(save_strategy=save_strategy, use_cpu=True), TrainerControl(should_training_stop=ends)
+    with Interrupts() as interrupts:
+        interrupts.on_step_end(args, None, control)
+        assert not control.should_save and control.should_training_stop == ends
+        signal.raise_signal(signal.SIGINT)
+        interrupts.on_step_end(args, None, control)
+    saves = save_strategy == "steps"
+    assert control.should_save == saves and control.should_training_stop == (ends or not saves)
+    interrupts.on_save(args, None, control)
+    assert control.should_training_stop
 
 
 def test_in_another_thread_interrupts_stay_as_they_are():

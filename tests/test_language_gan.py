@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import tempfile
 from functools import partial
 from typing import Any
@@ -168,6 +169,14 @@ def gradient_of_a_step(spoil=None, **settings):
     return [p.grad.clone() for p in gan.parameters], figures
 
 
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_sampling_for_an_update_reads_the_questions_for_its_losses_too(gradient_checkpointing):
+    gan = build(gradient_checkpointing=gradient_checkpointing)
+    batch = batch_of(gan)
+    assert gan.sample(batch).prefill is None
+    assert (gan.sample(batch, for_update=True).prefill is None) == gradient_checkpointing
+
+
 def test_a_step_from_the_prefill_is_the_plain_step():
     """Questions read once, answers scored in one block, anchor included: the same gradient as by full passes."""
     ours, our_figures = gradient_of_a_step()
@@ -230,6 +239,28 @@ def test_the_discriminator_is_left_alone_while_it_is_too_good():
     before = hashes(gan.discriminator.named_parameters())
     gan.discriminator_step(batch_of(gan))
     assert hashes(gan.discriminator.named_parameters()) == before
+
+
+def test_the_discriminator_is_shown_true_sampled_earlier_and_mismatched_answers():
+    gan = build(reward="sequence")
+    batch, shown, judge = batch_of(gan), [], gan.discriminator.sequence_logits
+    gan.discriminator.sequence_logits = lambda part: shown.append(part.answer_ids.tolist()) or judge(part)
+    true, rollout = batch.answer_ids.tolist(), gan.sampler(batch)
+    random.seed(0)
+    for samples, starts in ((1, {0}), (2, {0, 1, 2, 3, 4, 5, 6})):
+        earlier = gan.sampler(batch, samples)
+        gan.adversary.replay.clear()
+        gan.adversary.remember(earlier)
+        gan.adversary.remember(rollout)
+        rows = [earlier.answer_ids[start : start + len(batch)].tolist() for start in range(len(earlier))]
+        found = set()
+        for _ in range(40):
+            shown.clear()
+            gan.discriminator_step(batch, rollout)
+            real, sampled, replayed, mismatched = shown
+            assert real == true and sampled == rollout.answer_ids.tolist() and mismatched == true[-1:] + true[:-1]
+            found.add(rows.index(replayed))
+        assert found == starts, "as many rows as the batch has, from any of them on"
 
 
 def test_one_rollout_serves_both_networks():

@@ -101,6 +101,16 @@ def test_training_in_parts_goes_through_all_phases(reward):
     assert all(row["answer_length"] <= 12 and 0 <= row["ended"] <= 1 for row in adversarial)
 
 
+@pytest.mark.parametrize(("reward", "rows"), [("token", [12]), ("monte-carlo", [8, 4])])
+def test_only_a_search_is_asked_in_parts(reward, rows, monkeypatch):
+    gan = build(micro_batch_size=4, reward=reward, search_completions=1)
+    asked, find = [], type(gan.reward).__call__
+    monkeypatch.setattr(
+        type(gan.reward), "__call__", lambda self, *given: asked.append(len(given[2])) or find(self, *given)
+    )
+    assert len(gan.rewards(gan.sample(batch_of(gan)))) == 12 and asked == rows
+
+
 def saved_bytes(function):
     """Bytes that a graph keeps for its backward pass, views of one storage counted once; and the function's value."""
     storages = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 import torch
 from torch import nn
@@ -74,6 +76,8 @@ def test_an_output_is_named_by_its_module(net):
     assert non_finite_output(net, losses(net, 1.0, float("inf"))).startswith("`output of second` (2 of 2 are")
     assert non_finite_output(net, losses(net, float("inf"))).startswith("`output of first` (2 of 2 are")
     assert non_finite_output(net, losses(net)) is None
+    parts = chain(losses(net), losses(net, float("inf")), losses(net, 1.0, float("inf")))
+    assert non_finite_output(net, parts).startswith("`output of first` (2 of 2 are")
     assert not net.first._forward_hooks
 
 

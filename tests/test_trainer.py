@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
+from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.trainer.arguments import PairConfig
 from gantune.trainer.checkpoints import WEIGHTS_FILE
@@ -74,6 +75,18 @@ def test_nothing_to_train_or_to_evaluate_on_is_one_line():
         trainer(pairs=None).train()
     with pytest.raises(UserError, match=r"^nothing to evaluate on: expected eval_dataset, or --validation-share"):
         trainer().evaluate()
+
+
+def test_sequences_longer_than_the_positions_of_the_model_are_refused():
+    """64 of them: for a prompt and its true answer, or in the game the longest answer that may be sampled."""
+    refused = r"^a prompt of 22 tokens and an answer of up to 43: the model has 64 positions"
+    longest = trainer(pairs=[Pair("who?", "a" * 40)], max_completion_length=60).train_dataset[0]
+    assert (len(longest.prompt_ids), len(longest.answer_ids)) == (22, 42)
+    with pytest.raises(UserError, match=refused):
+        trainer(pairs=[Pair("who?", "a" * 41)], max_completion_length=60)
+    build(train_dataset=[Pair("who?", "a")], max_completion_length=42)
+    with pytest.raises(UserError, match=refused):
+        build(train_dataset=[Pair("who?", "a")], max_completion_length=43)
 
 
 def test_the_best_weights_on_eval_dataset_are_put_back():

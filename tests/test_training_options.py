@@ -15,7 +15,7 @@ from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.policy.evaluation import answer_losses
 from gantune.trainer import arguments, pair_trainer
-from gantune.trainer.arguments import PairConfig, training_arguments
+from gantune.trainer.arguments import LanguageGANConfig, PairConfig, training_arguments
 from gantune.trainer.callbacks import epoch_ends
 from gantune.trainer.pair_trainer import PairTrainer
 from gantune.tuning import SCHEDULES, TuningConfig, encode_training_pairs, hold_out
@@ -179,6 +179,25 @@ def test_names_that_transformers_does_not_know_are_refused_in_one_line(options, 
         with pytest.raises(UserError, match=message) as caught:
             training_arguments(config_class(**options))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"gradient_accumulation_steps": 2},
+            r"^--gradient-accumulation-steps 2: expected the pairs of a whole step",
+        ),
+        ({"fsdp": "full_shard"}, r"^--fsdp: the frozen model is divided when it is loaded.* --sharding fsdp$"),
+        ({"deepspeed": "zero3.json"}, r"^--deepspeed: the frozen model is divided .* --sharding deepspeed$"),
+        ({"auto_find_batch_size": True}, r"^--auto-find-batch-size: not needed"),
+    ],
+)
+@pytest.mark.parametrize("config_class", [PairConfig, LanguageGANConfig])
+def test_what_the_trainers_do_in_another_way_is_refused(config_class, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config_class(**options)
+    assert "\n" not in str(caught.value)
 
 
 def test_early_stopping_with_nothing_held_out_is_refused():
