@@ -22,7 +22,7 @@ from gantune.errors import UserError
 from gantune.policy import Rollout
 from gantune.policy.random_state import random_state, set_random_state
 from gantune.trainer.arguments import PairConfig
-from gantune.trainer.callbacks import Interrupts
+from gantune.trainer.callbacks import Interrupts, NextRow
 from gantune.trainer.checkpoints import MANIFEST, check_checkpoint, folders_of, last_whole_checkpoint, mark_whole
 from gantune.trainer.pair_trainer import PairTrainer
 from tests.test_language_gan import PAIRS, QUIET
@@ -295,6 +295,17 @@ def test_an_interrupt_is_saved_as_what_has_ended_only_if_it_has(save_strategy, e
     assert control.should_save == saves and control.should_training_stop == (ends or not saves)
     interrupts.on_save(args, None, control)
     assert control.should_training_stop
+
+
+def test_the_next_row_of_the_log_goes_on(tmp_path):
+    before, after = trainer(tmp_path), trainer(tmp_path)
+    before._tr_loss, before._globalstep_last_logged, before._phase = torch.tensor(0.5), 3, "adversarial"
+    before._figures["kl"].append(0.25)
+    row = NextRow(after)
+    row.load_state_dict(NextRow(before).state_dict())
+    row.on_train_begin(after.args, after.state, after.control)
+    assert dict(after._figures) == {"kl": [0.25]} and after._phase == "adversarial"
+    assert after._tr_loss.item() == 0.5 and after._globalstep_last_logged == 3
 
 
 def test_in_another_thread_interrupts_stay_as_they_are():

@@ -25,6 +25,7 @@ from gantune.policy.micro_batches import MicroBatches
 from gantune.seqgan import policy_gradient_loss
 from gantune.trainer.arguments import LanguageGANConfig, PairConfig, own_settings
 from gantune.trainer.callbacks import epoch_ends, rows_of
+from gantune.trainer.config import GameConfig
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.pair_trainer import PairTrainer
 from gantune.trainer.self_play import SelfPlay
@@ -239,6 +240,15 @@ def test_the_discriminator_is_left_alone_while_it_is_too_good():
     before = hashes(gan.discriminator.named_parameters())
     gan.discriminator_step(batch_of(gan))
     assert hashes(gan.discriminator.named_parameters()) == before
+
+
+def test_the_discriminator_has_a_rate_of_its_own():
+    """Adam's first step is as long as the rate, whatever the gradient."""
+    gan = build(discriminator_learning_rate=0.02, max_discriminator_accuracy=1.0)
+    before = [p.detach().clone() for p in gan.discriminator.parameters()]
+    gan.discriminator_step(batch_of(gan))
+    moved = [(new - old).abs().max() for new, old in zip(gan.discriminator.parameters(), before, strict=True)]
+    assert max(moved).item() == pytest.approx(0.02, rel=1e-3)
 
 
 def test_the_discriminator_is_shown_true_sampled_earlier_and_mismatched_answers():
@@ -595,6 +605,24 @@ def test_bad_settings_are_told_in_one_line(settings, message):
     with pytest.raises(UserError) as caught:
         build(**settings)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong", "expected"),
+    [
+        ("warmup_share discount real_label search_decay max_discriminator_accuracy", -0.1, "between 0 and 1"),
+        ("warmup_share discount real_label search_decay max_discriminator_accuracy", 1.1, "between 0 and 1"),
+        ("adversarial_every num_generations discriminator_warmup_rollouts", 0, "at least 1"),
+        ("search_completions search_stride search_rows", 0, "at least 1"),
+        ("temperature learning_rate discriminator_learning_rate max_grad_norm", 0.0, "above 0"),
+        ("discriminator_warmup_steps replay_rollouts", -1, "at least 0"),
+        ("adversarial_weight likelihood_weight unpaired_likelihood_weight", -0.1, "at least 0"),
+    ],
+)
+def test_every_number_of_the_game_has_its_range(names, wrong, expected):
+    for name in names.split():
+        with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} {wrong}: expected {expected}$"):
+            GameConfig(**{name: wrong})
 
 
 @pytest.mark.parametrize(
