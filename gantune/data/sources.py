@@ -11,7 +11,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -257,16 +256,18 @@ def _read_csv(source: str, data: bytes) -> Iterator[Row]:
 
 
 def _delimiter(text: str) -> str:
-    """The first delimiter that divides the header; before others, one by which all rows have as many fields."""
+    """The first delimiter that divides the header; of several, the first by which all rows have as many fields."""
 
-    def fit(delimiter: str) -> tuple[bool, bool]:
-        rows, fields, even = _csv_rows("", text, delimiter), 0, False
-        with suppress(UserError):  # told when the rows are read
-            fields = len(next(rows, (0, ()))[1])
-            even = fields > 1 and all(len(row) == fields for _, row in rows)
-        return fields > 1, even
+    def widths(delimiter: str) -> Iterator[int]:
+        try:
+            yield from (len(fields) for _, fields in _csv_rows("", text, delimiter))
+        except UserError:  # told when the rows are read
+            yield 0
 
-    return max(DELIMITERS, key=fit)
+    dividing = [delimiter for delimiter in DELIMITERS if next(widths(delimiter), 0) > 1]
+    if len(dividing) < 2:
+        return dividing[0] if dividing else ","
+    return next((delimiter for delimiter in dividing if len({*widths(delimiter)}) == 1), dividing[0])
 
 
 def _csv_rows(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
