@@ -15,7 +15,7 @@ __getattr__, __all__ = lazy(
         "formats": ["FORMATS", "Format"],
         "objects": ["as_pairs"],
         "packing": ["check_packing", "mask_dtype", "packed_inputs"],
-        "question": ["Pair", "Question", "Turn", "turns_of"],
+        "question": ["Pair", "Question", "RecordQuestion", "Turn", "turns_of"],
         "records": ["Record"],
         "sources": ["Source", "load_pairs", "open_source", "pairs_of"],
         "splits": ["split_pairs"],

@@ -16,6 +16,11 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
+def repeated(tensor: Tensor | None, times: int) -> Tensor | None:
+    """Each row `times` times side by side; None of None."""
+    return None if tensor is None else tensor.repeat_interleave(times, dim=0)
+
+
 @dataclass
 class Batch:
     """Questions and answers as token ids, one row a sequence.
@@ -29,6 +34,8 @@ class Batch:
         answer_ids: `[B, T]` int64.
         answer_mask: `[B, T]` int64, 1 up to and including the first end-of-sequence, 0 after.
         pairs: the text of each row, where there is one (of a rollout: its question and the *true* answer).
+        prompt_fields: `[B, P]` int64, the number of the record's field that a prompt token belongs to, from 1 in the
+            order of the fields, and 0 for none; None where no question is a record.
     """
 
     prompt_ids: Tensor
@@ -36,6 +43,7 @@ class Batch:
     answer_ids: Tensor
     answer_mask: Tensor
     pairs: tuple[Pair, ...] | None = None
+    prompt_fields: Tensor | None = None
 
     def __len__(self) -> int:
         return self.answer_ids.shape[0]

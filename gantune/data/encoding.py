@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gantune.data.batch import Batch, Pair
 from gantune.data.question import turns_of
-from gantune.data.templates import Template, build_template, count_unknown
+from gantune.data.templates import Template, build_template, count_unknown, prompt_fields
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ IGNORE_INDEX = -100
 
 
 class EncodedPair(NamedTuple):
-    """One pair as token ids, without padding."""
+    """One pair as token ids, without padding; for `prompt_fields` see [`Batch`], empty where there are none."""
 
     prompt_ids: list[int]
     answer_ids: list[int]
     pair: Pair
+    prompt_fields: Sequence[int] = ()
 
 
 class LengthReport(NamedTuple):
@@ -109,7 +110,8 @@ def encode_pairs(
             rows, prompts, answers = rows + 1, prompts + long_prompt, answers + long_answer
             if too_long == "drop":
                 continue
-        encoded.append(EncodedPair(prompt_ids[-max_prompt_tokens:], answer_ids[:max_answer_tokens], pair))
+        fields = prompt_fields(template, pair.question, tokenizer)[-max_prompt_tokens:]
+        encoded.append(EncodedPair(prompt_ids[-max_prompt_tokens:], answer_ids[:max_answer_tokens], pair, fields))
 
     asked = [" ".join(turn.text for turn in turns_of(row.pair.question)) for row in encoded]
     unknown = [count_unknown(texts, tokenizer) for texts in (asked, [row.pair.answer for row in encoded])]
@@ -126,7 +128,10 @@ def collate(encoded: Sequence[EncodedPair], pad_token_id: int) -> Batch:
     """
     prompts = _pad([row.prompt_ids for row in encoded], pad_token_id, "left")
     answers = _pad([row.answer_ids for row in encoded], pad_token_id, "right")
-    return Batch(*prompts, *answers, tuple(row.pair for row in encoded))
+    fields = None
+    if any(row.prompt_fields for row in encoded):
+        fields, _ = _pad([row.prompt_fields or [0] * len(row.prompt_ids) for row in encoded], 0, "left")
+    return Batch(*prompts, *answers, tuple(row.pair for row in encoded), fields)
 
 
 def collate_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> Batch:

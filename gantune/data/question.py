@@ -50,6 +50,26 @@ class Question(str):
         return (self.turns,)
 
 
+class RecordQuestion(Question):
+    """A record that is to be put into words: fields with values, in their order; of some fields several.
+
+    As text it is `name[The Mill], food[French]`, as E2E writes records (Novikova et al. 2017); a template may lay it out
+    in another way, see `gantune.data.templates.RecordTemplate`.
+    """
+
+    fields: tuple[tuple[str, str], ...]
+
+    def __new__(cls, fields: Iterable[tuple[str, str]]) -> RecordQuestion:
+        fields = tuple((name, value) for name, value in fields)
+        text = ", ".join(f"{name}[{value}]" for name, value in fields)
+        question = super().__new__(cls, [Turn("user", text)])
+        question.fields = fields
+        return question
+
+    def __getnewargs__(self) -> tuple[tuple[tuple[str, str], ...]]:
+        return (self.fields,)
+
+
 def turns_of(question: str) -> tuple[Turn, ...]:
     """The turns of a question; one of the user's where it is plain text, none where it is empty (raw text)."""
     if isinstance(question, Question):

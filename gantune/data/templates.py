@@ -7,12 +7,12 @@ as a whole. What the question and the answer themselves spell stays text: a cont
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
-from gantune.data.question import Turn, turns_of, with_system
+from gantune.data.question import RecordQuestion, Turn, turns_of, with_system
 from gantune.errors import UserError
 from gantune.registry import Registry
 
@@ -56,6 +56,18 @@ def build_template(template: str | type[Template] | Template, system: str | None
     template = TEMPLATES.resolve(template)
     template = TEMPLATES.tried(template, template) if isinstance(template, type) else template
     return SystemPromptTemplate(template, system) if system else template
+
+
+def prompt_fields(template: Template, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The field of a record that each prompt token belongs to, see [`RecordTemplate.prompt_fields`].
+
+    Empty where the question is no record, or the template does not tell.
+    """
+    while isinstance(template, SystemPromptTemplate):
+        template = template.template
+    if not isinstance(question, RecordQuestion) or not hasattr(template, "prompt_fields"):
+        return []
+    return template.prompt_fields(question, tokenizer)
 
 
 def end_token_id(template: str | Template, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -163,6 +175,48 @@ class AlpacaTemplate(TurnTemplate):
         return super()._render_turn(turn, end)
 
 
+@dataclass(frozen=True)
+class RecordTemplate(TurnTemplate):
+    """Lays a record out field by field: `field.format(name, value)` each, with `between` in between.
+
+    Names are written as words, `priceRange` as `price range`. A question that is no record is put as by `user`.
+
+    Args:
+        field: a field, its name and its value.
+        between: two fields.
+    """
+
+    field: str = "{}: {}"
+    between: str = "\n"
+
+    def prompt_ids(self, question: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        if not isinstance(question, RecordQuestion):
+            return super().prompt_ids(question, tokenizer)
+        return [token for ids, _ in self._pieces(question, tokenizer) for token in ids]
+
+    def prompt_fields(self, question: RecordQuestion, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """For each token of [`prompt_ids`] the number of its field, from 1; 0 for what is of none."""
+        return [number for ids, number in self._pieces(question, tokenizer) for _ in ids]
+
+    def _pieces(self, record: RecordQuestion, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], int]]:
+        """Ids of what stands before the fields, of each field with what divides it from the next, and of the end."""
+        specials = _control_tokens(tokenizer, self._written())
+        before, _, after = self.user.partition("{}")
+        yield _front_ids(tokenizer) + _ids_after("", before, tokenizer), 0
+        context = before
+        for number, (name, value) in enumerate(record.fields, start=1):
+            text = self.field.format(*(_cut(part, specials) for part in (words_of(name), value)))
+            text = text if number == len(record.fields) else text + self.between
+            yield _cut_ids(context, text, tokenizer), number
+            context = self.between
+        yield _ids_after(context, after + self.assistant, tokenizer), 0
+
+
+def words_of(name: str) -> str:
+    """A field's name as words: `priceRange` and `price_range` as `price range`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_+", " ", name).strip().lower()
+
+
 def _headed(header: str, end: str, after: str = "\n") -> TurnTemplate:
     """Each turn under a header that names its role, as most chat formats have it."""
     system, user, assistant = (header.format(role) for role in ("system", "user", "assistant"))
@@ -173,6 +227,8 @@ for _name, _template in {
     "plain": TurnTemplate("Question: {}\n", "Answer:", system="{}\n", lead=" "),
     "text": TurnTemplate("{}\n", system="{}\n", after="\n"),  # a question, if any, is a line before the raw text
     "summary": TurnTemplate("{}\n\n", "Summary:", system="{}\n\n", lead=" ", after="\n\n"),
+    "record": RecordTemplate("{}\n", "Text:", system="{}\n", lead=" ", after="\n\n"),
+    "record-line": RecordTemplate("{}:", lead=" ", field=" {} {}", between=";"),
     "alpaca": AlpacaTemplate("### Instruction:\n{}\n\n", "### Response:", system="{}\n\n", after="\n\n"),
     # model card of microsoft/Phi-3-mini-4k-instruct, "Chat Format"
     "phi-3": _headed("<|{}|>\n", "<|end|>"),

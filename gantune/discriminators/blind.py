@@ -31,4 +31,4 @@ class Blind(Discriminator):
 
     def _hide(self, batch: Batch) -> Batch:
         prompt = torch.tensor(self.prompt_ids, device=batch.device).repeat(len(batch), 1)
-        return replace(batch, prompt_ids=prompt, prompt_mask=torch.ones_like(prompt))
+        return replace(batch, prompt_ids=prompt, prompt_mask=torch.ones_like(prompt), pairs=None, prompt_fields=None)

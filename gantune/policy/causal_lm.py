@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from gantune.data.batch import Batch, position_ids
+from gantune.data.batch import Batch, position_ids, repeated
 from gantune.embedding_generator import draw_noise, hold_noise
 from gantune.embedding_generator.virtual_tokens import num_virtual_tokens
 from gantune.errors import UserError, first_line
@@ -129,7 +129,7 @@ class CausalLMPolicy:
             source = self.prefill(batch, noise) if prefill is None else prefill
             logits, cache = source.first_logits(k), source.decoding_cache(k, capacity)
             del source  # while decoding, the copies are enough
-        noise = None if noise is None else noise.repeat_interleave(k, dim=0)
+        noise = repeated(noise, k)
         prompt_mask = batch.prompt_mask.repeat_interleave(k, dim=0)
         left = torch.full_like(prompt_mask[:, 0], max_new_tokens)
         uniform = None if draws is None else draws.uniform
@@ -141,6 +141,7 @@ class CausalLMPolicy:
             answer_ids=answers.ids,
             answer_mask=answers.mask,
             pairs=batch.pairs and tuple(pair for pair in batch.pairs for _ in range(k)),
+            prompt_fields=repeated(batch.prompt_fields, k),
             log_probs=answers.log_probs,
             noise=noise,
             temperature=temperature,
@@ -254,6 +255,7 @@ class CausalLMPolicy:
             answer_ids=old_ids.where(from_prefix, new_ids).where(answer_mask, self.pad_token_id),
             answer_mask=answer_mask.long(),
             pairs=rollout.pairs and tuple(rollout.pairs[row] for row in rows.tolist()),
+            prompt_fields=None if rollout.prompt_fields is None else rollout.prompt_fields[rows],
         )
 
     def _decode(self, beginning: Beginning, keep_rows: bool = False) -> Decoded:

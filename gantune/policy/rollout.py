@@ -82,6 +82,9 @@ def concatenate(rollouts: Sequence[Rollout], pad_token_id: int) -> Rollout:
         first,
         prompt_ids=torch.cat([rollout.prompt_ids for rollout in rollouts]),
         prompt_mask=torch.cat([rollout.prompt_mask for rollout in rollouts]),
+        prompt_fields=None
+        if first.prompt_fields is None
+        else torch.cat([rollout.prompt_fields for rollout in rollouts]),
         answer_ids=torch.cat([widened(rollout.answer_ids, pad_token_id) for rollout in rollouts]),
         answer_mask=torch.cat([widened(rollout.answer_mask, 0) for rollout in rollouts]),
         log_probs=torch.cat([widened(rollout.log_probs, 0) for rollout in rollouts]),

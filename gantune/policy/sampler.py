@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gantune.data.batch import Batch
+from gantune.data.batch import Batch, repeated
 from gantune.policy import CausalLMPolicy, Draws, Rollout, concatenate
 from gantune.policy.micro_batches import MicroBatches
 
@@ -89,7 +89,8 @@ class Sampler:
             answer_mask=joined("answer_mask", torch.int64),
             log_probs=joined("log_probs", torch.float32),
             pairs=batch.pairs and tuple(pair for pair in batch.pairs for _ in range(k)),
-            noise=None if draws.noise is None else draws.noise.repeat_interleave(k, dim=0),
+            prompt_fields=repeated(batch.prompt_fields, k),
+            noise=repeated(draws.noise, k),
             temperature=self.temperature,
             samples_per_prompt=k,
             max_new_tokens=self.max_new_tokens,

@@ -53,9 +53,20 @@ class GameConfig(TuningConfig):
         30, "discriminator steps between the warm-up and the first adversarial step"
     )
     discriminator_warmup_rollouts: int = option(2, "batches of questions that are answered for these steps")
-    adversarial_every: int = option(5, "after the warm-up every n-th step is adversarial, the others likelihood")
+    adversarial_every: int = option(
+        5, "after the warm-up every n-th step is adversarial, the others likelihood (0: all likelihood)"
+    )
+    steps_per_generation: int = option(1, "adversarial steps on one rollout, each on its share of the questions")
+    adversarial_learning_rate: float = option(
+        0.0, "of the generator after the warm-up, where its schedule begins anew (0: one schedule for all steps)"
+    )
     # parameters that control rollouts and losses
     num_generations: int = option(4, "answers sampled to each question of an adversarial step")
+    prompts_per_step: int = option(
+        0, "questions of an adversarial step, where there are questions without answers (0: as many as pairs a step)"
+    )
+    epsilon: float = option(0.2, "the policy gradient's importance ratio is clipped to 1 - epsilon and 1 + epsilon")
+    beta: float = option(0.0, "weight of the KL divergence to the policy that the warm-up left, in adversarial steps")
     temperature: float = option(1.0, "of the rollouts, in sampling and in scoring")
     likelihood_weight: float = option(
         1.0, "of the likelihood anchor in an adversarial step; without it policies collapse"
@@ -73,7 +84,16 @@ class GameConfig(TuningConfig):
         "CUDA and a model with full attention in every layer; not yet run on a GPU",
     )
     # parameters that control the discriminator
-    real_label: float = option(0.9, "the discriminator's target for true answers")
+    discriminator_loss: Literal["binary", "bradley-terry"] = option(
+        "binary",
+        "true answers against each other kind: binary cross-entropy, or bradley-terry, -log s(D(true) - D(other))",
+    )
+    discriminator_steps: int = option(1, "discriminator steps on each rollout")
+    real_label: float = option(0.9, "the discriminator's target for true answers, for the binary loss")
+    generated_negatives: bool = option(True, "show it sampled answers as not real")
+    corrupted_negatives: bool = option(
+        True, "also show it true answers to corrupted records as not real, where questions are records"
+    )
     blind_discriminator: bool = option(False, "show the discriminator answers without their questions")
     mismatched_negatives: bool = option(True, "also show it true answers to other questions as not real")
     replay_rollouts: int = option(8, "earlier rollouts kept to show it again (0: none)")
@@ -87,11 +107,13 @@ class GameConfig(TuningConfig):
         super().__post_init__()
         check_range(self, "between 0 and 1", "warmup_share", "discount", "real_label", "search_decay")
         check_range(self, "between 0 and 1", "max_discriminator_accuracy")
-        check_range(self, "at least 1", "adversarial_every", "num_generations", "discriminator_warmup_rollouts")
+        check_range(self, "at least 1", "num_generations", "discriminator_warmup_rollouts", "steps_per_generation")
         check_range(self, "at least 1", "search_completions", "search_stride", "search_rows")
         check_range(self, "above 0", "temperature", "learning_rate", "discriminator_learning_rate", "max_grad_norm")
         check_range(self, "at least 0", "discriminator_warmup_steps", "replay_rollouts", "adversarial_weight")
-        check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight")
+        check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight", "adversarial_every")
+        check_range(self, "at least 0", "prompts_per_step", "adversarial_learning_rate", "epsilon", "beta")
+        check_range(self, "at least 1", "discriminator_steps")
 
 
 def read_game_config(folder: str | Path, template: str | None = None) -> GameConfig:
