@@ -53,8 +53,8 @@ class Question(str):
 class RecordQuestion(Question):
     """A record that is to be put into words: fields with values, in their order; of some fields several.
 
-    As text it is `name[The Mill], food[French]`, as E2E writes records (Novikova et al. 2017); a template may lay it out
-    in another way, see `gantune.data.templates.RecordTemplate`.
+    As text it is `name[The Mill], food[French]`, as E2E writes records (Novikova et al. 2017); a template may lay it
+    out in another way, see `gantune.data.templates.RecordTemplate`.
     """
 
     fields: tuple[tuple[str, str], ...]
