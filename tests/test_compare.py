@@ -421,9 +421,11 @@ def test_a_preset_gives_way_to_the_command_line():
 
 
 def test_winners_of_sweeps_are_defaults_and_named():
-    settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--learning-rate", "1"])
+    on = ["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--methods", "gan", "lora-attention"]
+    settings = parse([*on, "--learning-rate", "1"])
     assert settings.method_config("gan", 0).learning_rate == 1.0
-    assert "gan learning_rate 1 (given), lora lora_learning_rate 1e-3 (swept)" in compare.learning_rates(settings)
+    told = compare.learning_rates(settings)
+    assert "gan learning_rate 1 (given), lora-attention lora_learning_rate 1e-3 (swept)" in told
     settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl"])
     assert settings.method_config("gan", 0).learning_rate == 5e-3
     assert "gan learning_rate 5e-3 (swept for mle)" in compare.learning_rates(settings)

@@ -60,7 +60,9 @@ class RecordFormat:
         except UserError as error:
             if error.args[0].startswith(record.source):
                 raise
-            raise record.error(f"{column!r} is {value!r:.60}, expected name[The Mill], eatType[pub] or an object") from None
+            raise record.error(
+                f"{column!r} is {value!r:.60}, expected name[The Mill], eatType[pub] or an object"
+            ) from None
 
     def pairs(self, record: Record) -> list[Pair]:
         column = self.columns[1]
