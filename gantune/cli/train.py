@@ -22,7 +22,7 @@ from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
     from gantune.data import Pair
-    from gantune.trainer import LanguageGAN
+    from gantune.trainer import LanguageGAN, Unpaired
 
 COMMAND = "gantune train"
 MAY_CHANGE = {"output_dir", "resume_from_checkpoint", "device", "report_to", "save_steps"}
@@ -75,14 +75,20 @@ class DataOptions:
     format: str | None = option(None, "of the rows; by the columns if not given")
     answers: Literal["last", "every"] = option("last", "of a conversation, to learn")
     split: str = option("train", "of a Hub data set")
+    prompts: str | None = option(
+        None,
+        "a file of questions, or records, without answers, which the adversarial steps ask: as --dataset, or a .txt "
+        "with one a line",
+    )
 
     def check(self) -> None:
         """Refuse options that name no data, or a file that is not there."""
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
-        path = local_path(self.dataset)
-        if path.suffix.lower() in READERS and not path.exists():
-            raise UserError(f"{self.dataset}: no such file")
+        for source, suffixes in ((self.dataset, READERS), (self.prompts, (*READERS, ".txt"))):
+            path = local_path(source or "")
+            if path.suffix.lower() in suffixes and not path.exists():
+                raise UserError(f"{source}: no such file")
 
     def load(self) -> "list[Pair]":
         """The pairs of the data; see [`gantune.data.load_pairs`]."""
@@ -91,6 +97,15 @@ class DataOptions:
         self.check()
         columns = self.question_column, self.answer_column
         return load_pairs(self.dataset, *columns, self.split, format=self.format, answers=self.answers)
+
+    def load_unpaired(self) -> "Unpaired | None":
+        """The questions without answers, if there are some; see [`gantune.data.load_prompts`]."""
+        if self.prompts is None:
+            return None
+        from gantune.data import load_prompts
+        from gantune.trainer.unpaired import Unpaired
+
+        return Unpaired(load_prompts(self.prompts, self.question_column, self.split))
 
 
 @dataclass
@@ -148,7 +163,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
                 return 0
             if options.resume_from_checkpoint and has_checkpoint(output):
                 _refuse_changes(output / RUN_FILE, values)
-            pairs = data.load()
+            pairs, unpaired = data.load(), data.load_unpaired()
             config = _with_validation_size(config, validation.validation_size, len(pairs))
         quiet = {"use_cpu": device == "cpu", "logging_steps": 1, "disable_tqdm": True}
         places = {"output_dir": str(output), "save_steps": options.save_steps, "report_to": options.report_to}
@@ -158,7 +173,8 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
         with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
             base = load_model(model.model, getattr(torch, model.dtype), own_device(device), sharding=sharding)
             watching = [History(output / HISTORY), weights, bar] if parallel.main else []
-            gan = LanguageGAN(base, args, pairs, processing_class=load_tokenizer(model.model), callbacks=watching)
+            tokenizer = load_tokenizer(model.model)
+            gan = LanguageGAN(base, args, pairs, processing_class=tokenizer, unpaired=unpaired, callbacks=watching)
         if parallel.main:
             write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume_from_checkpoint"})
         stopped = _train(gan, bar, options.resume_from_checkpoint)
