@@ -190,9 +190,10 @@ def _prompts(
             questions = _made(name, [pair.question for pair in train], [*found.values()], test, data, seed)
         else:
             questions = load_prompts(name, data.question_column)
-        new = {question_key(question): question for question in questions}
-        left_out += len(new.keys() & known)
-        found |= {key: question for key, question in new.items() if key not in known | found.keys()}
+        for key, question in zip(map(question_key, questions), questions, strict=True):
+            left_out += key in known
+            if key not in known:
+                found.setdefault(key, question)
     if not found:
         raise UserError(f"--prompts {' '.join(data.prompts)}: no question beside those to train and to test on")
     warnings = [f"prompts of seed {seed}: {left_out} left out, they are questions of training or test pairs"]
@@ -203,11 +204,11 @@ def _made(
     name: str, trained: list[str], found: list[str], test: list[Pair], data: DataArguments, seed: int
 ) -> list[RecordQuestion]:
     """Records made up of the values of those at hand; the values of test records are not used."""
-    from gantune.data.corruption import make_up
-
     known = [question for question in [*trained, *found] if isinstance(question, RecordQuestion)]
     if not known:
         raise UserError(f"--prompts {name}: {data.dataset} has no records, expected some to make others like them")
+    from gantune.data.corruption import make_up
+
     number = int(name.partition(":")[2])
     but = {*known, *(pair.question for pair in test)}
     return make_up(known, number, random.Random(f"{seed}/{name}"), but)
