@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gantune.data.record_formats import parse_record
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
@@ -15,7 +16,6 @@ SHIPPED = {"e2e": "e2e-slots.json"}
 """Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017)."""
 Fields = Mapping[str, str | Sequence[str]]
 """Values by field; of some fields several."""
-SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
 
 
 class SlotErrors(NamedTuple):
@@ -29,10 +29,8 @@ class SlotErrors(NamedTuple):
 def parse_meaning_representation(text: str) -> dict[str, list[str]]:
     """The record that E2E writes as `name[The Mill], eatType[pub]`, values by field; a [`UserError`] if it is none."""
     record: dict[str, list[str]] = {}
-    for name, value in SLOT.findall(text):
-        record.setdefault(name.strip(), []).append(value.strip())
-    if not record or SLOT.sub("", text).strip(", "):
-        raise UserError(f"{text!r:.60}: expected a record as name[The Mill], eatType[pub]")
+    for name, value in parse_record(text):
+        record.setdefault(name, []).append(value)
     return record
 
 
