@@ -168,7 +168,7 @@ def check_generator(name: str, objective: Objective, config: GameConfig) -> list
     from gantune.embedding_generator import check_prompt_learning
     from gantune.embedding_generator.generators import build_generator
 
-    configs = build_generator(config.generator)
+    configs = build_generator(config.generator, config)
     for part in configs:
         try:
             check_prompt_learning(part)

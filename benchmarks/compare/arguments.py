@@ -21,7 +21,7 @@ from gantune.cli.options import OptionParser, check_names
 from gantune.diagnostics import local_path
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
-from gantune.tuning import TuningConfig, refuse_old_name
+from gantune.tuning import LoraOptions, TuningConfig, refuse_old_name
 
 MATCHES = ("parameters", "time", "sampled-tokens")
 
@@ -235,7 +235,8 @@ def _groups(methods: Sequence[str]) -> list[type]:
     The classes share their parent's fields, and argparse takes an option once.
     """
     seen, groups = {"seed"}, []
-    for config_class in dict.fromkeys([TuningConfig, *(METHODS.get(name).config_class for name in methods)]):
+    found = [TuningConfig, LoraOptions, *(METHODS.get(name).config_class for name in methods)]
+    for config_class in dict.fromkeys(found):
         own = [f for f in dataclasses.fields(config_class) if f.name not in seen]
         seen |= {f.name for f in own}
         group = dataclasses.make_dataclass(

@@ -30,6 +30,6 @@ UNPAIRED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "tofu-gpt2": SOURCE_STUDY,
     "unpaired": UNPAIRED,
-    # and its table: its own recipe between the untuned model and LoRA; `benchmarks.report.published` has its figures
-    "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora"]},
+    # and its table: its own recipe between the untuned model and LoRA; figures in `benchmarks.report.published`
+    "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora-attention"]},
 }

@@ -7,14 +7,14 @@ from typing import Literal
 
 from gantune.errors import UserError
 from gantune.field_types import check_range, option
-from gantune.tuning import TuningConfig
+from gantune.tuning import LoraOptions
 
 CONFIG_FILE = "language_gan.json"
 """Beside a saved adapter: how it was tuned."""
 
 
 @dataclass
-class GameConfig(TuningConfig):
+class GameConfig(LoraOptions):
     """Settings of [`LanguageGAN`] without transformers' own; the defaults are where FINDINGS section 7 arrives.
 
     What each is for says its `help`, which is its line on the command line. `objective` and `advantage` are what the
