@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gantune.errors import UserError
-from gantune.metrics import SlotErrors, SlotMatcher, parse_meaning_representation
+from gantune.metrics import SlotErrors, SlotMatcher, parse_meaning_representation, patterns_for
 from tests.shared import SHARED, needs_shared
 
 MILL = {"name": "The Mill", "food": "French", "familyFriendly": "no"}
@@ -49,6 +49,18 @@ def test_without_patterns_the_value_itself_has_to_be_there(tmp_path):
     assert matcher.errors(record, "Born in nineteen-three in aix (en provence).") == (0, 0, 0)
     assert matcher.errors(record, "Born in 1904 in Aix.") == (2, 0, 0)
     assert matcher.errors({"town": "Nice"}, "Born in Nice in 1903.") == (0, 0, 1)
+
+
+def test_without_a_file_every_value_has_to_be_there():
+    matcher = SlotMatcher()
+    assert matcher.errors({"food": "French", "area": ["Nice", "Aix"]}, "A french place in Nice.") == (1, 0, 0)
+    assert matcher.errors({"familyFriendly": "no"}, "Adults only.") == (1, 0, 0)
+
+
+def test_shipped_patterns_are_found_by_the_fields():
+    assert patterns_for([MILL, {"area": "riverside"}]) == "e2e"
+    assert patterns_for([MILL, {"born": "1903"}]) is None
+    assert patterns_for([]) is None
 
 
 def test_figures_are_shares_of_the_fields_and_of_the_texts():
