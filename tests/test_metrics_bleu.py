@@ -34,7 +34,9 @@ def test_several_references_of_different_number_by_hand():
 
 def test_it_is_sacrebleus_figure():
     references = ["The Mill is a cheap pub near the river.", "A pub."]
-    assert Bleu().compute(predictions=ANSWERS, references=references)["bleu"] == corpus_bleu(ANSWERS, [references]).score
+    assert (
+        Bleu().compute(predictions=ANSWERS, references=references)["bleu"] == corpus_bleu(ANSWERS, [references]).score
+    )
     streams = [["The Mill is a cheap pub.", "A pub."], ["A cheap pub by the river is the mill.", "One pub."]]
     together = [list(of_answer) for of_answer in zip(*streams, strict=True)]
     assert Bleu().compute(predictions=ANSWERS, references=together)["bleu"] == corpus_bleu(ANSWERS, streams).score

@@ -40,7 +40,9 @@ def test_metric():
     assert result == pytest.approx({"distinct2": 2 / 3, "unique": 1.0, "mean_length": 5 / 3})
 
 
-@pytest.mark.parametrize("function", [distinct_n, mean_length, unique_share, lambda texts: Diversity().compute(predictions=texts)])
+@pytest.mark.parametrize(
+    "function", [distinct_n, mean_length, unique_share, lambda texts: Diversity().compute(predictions=texts)]
+)
 @pytest.mark.parametrize(
     "texts, message", [([], "at least one string"), (["a", None], "row 1: expected a string"), ("a b", "got str")]
 )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gantune.errors import UserError
-from gantune.metrics import SlotErrors, SlotMatcher, parse_meaning_representation, patterns_for
+from gantune.metrics import SlotErrors, SlotMatcher, parse_meaning_representation
 from tests.shared import SHARED, needs_shared
 
 MILL = {"name": "The Mill", "food": "French", "familyFriendly": "no"}
@@ -57,10 +57,15 @@ def test_without_a_file_every_value_has_to_be_there():
     assert matcher.errors({"familyFriendly": "no"}, "Adults only.") == (1, 0, 0)
 
 
-def test_shipped_patterns_are_found_by_the_fields():
-    assert patterns_for([MILL, {"area": "riverside"}]) == "e2e"
-    assert patterns_for([MILL, {"born": "1903"}]) is None
-    assert patterns_for([]) is None
+def test_shipped_patterns_are_found_by_the_fields(tmp_path):
+    of_e2e = SlotMatcher("e2e").fields.keys()
+    assert SlotMatcher.for_records([MILL, {"area": "riverside"}]).fields.keys() == of_e2e
+    assert SlotMatcher.for_records([{"born": "1903"}], "e2e").fields.keys() == of_e2e
+    for without in ([MILL, {"born": "1903"}], []):
+        assert not SlotMatcher.for_records(without).fields
+    assert not SlotMatcher.for_records([MILL], "exact").fields
+    with pytest.raises(UserError, match=r"none\.json"):
+        SlotMatcher.for_records([MILL], str(tmp_path / "none.json"))
 
 
 def test_figures_are_shares_of_the_fields_and_of_the_texts():

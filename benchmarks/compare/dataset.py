@@ -70,6 +70,7 @@ class Split(NamedTuple):
         test: to judge by.
         left_out: training pairs that repeated a test pair.
         unpaired: questions of some other pairs and answers of yet others, None if none were asked for.
+        references: all true answers to each test pair's question; None where each has the pair's alone.
     """
 
     pairs: list[Pair]
@@ -77,6 +78,7 @@ class Split(NamedTuple):
     test: list[Pair]
     left_out: list[Contaminated]
     unpaired: Unpaired | None = None
+    references: list[list[str]] | None = None
 
 
 def read_split(data: DataArguments, seed: int) -> Split:

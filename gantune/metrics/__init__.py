@@ -13,6 +13,6 @@ __getattr__, __all__ = lazy(
         "bleurt": ["Bleurt"],
         "diversity": ["Diversity", "distinct_n", "mean_length", "unique_share"],
         "rouge": ["Rouge"],
-        "slots": ["SlotErrors", "SlotMatcher", "parse_meaning_representation", "patterns_for"],
+        "slots": ["SlotErrors", "SlotMatcher", "parse_meaning_representation"],
     },
 )

@@ -11,8 +11,8 @@ from gantune.metrics.base import ReferenceMetric
 class Bleu(ReferenceMetric):
     """Corpus BLEU as sacrebleu computes it by default: 13a tokens, exponential smoothing, between 0 and 100.
 
-    `Bleu().compute(predictions=[...], references=[...])` gives `bleu` of the whole set of answers, which is no mean over
-    them. A reference is a text, or a list of several; an n-gram counts that is in any of them, and the length is
+    `Bleu().compute(predictions=[...], references=[...])` gives `bleu` of the whole set of answers, which is no mean
+    over them. A reference is a text, or a list of several; an n-gram counts that is in any of them, and the length is
     compared with the nearest one's.
     """
 

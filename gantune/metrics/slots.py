@@ -13,6 +13,8 @@ from gantune.errors import UserError
 
 SHIPPED = {"e2e": "e2e-slots.json"}
 """Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017)."""
+EXACT = "exact"
+"""The name of no patterns."""
 Fields = Mapping[str, str | Sequence[str]]
 """Values by field; of some fields several."""
 SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
@@ -40,12 +42,6 @@ def parse_meaning_representation(text: str) -> dict[str, list[str]]:
     if not record or SLOT.sub("", text).strip(", "):
         raise UserError(f"{text!r:.60}: expected a record as name[The Mill], eatType[pub]")
     return record
-
-
-def patterns_for(records: Iterable[Fields]) -> str | None:
-    """The name of the patterns in `SHIPPED` that know every field of the records; None if none do."""
-    names = {name for record in records for name in record}
-    return next((patterns for patterns in SHIPPED if names and names <= SlotMatcher(patterns).fields.keys()), None)
 
 
 def count_slots(record: Fields) -> int:
@@ -91,6 +87,18 @@ class SlotMatcher:
             except (TypeError, KeyError, re.error) as error:
                 expected = 'a list of {"values": [...], "said": PATTERN}'
                 raise UserError(f"{file}: {field!r} is not {expected} ({error})") from error
+
+    @classmethod
+    def for_records(cls, records: Iterable[Fields], patterns: str | None = None) -> SlotMatcher:
+        """The matcher of these patterns, or of none if they are called `exact`.
+
+        If None, of those that come with gantune and know every field; if none do, each value itself has to be there.
+        """
+        if patterns is not None:
+            return cls(None if patterns == EXACT else patterns)
+        names = {name for record in records for name in record}
+        shipped = (cls(name) for name in SHIPPED)
+        return next((matcher for matcher in shipped if names and names <= matcher.fields.keys()), cls())
 
     def errors(self, record: Fields, text: str) -> SlotErrors:
         """What is wrong with a text about a record; a value that is not said is wrong if another one is."""
