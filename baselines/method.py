@@ -122,6 +122,7 @@ class Method:
             `output_dir`, in which it keeps checkpoints and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         rivals: further methods that it is compared with where they run, such as those that learn from the same data.
+        siblings: other ways to train the same generator, with which it is compared too where questions are records.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
             more. A settings class declares them as class data under the same name.
         check: refuses settings that the method cannot be trained with, before anything runs.
@@ -136,6 +137,7 @@ class Method:
     resumes: bool = False
     control: str | None = None
     rivals: Sequence[str] = ()
+    siblings: Sequence[str] = ()
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     size: Size | None = None
     check: Callable[[TuningConfig], Any] = lambda config: None

@@ -90,6 +90,13 @@ class ComparisonArguments:
         default=None,
         metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id; 'none' for none"},
     )
+    slots: str | None = field(
+        default=None,
+        metadata={
+            "help": "where questions are records, what finds their values in a text: 'e2e', a JSON file of patterns, "
+            "or 'exact' for the values themselves (default: e2e if the fields are E2E's, else exact)"
+        },
+    )
     memory_snapshot: bool = field(
         default=False,
         metadata={"help": "record the memory of each run: PyTorch's snapshot on CUDA, a process timeline on CPU"},
@@ -224,8 +231,8 @@ class Settings:
         names = {f.name for f in dataclasses.fields(resolved.config_class)}
         changes = {name: value for name, value in won.items() if name in names} | changes
         size = changes.pop(resolved.size.option, None) if resolved.size else None
-        values = {name: value for name, value in self.tuning.items() if name in names}
-        config = resolved.config_class(**values | {"seed": seed} | changes)
+        values = self.tuning | {"seed": seed, "slots": self.comparison.slots}
+        config = resolved.config_class(**{name: value for name, value in values.items() if name in names} | changes)
         return config if size is None else resolved.size.resized(config, size)
 
 
@@ -234,7 +241,7 @@ def _groups(methods: Sequence[str]) -> list[type]:
 
     The classes share their parent's fields, and argparse takes an option once.
     """
-    seen, groups = {"seed"}, []
+    seen, groups = {"seed", "slots"}, []  # which the comparison sets
     found = [TuningConfig, LoraOptions, *(METHODS.get(name).config_class for name in methods)]
     for config_class in dict.fromkeys(found):
         own = [f for f in dataclasses.fields(config_class) if f.name not in seen]

@@ -47,10 +47,8 @@ __getattr__, __all__ = lazy(
     {
         "advantages": ["returns"],
         "losses": [
-        "losses": [
             *("bradley_terry_loss", "clipped_loss", "discriminator_loss", "kl_loss", "likelihood_loss"),
             *("policy_gradient_loss", "weighted_loss"),
-        ],
         ],
         "rewards": [
             *("MonteCarloReward", "Reward", "Search", "ShuffledReward"),
