@@ -47,7 +47,8 @@ __getattr__, __all__ = lazy(
     {
         "advantages": ["returns"],
         "losses": [
-            *("bradley_terry_loss", "discriminator_loss", "likelihood_loss", "policy_gradient_loss", "weighted_loss"),
+            *("bradley_terry_loss", "clipped_loss", "discriminator_loss", "kl_loss", "likelihood_loss"),
+            *("policy_gradient_loss", "weighted_loss"),
         ],
         "rewards": [
             *("MonteCarloReward", "Reward", "Search", "ShuffledReward"),

@@ -28,6 +28,37 @@ def weighted_loss(log_probs: Tensor, weights: Tensor) -> Tensor:
     return -(log_probs * weights.detach()).sum()
 
 
+def clipped_loss(log_probs: Tensor, sampled: Tensor, weights: Tensor, epsilon: float) -> Tensor:
+    """[`weighted_loss`] of samples from a policy some steps ago, by their importance ratio (PPO, arXiv:1707.06347).
+
+    `- sum_it min(r_it w_it, clip(r_it, 1 - epsilon, 1 + epsilon) w_it)` with `r = pi / pi_sampled`. At `r = 1` its
+    gradient is that of [`weighted_loss`]; where a step has moved the ratio out of the range, and in the direction of
+    the weight, there is none.
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled, by the present policy.
+        sampled: `[B, T]`, the same when they were sampled; constants.
+        weights: `[B, T]`, taken as constants; 0 where the mask is.
+        epsilon: at least 0.
+    """
+    weights, ratio = weights.detach(), (log_probs - sampled.detach()).exp()
+    return -torch.minimum(ratio * weights, ratio.clamp(1 - epsilon, 1 + epsilon) * weights).sum()
+
+
+def kl_loss(log_probs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """Sum over tokens of KL(pi || reference), in nats, estimated on pi's own samples; its gradient pulls pi back.
+
+    Schulman's estimator k3, exp(d) - 1 - d with d = log reference - log pi, as in GRPO (arXiv:2402.03300, eq. 4).
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled.
+        reference: `[B, T]`, by the reference policy; constants.
+        mask: `[B, T]`, 1 on the tokens that count.
+    """
+    d = (reference.detach() - log_probs) * mask
+    return (torch.expm1(d) - d).sum()
+
+
 def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood of the true answers, in nats a token; `[B, T]`, the mask 1 up to the end-of-sequence."""
     return -(log_probs * mask).sum() / mask.sum().clamp(min=1)
