@@ -39,8 +39,12 @@ class Reranking(LanguageGAN):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """See [`PairTrainer.train`]; the discriminator's training follows."""
         output = super().train(*args, **kwargs)
-        self._warm_up_discriminator()
+        self.train_discriminator()
         return output
+
+    def train_discriminator(self) -> None:
+        """Train the discriminator against the generator as it is, as [`train`] does at its end."""
+        self._begin_game()
 
     @torch.no_grad()
     def choose(self, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> tuple[list[str], int]:
