@@ -138,7 +138,7 @@ class Objective:
     trainer: Callable[[Any], Callable[..., PolicyTrainer]] = language_gan
     outcome: Callable[..., TunedModel] = tuned_model
     config_class: type[GameConfig] = GameConfig
-    unpaired: Literal["", "used", "needed"] = ""
+    unpaired: Literal["", "used", "questions", "needed"] = ""
     samples: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
@@ -159,7 +159,7 @@ SELF_TRAINING = Objective(
     likelihood_only=True,
     trainer=self_training,
     config_class=SelfTrainingConfig,
-    unpaired="needed",
+    unpaired="questions",
     samples=False,
     sweeps=RATES,
 )
@@ -272,7 +272,7 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
 
     def fixed(config: GameConfig) -> GameConfig:
         own = likelihood_alone(config) if objective.likelihood_only else {}
-        if objective.unpaired == "needed":  # as much as true answers to questions, if the settings do not say
+        if objective.unpaired in ("questions", "needed"):  # as much as true answers, if the settings do not say
             own["unpaired_likelihood_weight"] = config.unpaired_likelihood_weight or 1.0
         return replace(config, **changes | own)
 

@@ -34,7 +34,7 @@ from benchmarks.judge.records import join_records
 from benchmarks.report.presentation import heading, present, store
 from benchmarks.report.terminal_table import REFERENCE, summarise
 from gantune.cli.devices import resolve_device
-from gantune.data import TEMPLATES, build_template, encode_pairs
+from gantune.data import TEMPLATES, Pair, build_template, encode_pairs
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import local_path, locked, write_json
 from gantune.discriminators import DISCRIMINATORS
@@ -94,6 +94,7 @@ def check(settings: Settings) -> list[str]:
     with collected_warnings("gantune.data") as lines:
         split = read_split(data, comparison.seeds[0])
     train, test, left_out = split.train, split.test, split.left_out
+    lines += split.warnings
     if data.forgetting:
         question_sets(data.dataset, split.pairs, train, test, seed=comparison.seeds[0])
     if comparison.slots and not records_of([pair.question for pair in test]):
@@ -102,9 +103,12 @@ def check(settings: Settings) -> list[str]:
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
     template = build_template(tuning["template"], tuning["system_prompt"] or None)
     limits = (tokenizer, template, tuning["max_prompt_length"], tuning["max_completion_length"])
-    said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
-    said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    lines += [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    said = [("training pairs", encode_pairs(train, *limits, tuning["too_long"])[1])]
+    said += [("test pairs", encode_pairs(test, *limits, "truncate")[1])]
+    if data.prompts:
+        asked = [Pair(question, "") for question in split.unpaired.questions]
+        said += [("prompts", encode_pairs(asked, *limits, "truncate")[1])]
+    lines += [f"{part} of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
     lines += wordless([pair.answer for pair in test])
     if left_out:
         lines.append(

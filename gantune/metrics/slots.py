@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gantune.data.record_formats import parse_record
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
@@ -17,7 +18,6 @@ EXACT = "exact"
 """The name of no patterns."""
 Fields = Mapping[str, str | Sequence[str]]
 """Values by field; of some fields several."""
-SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
 
 
 class SlotErrors(NamedTuple):
@@ -38,10 +38,7 @@ def by_field(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def parse_meaning_representation(text: str) -> dict[str, list[str]]:
     """The record that E2E writes as `name[The Mill], eatType[pub]`, values by field; a [`UserError`] if it is none."""
-    record = by_field((name.strip(), value.strip()) for name, value in SLOT.findall(text))
-    if not record or SLOT.sub("", text).strip(", "):
-        raise UserError(f"{text!r:.60}: expected a record as name[The Mill], eatType[pub]")
-    return record
+    return by_field(parse_record(text))
 
 
 def count_slots(record: Fields) -> int:
