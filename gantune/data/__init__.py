@@ -7,6 +7,7 @@ __getattr__, __all__ = lazy(
     {
         "batch": ["Batch"],
         "cleaning": ["Cleaned", "CleaningConfig", "Dropped", "clean"],
+        "corruption": ["Corrupted", "Corruptions", "make_up"],
         "decontamination": ["Contaminated", "decontaminate"],
         "encoding": [
             *("EncodedPair", "LengthReport", "batches", "collate", "collate_prompts", "encode_pairs", "epoch_order"),

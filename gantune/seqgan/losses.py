@@ -1,4 +1,4 @@
-"""The three losses, each a scalar to be made smaller."""
+"""The losses, each a scalar to be made smaller."""
 
 from __future__ import annotations
 
@@ -60,3 +60,16 @@ def discriminator_loss(
 
     of_real, of_generated = counts or (None, None)
     return 0.5 * (side(real, real_mask, real_label, of_real) + side(generated, generated_mask, 0.0, of_generated))
+
+
+def bradley_terry_loss(real: Tensor, other: Tensor) -> Tensor:
+    """- mean log sigmoid(real - other): each true answer is to be above the other one that stands beside it.
+
+    Source: GAD (Ye et al. 2025, arXiv:2511.10643), where the other is the generator's. Log 2 where nothing is told
+    apart; only differences count, so that what all logits have in common is left free.
+
+    Args:
+        real: logits of true answers, `[B]`.
+        other: of what each is compared with, `[B]`.
+    """
+    return F.softplus(other - real).mean()
