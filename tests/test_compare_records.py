@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 
 from baselines import Tuned, TunedModel
+from benchmarks.compare import comparison
+from benchmarks.compare.__main__ import main
 from benchmarks.compare.answers import Answers, stored_answers, write_answers
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.comparison import check
 from benchmarks.compare.evaluation import METRICS, RECORD_METRICS, Scorer, evaluate, records_of, with_samples
 from benchmarks.compare.fairness import run_config
+from benchmarks.compare.run import run
 from benchmarks.report.differences import differences, differences_grid, how_to_read
 from benchmarks.report.page import content
 from benchmarks.report.read import read_comparison
 from benchmarks.report.terminal_table import as_text, summarise
 from gantune.data import Pair
 from gantune.data.question import RecordQuestion
+from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding, decode_answers
 from gantune.metrics import Bleu, Diversity, Rouge, SlotMatcher
@@ -209,3 +213,69 @@ def test_differences_of_slot_errors_are_those_of_the_rates(tmp_path):
     assert "A lower SER, the slot error rate, is better" in how_to_read(found)[0]
     page = content(read_comparison(tmp_path), found)["differences"]
     assert {row["metric"] for row in page} == {"SER", "SER T=1", "right", "ROUGE-L"}
+
+
+# ---- Presets
+
+
+def test_the_preset_of_data_to_text_plays_as_long_as_it_says():
+    settings = parse(["--preset", "data-to-text"])
+    game = settings.method_config("gan:lora", seed=0)
+    steps = game.num_train_epochs * -(-settings.data.train_size // game.per_device_train_batch_size)
+    assert 1400 <= steps <= 1420 and game.warmup_share * steps == pytest.approx(1000, rel=0.02)
+    assert game.adversarial_weight / game.max_completion_length == pytest.approx(3 / 34, rel=0.01)
+    assert settings.data.prompts == ["rest"]
+    assert settings.method_config("lora", 0).lora_learning_rate == game.learning_rate == 1e-2
+    assert parse(["--preset", "data-to-text", "--methods", "rerank:lora"]).comparison.methods == ["rerank:lora"]
+
+
+def test_the_preset_of_gad_names_its_parts():
+    if "judge" not in DISCRIMINATORS.names():
+        pytest.skip("there is no discriminator judge yet")
+    game = parse(["--preset", "gad"]).method_config("gan:lora", seed=0)
+    assert (game.discriminator, game.discriminator_loss, game.advantage) == ("judge", "bradley-terry", "group-norm")
+
+
+# ---- A whole comparison
+
+
+def test_a_comparison_of_records_runs_and_shows_its_table(tmp_path, monkeypatch, capsys):
+    TINY_MODELS["gpt2"]().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    data, foods = tmp_path / "records.jsonl", ("French", "Indian", "Italian")
+    rows = [
+        {"meaning_representation": f"name[n{i}], food[{food}]", "text": text}
+        for i in range(12)
+        for food in foods[i % 3 : i % 3 + 1]
+        for text in (f"n{i} serves {food} food.", f"{food} food is what n{i} has.")
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(comparison, "ALWAYS", ())
+    options = {
+        "--model": tmp_path / "model", "--dataset": data, "--train-size": 8, "--test-size": 4, "--device": "cpu",
+        "--template": "record-line", "--num-train-epochs": 1, "--per-device-train-batch-size": 4,
+        "--max-prompt-length": 40, "--max-completion-length": 8, "--num-generations": 2, "--rerank-samples": 2,
+        "--discriminator-warmup-steps": 1, "--output": tmp_path / "out",
+    }  # fmt: skip
+    command = [str(part) for option in options.items() for part in option]
+    monkeypatch.setattr(comparison, "run_in_process", lambda folder, config: run_here(folder, config))
+    assert main(["--methods", "lora", "rerank:lora", *command]) == 0
+    table = capsys.readouterr().out
+    assert all(told in table for told in ("SER T=1", "distinct-2 T=1", "rerank:lora / lora", "rerank:lora - lora"))
+    assert "rerank:lora: its discriminator reads" in table and "2 samples, at most 16 tokens" in table
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    for row in result["rows"]:
+        assert row["metrics"]["slot_error_rate_sampled"] is not None and row["metrics"]["bleu"] is not None
+        samples = [json.loads(line) for line in (tmp_path / "out" / row["directory"] / "samples.jsonl").open()]
+        assert len(samples) == 4 and all(len(sample["references"]) == 2 for sample in samples)
+    assert main(["--from", str(tmp_path / "out"), "--compact", "--output", str(tmp_path / "small")]) == 0
+    small = json.loads((tmp_path / "small" / "comparison.json").read_text())
+    assert small["differences"] == result["differences"] and small["summary"] == result["summary"]
+
+
+def run_here(folder, config):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    row = run(folder)
+    (folder / "metrics.json").write_text(json.dumps(row))
+    return row

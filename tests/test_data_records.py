@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from argparse import Namespace
 
 import datasets
 import pandas
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from gantune import cli
+from gantune.cli.generate import _questions, read_questions
 from gantune.cli.train import GameDataOptions
 from gantune.data import (
     Batch,
@@ -245,6 +247,18 @@ def test_prompts_that_cannot_be_read_are_one_line(tmp_path, name, content, told)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=told):
         load_prompts(str(file))
+
+
+def test_what_generate_is_asked_is_a_record_where_it_is_written_as_one(tmp_path):
+    asked = tmp_path / "asked.txt"
+    asked.write_text("name[Zizzi]\nname[Zizzi]\n")
+    rows = write(tmp_path, {"record": {"name": "Zizzi"}}, {"record": {"name": "Zizzi"}})
+    for file in (str(asked), rows):
+        assert [question.fields for question in read_questions(file, "question")] == [(("name", "Zizzi"),)] * 2
+    asked.write_text("Who?\nname[Zizzi]\n")
+    assert not any(isinstance(question, RecordQuestion) for question in read_questions(str(asked), "question"))
+    options = Namespace(question=" name[Zizzi], food[fish] ", file=None)
+    assert _questions(options)[0].fields == (("name", "Zizzi"), ("food", "fish"))
 
 
 def test_prompts_of_the_command_line_that_are_not_there():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gantune.data import Pair, RecordQuestion, load_pairs, split_records
+from gantune.data import EncodedPair, Pair, RecordQuestion, load_pairs, split_records
 from gantune.errors import UserError
+from gantune.tuning import hold_out
 from tests.shared import SHARED, needs_shared
 
 RECORDS = [RecordQuestion([("name", f"thing {i}"), ("kind", "odd" if i % 2 else "even")]) for i in range(12)]
@@ -49,6 +50,18 @@ def test_fields_in_another_order_are_the_same_record_and_a_text_counts_once():
     turned = [Pair(RecordQuestion(pair.question.fields[::-1]), "other words") for pair in PAIRS[:4]]
     train, _, references = split_records([*PAIRS, *PAIRS, *turned], None, 12, seed=0)
     assert not train and sorted(len(texts) for texts in references) == sorted([2, 3, 4, 2, 2, 3, 1, 2, 3, 1, 2, 3])
+
+
+def test_the_pairs_that_choose_the_checkpoint_are_of_other_records():
+    encoded = [EncodedPair([1], [2], pair) for pair in PAIRS]
+    for seed in range(5):
+        train, held_out = ([row.pair for row in rows] for rows in hold_out(encoded, 0.25, seed))
+        assert not {pair.question for pair in train} & {pair.question for pair in held_out}
+        assert sorted(train + held_out) == sorted(PAIRS) and 6 <= len(held_out) <= 8
+    one_text_each = encoded[:12]
+    assert [len(rows) for rows in hold_out(one_text_each, 0.25, 0)] == [9, 3]
+    with pytest.raises(UserError, match=r"^no pair to train on: 3 given, 3 of them held out"):
+        hold_out([row for row in encoded if row.pair.question == RECORDS[2]], 0.25, 0)
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,17 @@ def test_self_training_needs_prompts_alone(places):
         with open(path, "w") as people:
             people.writelines(json.dumps({"question": f"q {i}?", "answer": f"a {i}"}) + "\n" for i in range(9))
         read_split(DataArguments(path, train_size=3, test_size=3, prompts=["made:3"]), seed=0)
+
+
+def test_test_pairs_may_come_from_a_file_of_their_own(tmp_path):
+    rows = [{"question": f"question {i}", "answer": f"word{i} other{i}"} for i in range(12)]
+    for name, part in (("train", rows[:10]), ("test", rows[8:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    data = DataArguments(dataset=str(tmp_path / "train.jsonl"), test_dataset=str(tmp_path / "test.jsonl"), train_size=8)
+    split = read_split(data, seed=0)
+    assert data.test_size == len(split.test) == 4 and len(split.train) == 8
+    assert {pair.question for pair in split.test} == {row["question"] for row in rows[8:]}
+    assert not {pair.question for pair in split.train} & {pair.question for pair in split.test}
+    (tmp_path / "test.jsonl").write_text(json.dumps({"record": {"name": "a"}, "text": "b"}) + "\n")
+    with pytest.raises(UserError, match="some questions are records and some are not"):
+        read_split(data, seed=0)

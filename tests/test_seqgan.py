@@ -149,6 +149,7 @@ def test_bradley_terry_loss_and_its_gradient_by_hand():
     expected = torch.tensor([(share - 1) / 4 for share in right], dtype=torch.float64)
     assert torch.allclose(real.grad, expected, atol=1e-12) and torch.allclose(other.grad, -expected, atol=1e-12)
     assert torch.autograd.gradcheck(bradley_terry_loss, (real, other))
+    assert torch.equal(bradley_terry_loss(real[:1], other[:1], 4) * 4, bradley_terry_loss(real[:1], other[:1]))
     far = torch.tensor([-1e4])
     assert bradley_terry_loss(far, -far).item() == 2e4, "no overflow"
 

@@ -13,6 +13,7 @@ from gantune.data import (
     Pair,
     RecordQuestion,
     decontaminate,
+    load_pairs,
     load_prompts,
     open_source,
     pairs_of,
@@ -56,6 +57,10 @@ class DataArguments:
     train_size: int = field(default=50, metadata={"help": "pairs to train on"})
     test_size: int | None = field(
         default=None, metadata={"help": f"pairs to test on (default: {TEST_SIZE}, or all that are left)"}
+    )
+    test_dataset: str | None = field(
+        default=None,
+        metadata={"help": "where the test pairs come from, if not from --dataset; what is in both is not trained on"},
     )
     unpaired: int = field(
         default=0,
@@ -118,15 +123,26 @@ def read_split(data: DataArguments, seed: int) -> Split:
     check_prompts(data)
     source = open_source(data.dataset, data.question_column, data.answer_column, format=data.format)
     pairs = pairs_of(source, data.answers)
-    records = all(isinstance(pair.question, RecordQuestion) for pair in pairs)
+    others = pairs
+    if data.test_dataset:
+        columns = data.question_column, data.answer_column
+        others = load_pairs(data.test_dataset, *columns, format=data.format, answers=data.answers)
+        known = {question_key(pair.question) for pair in others}
+        pairs = [pair for pair in pairs if question_key(pair.question) not in known]
+    kinds = {isinstance(pair.question, RecordQuestion) for pair in [*pairs, *others]}
+    if len(kinds) > 1:
+        named = ", ".join(name for name in (data.dataset, data.test_dataset) if name)
+        raise UserError(f"{named}: some questions are records and some are not, expected one kind")
+    records = kinds == {True}
     if data.test_size is None:
-        there = len({identity(pair.question) for pair in pairs}) if records else len(pairs)
-        data.test_size = max(1, min(TEST_SIZE, there - data.train_size))
+        there = len({identity(pair.question) for pair in others}) if records else len(others)
+        data.test_size = max(1, min(TEST_SIZE, there if data.test_dataset else there - data.train_size))
     references = None
-    if records:
-        train, test, references = split_records(pairs, data.train_size, data.test_size, seed)
+    if data.test_dataset:
+        train, *_ = divided(pairs, data.train_size, 0, seed, records)
+        _, test, references = divided(others, 0, data.test_size, seed, records)
     else:
-        train, test = split_pairs(pairs, data.train_size, data.test_size, seed)
+        train, test, references = divided(pairs, data.train_size, data.test_size, seed, records)
     unpaired, warnings = _unpaired(pairs, train, test, data, seed) if data.unpaired else None, []
     if data.prompts:
         rest = questions_of(source) if records else [pair.question for pair in pairs if pair.question]
@@ -137,6 +153,15 @@ def read_split(data: DataArguments, seed: int) -> Split:
     if not train:
         raise UserError(f"{data.dataset}: every training pair repeats a test pair (--decontamination false keeps them)")
     return Split(pairs, train, test, left_out, unpaired, references, warnings)
+
+
+def divided(
+    pairs: list[Pair], train_size: int, test_size: int, seed: int, records: bool
+) -> tuple[list[Pair], list[Pair], list[list[str]] | None]:
+    """Training pairs, test pairs, and the references of these if the questions are records."""
+    if records:
+        return split_records(pairs, train_size, test_size, seed)
+    return *split_pairs(pairs, train_size, test_size, seed), None
 
 
 def check_prompts(data: DataArguments) -> None:

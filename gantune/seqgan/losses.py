@@ -93,7 +93,7 @@ def discriminator_loss(
     return 0.5 * (side(real, real_mask, real_label, of_real) + side(generated, generated_mask, 0.0, of_generated))
 
 
-def bradley_terry_loss(real: Tensor, other: Tensor) -> Tensor:
+def bradley_terry_loss(real: Tensor, other: Tensor, count: float | None = None) -> Tensor:
     """- mean log sigmoid(real - other): each true answer is to be above the other one that stands beside it.
 
     Source: GAD (Ye et al. 2025, arXiv:2511.10643), where the other is the generator's. Log 2 where nothing is told
@@ -102,5 +102,7 @@ def bradley_terry_loss(real: Tensor, other: Tensor) -> Tensor:
     Args:
         real: logits of true answers, `[B]`.
         other: of what each is compared with, `[B]`.
+        count: number of comparisons that the mean is over, if these are not all there are.
     """
-    return F.softplus(other - real).mean()
+    losses = F.softplus(other - real)
+    return losses.mean() if count is None else losses.sum() / count

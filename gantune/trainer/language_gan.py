@@ -30,6 +30,7 @@ from gantune.seqgan import (
     weighted_loss,
 )
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.corrupting import build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
 from gantune.trainer.pretrained import Pretrained
@@ -115,7 +116,10 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         )
         judge = self._made.to(self.model.device)
         self.reward: Reward = build_reward(reward, judge, args.reward_transform, search)
-        self.adversary = DiscriminatorSide(judge, getattr(self.reward, "per_token", False), args, self.parallel)
+        questions = [row.pair.question for row in self.train_dataset or ()]
+        corrupt = build_corruptor(questions, self.tokenizer, args) if self.judged else None
+        per_token = getattr(self.reward, "per_token", False)
+        self.adversary = DiscriminatorSide(judge, per_token, args, self.parallel, corrupt)
         try_components(self)
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
