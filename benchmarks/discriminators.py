@@ -8,7 +8,7 @@ chance.
 The quality of a sample is its ROUGE-L; where all questions are records, it is its slot errors, the fewer the better.
 Discriminators learn from answers to `--prompts`, if there are any, so that none has learned the true ones by heart:
 
-    python -m benchmarks.discriminators --discriminators cross-reader cnn --dataset train.jsonl --prompts rest \\
+    python -m benchmarks.discriminators --discriminators cross-reader cnn --dataset pairs.jsonl --prompts rest \\
         --train-size 500 --test-size 300 --template record-line --discriminator-loss bradley-terry
 """
 

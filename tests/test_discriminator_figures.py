@@ -12,7 +12,11 @@ import torch
 
 from benchmarks import discriminators
 from benchmarks.discriminators import auc, rank_correlation, ranks, selected, table
+from gantune.data import Pair
+from gantune.discriminators.cnn import CausalCNN
+from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.reranking import Reranking
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -130,3 +134,22 @@ def test_options_that_cannot_be_meant_are_refused(command, capsys):
         assert discriminators.main(["--discriminators", "cnn", *command, *given]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ") and said in error
+
+
+class Begun(CausalCNN):
+    """Notes what it begins from."""
+
+    def begin_from(self, model):
+        self.begun = [model]
+
+
+def test_a_discriminator_that_begins_from_the_generator_does_so_without_a_game(tmp_path):
+    limits = {"max_prompt_length": 8, "max_completion_length": 4, "num_generations": 2, "num_train_epochs": 1}
+    args = LanguageGANConfig(
+        str(tmp_path), **limits, generator="lora", warmup_share=1.0, use_cpu=True, discriminator_warmup_steps=1
+    )
+    pairs = [Pair("a?", "b."), Pair("c?", "d.")]
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    gan = Reranking(model, args, pairs, processing_class=tokenizer, discriminator=Begun)
+    gan.train()
+    assert gan.discriminator.begun == [gan.model]
