@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from gantune.data import load_pairs
+from gantune.data import Pair, load_pairs
 from gantune.errors import UserError
 from gantune.seqgan import clipped_loss, kl_loss, weighted_loss
 from gantune.trainer.arguments import LanguageGANConfig
@@ -181,3 +181,27 @@ def test_a_round_that_is_cut_in_two_goes_on_to_the_bit(tmp_path):
 def test_answers_without_questions_need_a_blind_discriminator():
     with pytest.raises(UserError, match="--blind-discriminator"):
         LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME), PAIRS, unpaired=Unpaired(PROMPTS, ["An answer."]))
+
+
+def test_what_the_discriminator_chooses_is_measured_before_it_is_a_reward(monkeypatch):
+    """The check draws nothing that the game draws, and counts the answers that have the highest score."""
+    gan, plain = game(), game()
+    monkeypatch.setattr(plain, "_choices", dict)
+    plain.train()
+    measured, choices = [], gan._choices
+    monkeypatch.setattr(gan, "_choices", lambda: measured.append(choices()) or measured[-1])
+    gan.train()
+    assert all(torch.equal(*both) for both in zip(gan.parameters, plain.parameters, strict=True))
+    (found,) = measured
+    first = next(row for row in gan.state.log_history if row.get("phase") == "adversarial")
+    assert found.items() <= first.items() and set(found) == {
+        "chosen_by_discriminator", "chosen_by_consensus", "chosen_at_random"
+    }  # fmt: skip
+    texts = ["the true answer", "quite other words"] * 16  # of each question the first sample is the true answer
+    pairs = [row._replace(pair=Pair(row.pair.question, texts[0])) for row in gan.train_dataset]
+    monkeypatch.setattr(gan, "train_dataset", pairs)
+    monkeypatch.setattr(gan, "texts", lambda rollout: texts)
+    for sign, worth in ((1.0, 1.0), (-1.0, 0.0)):
+        scores = torch.tensor([sign, -sign] * 16)
+        monkeypatch.setattr(gan.discriminator, "sequence_logits", lambda rollout, scores=scores: scores)
+        assert choices()["chosen_by_discriminator"] == worth and choices()["chosen_at_random"] == 0.5

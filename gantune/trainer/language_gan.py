@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
+from gantune.metrics.rouge_words import rouge_scorer
 from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
@@ -27,6 +30,7 @@ from gantune.seqgan import (
     kl_loss,
     likelihood_loss,
     returns,
+    self_consistency,
     weighted_loss,
 )
 from gantune.trainer.arguments import LanguageGANConfig
@@ -37,6 +41,9 @@ from gantune.trainer.pretrained import Pretrained
 from gantune.trainer.rounds import Round, Share
 from gantune.trainer.trials import try_components
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches, numbered_batch
+
+CHECKED_QUESTIONS = 32
+"""On so many it is measured what the discriminator's choice is worth before it is used as a reward."""
 
 
 class LanguageGAN(Pretrained, PolicyTrainer):
@@ -402,6 +409,36 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if hasattr(self.discriminator, "begin_from"):
             self.discriminator.begin_from(self.model)
         self._warm_up_discriminator()
+        if self.judged and not self.limits.spent:
+            self.note("discriminator", self._choices())
+
+    @torch.no_grad()
+    def _choices(self) -> dict[str, float]:
+        """What choosing among samples by the discriminator is worth, by their consensus, and at random.
+
+        Returns:
+            `chosen_by_discriminator`, `chosen_by_consensus` and `chosen_at_random`: the mean ROUGE-L, against the true
+            answer, of one of k samples to each of some questions, held-out ones if there are any. Nothing where one
+            sample is drawn, where the discriminator is blind, or where it learns from prefixes.
+        """
+        k, args = self.args.num_generations, self.args
+        if k < 2 or args.blind_discriminator or self.adversary.per_token:
+            return {}
+        rows = (self.eval_dataset or self.train_dataset)[:CHECKED_QUESTIONS]
+        numbers = self.sampler.state_dict()  # the check changes nothing of what is drawn later
+        rollout = self.sampler(self.collate(rows).to(args.device), k)
+        self.sampler.load_state_dict(numbers)
+        scores = self.discriminator.sequence_logits(rollout).view(-1, k).tolist()
+        texts, scorer = self.texts(rollout), rouge_scorer("rougeL")
+        chosen: dict[str, list[float]] = defaultdict(list)
+        for number, (row, score) in enumerate(zip(rows, scores, strict=True)):
+            answers = texts[number * k : (number + 1) * k]
+            worth = [scorer.score(row.pair.answer, answer)["rougeL"].fmeasure for answer in answers]
+            consensus = self_consistency(answers)
+            chosen["chosen_by_discriminator"].append(worth[score.index(max(score))])
+            chosen["chosen_by_consensus"].append(worth[consensus.index(max(consensus))])
+            chosen["chosen_at_random"].append(fmean(worth))
+        return {name: fmean(values) for name, values in chosen.items()}
 
     def _warm_up_discriminator(self) -> None:
         for figures in self._discriminator_warmup():
