@@ -589,7 +589,7 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, frozen-lm, mlp, source"),
+        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, frozen-lm, judge, mlp, source"),
         ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
         ({"generator": "os.path.join"}, "generator os.path.join: TypeError: join() missing 1 required"),

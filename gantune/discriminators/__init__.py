@@ -7,6 +7,7 @@ DISCRIMINATORS = Registry(
     {
         "cnn": "gantune.discriminators.cnn.CausalCNN",
         "frozen-lm": "gantune.discriminators.frozen_lm.FrozenLMHead",
+        "judge": "gantune.discriminators.judge.LanguageModelJudge",
         "mlp": "gantune.discriminators.mlp.TokenIdMLP",
         "source": "gantune.discriminators.mlp.TokenValueMLP",
     },
@@ -19,6 +20,7 @@ __getattr__, __all__ = lazy(
         "blind": ["Blind"],
         "cnn": ["CausalCNN"],
         "frozen_lm": ["FrozenLMHead"],
+        "judge": ["LanguageModelJudge"],
         "mlp": ["NarrowingMLP", "TokenIdMLP", "TokenValueMLP"],
     },
 )

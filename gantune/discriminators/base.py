@@ -22,6 +22,9 @@ class Discriminator(nn.Module, ABC):
         """A fresh discriminator for the token ids of `model` and answers of at most these lengths."""
         return cls(vocab_size=model.get_input_embeddings().weight.shape[0])
 
+    def begin_from(self, generator: nn.Module) -> None:
+        """Called once, when the generator's likelihood warm-up ends and before this is trained; most begin afresh."""
+
     @abstractmethod
     def prefix_logits(self, batch: Batch) -> Tensor:
         """One logit for every prefix of every answer, `[B, T]`; column t reads the question and the answer up to t.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gantune.data.batch import Batch
 from gantune.discriminators.base import Discriminator
@@ -22,6 +22,9 @@ class Blind(Discriminator):
         super().__init__()
         self.discriminator = discriminator
         self.prompt_ids = list(prompt_ids)
+
+    def begin_from(self, generator: nn.Module) -> None:
+        self.discriminator.begin_from(generator)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
         return self.discriminator.prefix_logits(self._hide(batch))
