@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from baselines.likelihood_training import quiet_arguments, train
 from baselines.method import METHODS, OBJECTIVES, Diverged, Method, TunedModel, around
 from baselines.prompt_learning import check_positions
+from baselines.reranking import RerankedModel, RerankingConfig
 from baselines.self_play import SelfPlayConfig
 from baselines.self_training import SelfTrainingConfig
+from baselines.slot_reward import SlotReward, SlotRewardConfig
 from gantune.errors import UserError
 from gantune.registry import GENERATORS
 from gantune.trainer.config import GameConfig
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     from gantune.trainer import PolicyTrainer
 
 
+def tuned_model(trainer: PolicyTrainer, tokenizer: PreTrainedTokenizerBase, config: GameConfig) -> TunedModel:
+    """The generator of a trainer."""
+    return TunedModel(trainer.model, tokenizer, config, save=trainer.save_pretrained)
+
+
 def train_language_gan(
     made: Callable[..., PolicyTrainer],
     model: PreTrainedModel,
@@ -35,18 +42,21 @@ def train_language_gan(
     config: GameConfig,
     callbacks: Sequence[TrainerCallback] = (),
     arguments: Mapping[str, Any] | None = None,
+    *,
+    outcome: Callable[..., TunedModel] = tuned_model,
     **more: Any,
 ) -> TunedModel:
     """What a trainer makes of the pairs, as the comparison wants it.
 
-    `made` makes the trainer, as [`LanguageGAN`] is made, with `more`; for `arguments` see [`quiet_arguments`].
+    `made` makes the trainer, as [`LanguageGAN`] is made, with `more`; for `arguments` see [`quiet_arguments`], for
+    `outcome` [`Objective`].
 
     Raises:
         Diverged: with the last good weights, if a loss or a gradient is not finite.
     """
     with quiet_arguments(model, config, arguments) as args:
         trainer = made(model, args, pairs, processing_class=tokenizer, callbacks=callbacks, **more)
-        tuned = TunedModel(trainer.model, tokenizer, config, save=trainer.save_pretrained)
+        tuned = outcome(trainer, tokenizer, config)
         try:
             train(trainer)
         except FloatingPointError as error:
@@ -77,6 +87,24 @@ def with_shuffled_reward(config: GameConfig) -> Callable[..., PolicyTrainer]:
     return made
 
 
+def with_slot_reward(config: SlotRewardConfig) -> Callable[..., PolicyTrainer]:
+    """A LanguageGAN whose reward is the true number of slot errors; see [`SlotReward`]."""
+    from gantune.trainer.language_gan import LanguageGAN
+
+    def made(model: Any, args: Any, pairs: Sequence[Pair], **more: Any) -> LanguageGAN:
+        reward = SlotReward([pair.question for pair in pairs], config.slots)
+        return LanguageGAN(model, args, pairs, reward=reward, **more)
+
+    return made
+
+
+def reranking(config: RerankingConfig) -> Callable[..., PolicyTrainer]:
+    """[`Reranking`]."""
+    from gantune.trainer.reranking import Reranking
+
+    return Reranking
+
+
 def self_play(config: SelfPlayConfig) -> Callable[..., PolicyTrainer]:
     """[`SelfPlay`] at the scale of the settings."""
     from gantune.trainer.self_play import SelfPlay
@@ -98,46 +126,74 @@ class Objective:
     Args:
         about: what it is, for the methods' docstrings.
         changes: settings that it fixes.
+        likelihood_only: whether every step is likelihood; see [`likelihood_alone`].
         trainer: gives for the settings what makes the trainer.
+        outcome: what a trainer, the tokenizer and the settings give that answers questions.
         samples: whether it samples answers, which a prefix of keys and values cannot.
     """
 
     about: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    likelihood_only: bool = False
     trainer: Callable[[Any], Callable[..., PolicyTrainer]] = language_gan
+    outcome: Callable[..., TunedModel] = tuned_model
     config_class: type[GameConfig] = GameConfig
-    unpaired: Literal["", "used", "needed"] = ""
+    unpaired: Literal["", "used", "questions", "needed"] = ""
     samples: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
     )
 
 
-LIKELIHOOD_ALONE = {"warmup_share": 1.0, "blind_discriminator": True}
+def likelihood_alone(config: GameConfig) -> dict[str, Any]:
+    """What makes every step likelihood and leaves the learning rates as the game has them.
+
+    Where its second part has a rate of its own, so has that of its control.
+    """
+    return {"adversarial_every": 0} if config.adversarial_learning_rate else {"warmup_share": 1.0}
+
+
+SELF_TRAINING = Objective(
+    "Likelihood warm-up, then also likelihood of its own answers to the unpaired questions, made once.",
+    changes={"blind_discriminator": True},
+    likelihood_only=True,
+    trainer=self_training,
+    config_class=SelfTrainingConfig,
+    unpaired="questions",
+    samples=False,
+    sweeps=RATES,
+)
 OBJECTIVE_TABLE = {
     "gan": Objective(
         "LanguageGAN: likelihood warm-up, then adversarial steps with a likelihood anchor.", unpaired="used"
     ),
     "mle": Objective(
         "The control of `gan`: the same generator and the same number of steps, every one of them likelihood.",
-        changes={"warmup_share": 1.0},
+        likelihood_only=True,
         samples=False,
         sweeps=RATES,
     ),
     "mle-unpaired": Objective(
         "`mle` that also learns the likelihood of unpaired answers, to the empty question: what they are worth to it.",
-        changes=LIKELIHOOD_ALONE,
+        changes={"blind_discriminator": True},
+        likelihood_only=True,
         unpaired="needed",
         samples=False,
         sweeps=RATES,
     ),
-    "self-training": Objective(
-        "Likelihood warm-up, then also likelihood of its own answers to the unpaired questions, made once.",
-        changes=LIKELIHOOD_ALONE,
-        trainer=self_training,
-        config_class=SelfTrainingConfig,
-        unpaired="needed",
-        samples=False,
+    "self-training": SELF_TRAINING,
+    "self-training-greedy": replace(
+        SELF_TRAINING,
+        about="`self-training` on greedy answers.",
+        changes={**SELF_TRAINING.changes, "self_training_decoding": "greedy"},
+    ),
+    "rerank": Objective(
+        "The discriminator's choice among several samples of `mle`, after a warm-up on what it samples.",
+        likelihood_only=True,
+        trainer=reranking,
+        outcome=RerankedModel,
+        config_class=RerankingConfig,
+        unpaired="used",
         sweeps=RATES,
     ),
     "gan-constant": Objective(
@@ -145,6 +201,25 @@ OBJECTIVE_TABLE = {
     ),
     "gan-shuffled": Objective(
         "A control of `gan`: each answer gets another's reward.", trainer=with_shuffled_reward, unpaired="used"
+    ),
+    "gan-frozen-judge": Objective(
+        "`gan` whose discriminator learns in its warm-up alone.", changes={"discriminator_steps": 0}, unpaired="used"
+    ),
+    "gan-plain": Objective(
+        "`gan` whose discriminator learns from sampled answers alone, as in SeqGAN (Yu et al. 2017).",
+        changes={"corrupted_negatives": False, "mismatched_negatives": False},
+        unpaired="used",
+    ),
+    "gan-corrupted": Objective(
+        "`gan` whose discriminator sees no sampled answers, only true ones to questions that are not theirs.",
+        changes={"generated_negatives": False},
+        unpaired="used",
+    ),
+    "gan-oracle": Objective(
+        "The upper bound of `gan` on records: the true slot errors are the reward.",
+        trainer=with_slot_reward,
+        config_class=SlotRewardConfig,
+        unpaired="used",
     ),
     "self-play": Objective(
         "Likelihood warm-up, then true answers preferred to the last epoch's own (Chen et al. 2024, arXiv:2401.01335).",
@@ -168,7 +243,7 @@ def check_generator(name: str, objective: Objective, config: GameConfig) -> list
     from gantune.embedding_generator import check_prompt_learning
     from gantune.embedding_generator.generators import build_generator
 
-    configs = build_generator(config.generator)
+    configs = build_generator(config.generator, config)
     for part in configs:
         try:
             check_prompt_learning(part)
@@ -196,10 +271,10 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         changes["generator"] = generator
 
     def fixed(config: GameConfig) -> GameConfig:
-        weight = {}
-        if objective.unpaired == "needed":  # as much as true answers to questions, if the settings do not say
-            weight = {"unpaired_likelihood_weight": config.unpaired_likelihood_weight or 1.0}
-        return replace(config, **changes | weight)
+        own = likelihood_alone(config) if objective.likelihood_only else {}
+        if objective.unpaired in ("questions", "needed"):  # as much as true answers, if the settings do not say
+            own["unpaired_likelihood_weight"] = config.unpaired_likelihood_weight or 1.0
+        return replace(config, **changes | own)
 
     def check(config: GameConfig) -> list[PeftConfig]:
         return check_generator(name, objective, fixed(config))
@@ -211,7 +286,7 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
                 said = f"{name}: generator {config.generator!r} has {part.num_virtual_tokens} virtual tokens"
                 check_positions(model, config, part.num_virtual_tokens, said)
         made = objective.trainer(config)
-        return train_language_gan(made, model, tokenizer, pairs, config, *training, **more)
+        return train_language_gan(made, model, tokenizer, pairs, config, *training, outcome=objective.outcome, **more)
 
     tune.__doc__ = objective.about
     control = None if objective is OBJECTIVE_TABLE["mle"] else _same_generator("mle", name)
@@ -224,6 +299,9 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         resumes=True,
         control=control,
         rivals=(_same_generator("mle-unpaired", name), "lora-unpaired") if objective.unpaired else (),
+        siblings=[_same_generator(other, name) for other in OBJECTIVE_TABLE]
+        if objective is OBJECTIVE_TABLE["gan"]
+        else (),
         sweeps=objective.sweeps,
         check=check,
     )

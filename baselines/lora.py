@@ -9,26 +9,20 @@ from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size, matched_size
 from baselines.method import around
 from gantune.field_types import option
-from gantune.tuning import TuningConfig
+from gantune.tuning import LoraOptions
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
-class LoraTuningConfig(TuningConfig):
-    """Settings of the LoRA baseline."""
+class LoraTuningConfig(LoraOptions):
+    """Settings of the LoRA baselines."""
 
     _argument_group_name = "lora: the baseline"
     sweeps: ClassVar = {"lora_learning_rate": around(1e-3), "lora_rank": around(8, 1)}
 
-    lora_rank: int = option(8, "rank of the update")
-    lora_alpha: float = option(
-        16, "the update is scaled by alpha / rank, which stays where --tune or --match changes the rank"
-    )
-    lora_dropout: float = option(0.0, "on the input of the update")
-    lora_target_modules: list[str] = option([], "adapted modules; peft's choice for the architecture if not given")
     lora_learning_rate: float = option(1e-3, "AdamW")
 
 
@@ -42,24 +36,18 @@ class LoraMatchedConfig(LoraTuningConfig):
     lora_matched_learning_rate: float = option(1e-3, "AdamW")
 
 
-def lora_config(config: LoraTuningConfig) -> LoraConfig:
-    """peft's configuration for the settings."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=config.lora_target_modules or None,
-    )
-
-
-def add_lora(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:
+def add_lora(model: PreTrainedModel, config: LoraOptions) -> PeftModel:
     """LoRA of the settings on `model`."""
     from peft import get_peft_model
 
-    return get_peft_model(model, lora_config(config))
+    from gantune.embedding_generator.generators import lora
+
+    return get_peft_model(model, lora(config))
+
+
+def add_lora_to_attention(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:
+    """LoRA on the modules that peft chooses for the architecture, whatever the settings name."""
+    return add_lora(model, replace(config, lora_target_modules=[]))
 
 
 def with_rank(config: LoraTuningConfig, rank: int) -> LoraTuningConfig:
@@ -77,8 +65,18 @@ def matched_rank(model: PreTrainedModel, config: LoraTuningConfig) -> int:
 
 @likelihood_method("lora", LoraTuningConfig, "lora_learning_rate", size=LORA_SIZE)
 def tune_lora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LoraTuningConfig) -> PeftModel:
-    """peft's LoRA."""
+    """peft's LoRA, on every linear layer but the output head."""
     return add_lora(model, config)
+
+
+@likelihood_method(
+    "lora-attention", LoraTuningConfig, "lora_learning_rate", size=replace(LORA_SIZE, adapt=add_lora_to_attention)
+)
+def tune_lora_attention(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LoraTuningConfig
+) -> PeftModel:
+    """`lora` on peft's own choice for the architecture, GPT-2's `c_attn`, as in the source study."""
+    return add_lora_to_attention(model, config)
 
 
 @likelihood_method("lora-matched", LoraMatchedConfig, "lora_matched_learning_rate", size=LORA_SIZE)

@@ -116,11 +116,13 @@ class Method:
         tune: `(model, tokenizer, pairs, config, callbacks) -> Tuned`; `callbacks` are transformers', for its training.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
-        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.Unpaired`]), and whether it can do without.
+        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.Unpaired`]), and what of it it cannot do
+            without: nothing ("used"), the questions, or the answers too ("needed").
         resumes: whether `tune` takes `arguments`, further settings of `transformers.TrainingArguments` such as
             `output_dir`, in which it keeps checkpoints and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
         rivals: further methods that it is compared with where they run, such as those that learn from the same data.
+        siblings: other ways to train the same generator, with which it is compared too where questions are records.
         sweeps: settings that `--tune` chooses, in this order, each with its grid: the learning rate, then at most one
             more. A settings class declares them as class data under the same name.
         check: refuses settings that the method cannot be trained with, before anything runs.
@@ -131,10 +133,11 @@ class Method:
     tune: Callable[..., Tuned]
     config_class: type[TuningConfig]
     needs_model: bool
-    unpaired: Literal["", "used", "needed"] = ""
+    unpaired: Literal["", "used", "questions", "needed"] = ""
     resumes: bool = False
     control: str | None = None
     rivals: Sequence[str] = ()
+    siblings: Sequence[str] = ()
     sweeps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     size: Size | None = None
     check: Callable[[TuningConfig], Any] = lambda config: None

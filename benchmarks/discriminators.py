@@ -1,15 +1,23 @@
 """What a discriminator knows: `python -m benchmarks.discriminators`.
 
-A generator is tuned by likelihood alone; then each discriminator learns from it, as in the adversarial phase, and is
-asked about answers to *test* questions. Accuracy is not usefulness: what a reward needs is to rank the samples of one
-question by their quality, and that is what the last two columns show, beside the consensus of the samples and chance.
+A generator is tuned by likelihood alone; then each discriminator learns from it, as before the adversarial phase, and
+is asked about answers to *test* questions. Accuracy is not usefulness: what a reward needs is to rank the samples of
+one question by their quality, and that is what the last two columns show, beside the consensus of the samples and
+chance.
+
+The quality of a sample is its ROUGE-L; where all questions are records, it is its slot errors, the fewer the better.
+Discriminators learn from answers to `--prompts`, if there are any, so that none has learned the true ones by heart:
+
+    python -m benchmarks.discriminators --discriminators cross-reader cnn --dataset pairs.jsonl --prompts rest \\
+        --train-size 500 --test-size 300 --template record-line --discriminator-loss bradley-terry
 """
 
 from __future__ import annotations
 
 import json
+import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,38 +25,60 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import HfArgumentParser
+from transformers import set_seed
 
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
+from gantune.cli.options import OptionParser
 from gantune.command import exit_status
-from gantune.data import Batch, Pair, batches
+from gantune.data import Batch, Pair, RecordQuestion, batches, collate
+from gantune.data.corruption import Corruptions
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
+from gantune.errors import UserError
 from gantune.metrics.rouge_words import rouge_scorer
+from gantune.metrics.slots import SlotMatcher, by_field, count_slots
 from gantune.policy import Rollout, concatenate
 from gantune.seqgan import self_consistency
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.config import GameConfig
 from gantune.trainer.language_gan import LanguageGAN
-from gantune.trainer.unpaired import Unpaired, UnpairedBatches
-from gantune.tuning import encode_training_pairs
+from gantune.trainer.reranking import Reranking
+from gantune.tuning import encode_training_pairs, encode_with
+
+CORRUPTIONS = 4
+"""Corrupted records that each true answer is shown with."""
+DEFAULTS = {
+    "generator": "embedding+lora",
+    "learning_rate": 8e-3,
+    "discriminator_warmup_steps": 200,
+    "discriminator_warmup_rollouts": 40,
+}
+"""Options of LanguageGAN whose defaults are others here; the discriminator learns in its warm-up alone."""
+COLUMNS = {
+    "auc_real": "AUC real",
+    "auc_question": "AUC question",
+    "auc_corrupted": "AUC corrupted record",
+    "rank_correlation": "rank correlation",
+    "best": "best-of-k ROUGE-L",
+    "best_slot_error_rate": "best-of-k slot errors",
+}
 
 
 @dataclass
 class Arguments:
-    """What is measured."""
+    """What is measured; how generator and discriminators are trained say the options of LanguageGAN."""
 
     discriminators: list[str] = field(
         default_factory=lambda: DISCRIMINATORS.names(), metadata={"help": "registry names or dotted paths"}
     )
-    blind: bool = field(default=False, metadata={"help": "they learn from --unpaired data, without questions"})
     model: str = field(default="mini", metadata={"help": "'mini', a Hugging Face folder, or a Hub id"})
-    generator: str = field(default="embedding+lora", metadata={"help": "what is tuned by likelihood"})
-    learning_rate: float = field(default=8e-3, metadata={"help": "of the generator"})
-    steps: int = field(default=200, metadata={"help": "of each discriminator"})
     questions: int = field(default=120, metadata={"help": "test questions"})
     samples: int = field(default=8, metadata={"help": "answers to each"})
+    slots: str | None = field(
+        default=None, metadata={"help": "of records: patterns of slot errors, see gantune.metrics.SlotMatcher"}
+    )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one generator a seed"})
     output: str | None = field(default=None, metadata={"help": "JSON file of the result"})
 
@@ -60,14 +90,23 @@ class Samples:
     Args:
         rollout: `questions * k` rows.
         true: the true answers, `questions` rows.
+        corrupted: the true answers, each to [`CORRUPTIONS`] records that it is not right for; None if there are none.
         texts: k a question.
-        quality: ROUGE-L of each, `[questions, k]`.
+        quality: `[questions, k]`: ROUGE-L of each sample; of records minus its slot errors over the mean number of
+            slots, so that the mean over questions is minus the slot error rate.
     """
 
     rollout: Rollout
     true: Batch
+    corrupted: Batch | None
     texts: list[list[str]]
     quality: np.ndarray
+
+    def figures(self, scores: np.ndarray) -> dict[str, float]:
+        """What scores of the samples are worth."""
+        best = selected(scores, self.quality)
+        chosen = {"best": best} if self.corrupted is None else {"best_slot_error_rate": -best}
+        return {"rank_correlation": rank_correlation(scores, self.quality), **chosen}
 
 
 def ranks(values: Sequence[float]) -> np.ndarray:
@@ -93,71 +132,94 @@ def selected(scores: np.ndarray, quality: np.ndarray) -> float:
     return quality[np.arange(len(quality)), scores.argmax(axis=1)].mean().item()
 
 
-def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int) -> Samples:
-    """Sample answers to test questions."""
+def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int, slots: str | None, seed: int) -> Samples:
+    """Sample answers to test questions, at temperature 1."""
     encoded = encode_training_pairs(pairs, gan.tokenizer, gan.args)
-    drawn = [
-        (batch, gan.policy.rollout(batch, max_new_tokens=gan.args.max_completion_length, samples_per_prompt=samples))
-        for batch in batches(encoded, len(encoded), gan.pad_token_id, seed=0, epoch=0)
-    ]
-    true, rollout = drawn[0][0], concatenate([rollout for _, rollout in drawn], gan.pad_token_id)
+    (true,) = batches(encoded, len(encoded), gan.pad_token_id, seed=0, epoch=0)
+    torch.manual_seed(seed)
+    drawn = gan.policy.rollout(true, max_new_tokens=gan.args.max_completion_length, samples_per_prompt=samples)
+    rollout = concatenate([drawn], gan.pad_token_id)
     texts = gan.texts(rollout)
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
+    records = all(isinstance(pair.question, RecordQuestion) for pair in true.pairs)
+    if records:
+        return Samples(rollout, true, corrupted(gan, true.pairs, seed), groups, right_slots(true.pairs, groups, slots))
+    if slots:
+        raise UserError(f"--slots {slots}: expected records as questions")
     scorer = rouge_scorer("rougeL")
     quality = [
         [scorer.score(pair.answer, text)["rougeL"].fmeasure for text in group]
         for pair, group in zip(true.pairs, groups, strict=True)
     ]
-    return Samples(rollout, true, groups, np.array(quality))
+    return Samples(rollout, true, None, groups, np.array(quality))
 
 
-def judge(gan: LanguageGAN, drawn: Samples, blind: bool) -> dict[str, float]:
+def right_slots(pairs: Sequence[Pair], groups: Sequence[Sequence[str]], slots: str | None) -> np.ndarray:
+    """The quality of texts about records, see [`Samples`]."""
+    records = [by_field(pair.question.fields) for pair in pairs]
+    matcher = SlotMatcher.for_records(records, slots)
+    errors = [
+        [sum(matcher.errors(record, text)) for text in group] for record, group in zip(records, groups, strict=True)
+    ]
+    return -np.array(errors) / fmean(map(count_slots, records))
+
+
+def corrupted(gan: LanguageGAN, pairs: Sequence[Pair], seed: int) -> Batch:
+    """The answers of pairs to records that differ in a field or two, made of the values of the training records."""
+    drawn = random.Random(seed)
+    made = Corruptions([row.pair.question for row in gan.train_dataset])
+    wrong = [
+        Pair(made.corrupted(pair.question, drawn).record, pair.answer) for pair in pairs for _ in range(CORRUPTIONS)
+    ]
+    return collate(encode_with(wrong, gan.tokenizer, gan.args)[0], gan.pad_token_id)
+
+
+@torch.no_grad()
+def judge(gan: LanguageGAN, drawn: Samples) -> dict[str, float]:
     """The figures of a trained discriminator; a blind one cannot tell right from wrong questions."""
-    with torch.no_grad():
-        scores = gan.discriminator.sequence_logits(drawn.rollout).view(drawn.quality.shape).double().numpy()
-        true = gan.discriminator.sequence_logits(drawn.true).tolist()
-        other = replace(
-            drawn.true, answer_ids=drawn.true.answer_ids.roll(1, 0), answer_mask=drawn.true.answer_mask.roll(1, 0)
-        )
-        wrong = gan.discriminator.sequence_logits(other).tolist()
-    figures = {
-        "auc_real": auc(true, scores.flatten().tolist()),
-        "auc_question": auc(true, wrong),
-        "rank_correlation": rank_correlation(scores, drawn.quality),
-        "best": selected(scores, drawn.quality),
-    }
-    if blind:
-        del figures["auc_question"]
-    return figures
+    scores = gan.discriminator.sequence_logits(drawn.rollout).view(drawn.quality.shape).double().numpy()
+    true = gan.discriminator.sequence_logits(drawn.true).tolist()
+    figures = {"auc_real": auc(true, scores.flatten().tolist())}
+    if not gan.args.blind_discriminator:
+        ids, mask = (part.roll(1, 0) for part in (drawn.true.answer_ids, drawn.true.answer_mask))
+        others = {"auc_question": replace(drawn.true, answer_ids=ids, answer_mask=mask)}
+        if drawn.corrupted is not None:
+            others["auc_corrupted"] = drawn.corrupted
+        figures |= {
+            name: auc(true, gan.discriminator.sequence_logits(other).tolist()) for name, other in others.items()
+        }
+    return figures | drawn.figures(scores)
 
 
-def measure(arguments: Arguments, data: DataArguments, seed: int) -> dict[str, dict[str, float]]:
+def settings(game: GameConfig, seed: int, discriminator: str) -> LanguageGANConfig:
+    """Likelihood alone, and a discriminator that is to judge whole answers."""
+    fixed = {"seed": seed, "discriminator": discriminator, "reward": "sequence", "warmup_share": 1.0}
+    quiet = {"logging_strategy": "no", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
+    return LanguageGANConfig(**asdict(game) | fixed | quiet)
+
+
+def measure(arguments: Arguments, data: DataArguments, game: GameConfig, seed: int) -> dict[str, dict[str, float]]:
     """The rows of one seed: each discriminator, and what it is to be compared with."""
     split = read_split(data, seed)
-    rows: dict[str, dict[str, float]] = {}
-    drawn: Samples | None = None
+    generator = LanguageGAN(arguments.model, settings(game, seed, arguments.discriminators[0]), split.train)
+    generator.train()
+    drawn = draw(generator, split.test[: arguments.questions], arguments.samples, arguments.slots, seed)
+    rows = references(drawn, seed)
+    unpaired = split.unpaired
+    if unpaired is not None and unpaired.answers and not game.blind_discriminator:
+        unpaired = None  # who is shown questions learns from the pairs
     for name in arguments.discriminators:
-        config = LanguageGANConfig(
-            seed=seed,
-            generator=arguments.generator,
-            learning_rate=arguments.learning_rate,
-            discriminator=name,
-            reward="sequence",
-            warmup_share=1.0,
-            blind_discriminator=arguments.blind,
-            logging_strategy="no",
-            save_strategy="no",
-            use_cpu=True,
+        gan = Reranking(
+            generator.model,
+            settings(game, seed, name),
+            split.train,
+            processing_class=generator.tokenizer,
+            peft_config=False,
+            unpaired=unpaired,
         )
-        gan = LanguageGAN(arguments.model, config, split.train)
-        gan.train()  # the same seed, so the same generator
-        if drawn is None:
-            torch.manual_seed(seed)
-            drawn = draw(gan, split.test[: arguments.questions], arguments.samples)
-            rows |= references(drawn, seed)
-        for batch, rollout in _lessons(gan, split.train, split.unpaired if arguments.blind else None, arguments.steps):
-            gan.discriminator_step(batch, rollout)
-        rows[name] = judge(gan, drawn, arguments.blind)
+        set_seed(seed)
+        gan.train_discriminator()
+        rows[name] = judge(gan, drawn)
         print(f"seed {seed}, {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in rows[name].items()))
     return rows
 
@@ -174,33 +236,12 @@ def references(drawn: Samples, seed: int) -> dict[str, dict[str, float]]:
         "own mean log-prob": own,
         "oracle": drawn.quality,
     }
-    return {
-        name: {"rank_correlation": rank_correlation(score, drawn.quality), "best": selected(score, drawn.quality)}
-        for name, score in scores.items()
-    }
-
-
-def _lessons(gan: LanguageGAN, train: Sequence[Pair], unpaired: Unpaired | None, steps: int):
-    """Batches of true answers and of the generator's, new ones every fifth step."""
-    source: Callable[[int], tuple[Batch, Batch]]
-    if unpaired is not None:
-        numbered = UnpairedBatches(unpaired, gan.tokenizer, gan.args)
-        source = lambda number: (numbered.questions(number), numbered.answers(number))  # noqa: E731
-    else:
-        encoded = encode_training_pairs(train, gan.tokenizer, gan.args)
-        a_pass = [*batches(encoded, gan.args.per_device_train_batch_size, gan.pad_token_id, gan.args.seed, epoch=0)]
-        source = lambda number: (a_pass[number % len(a_pass)],) * 2  # noqa: E731
-    for step in range(steps):
-        if step % 5 == 0:
-            asked, real = source(step // 5)
-            rollout = gan.sample(asked)
-        yield real, rollout
+    return {name: drawn.figures(score) for name, score in scores.items()}
 
 
 def table(rows: dict[str, dict[str, list[float]]]) -> str:
-    """The rows as text, means over seeds."""
-    columns = {"auc_real": "AUC real", "auc_question": "AUC question", "rank_correlation": "rank correlation",
-               "best": "best-of-k ROUGE-L"}  # fmt: skip
+    """The rows as text, means over seeds; columns that some row has."""
+    columns = {name: title for name, title in COLUMNS.items() if any(name in figures for figures in rows.values())}
     lines = ["| scored by | " + " | ".join(columns.values()) + " |", "| --- |" + " ---: |" * len(columns)]
     for name, figures in rows.items():
         cells = []
@@ -211,18 +252,22 @@ def table(rows: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(command_line: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for."""
-    arguments, data = HfArgumentParser([Arguments, DataArguments]).parse_args_into_dataclasses()
 
     def command() -> int:
+        parser = OptionParser([Arguments, DataArguments, GameConfig], allow_abbrev=False)
+        parser.set_defaults(**DEFAULTS)
+        arguments, data, game = parser.parse_args_into_dataclasses(command_line)
+        if game.seed or game.discriminator != GameConfig.discriminator:
+            raise UserError("--seed, --discriminator: expected --seeds and --discriminators")
         rows: dict[str, dict[str, list[float]]] = {}
         for seed in arguments.seeds:
-            for name, figures in measure(arguments, data, seed).items():
+            for name, figures in measure(arguments, data, game, seed).items():
                 for column, value in figures.items():
                     rows.setdefault(name, {}).setdefault(column, []).append(value)
             if arguments.output:
-                content: dict[str, Any] = {"arguments": asdict(arguments), "data": asdict(data)}
+                content: dict[str, Any] = {"arguments": asdict(arguments), "data": asdict(data), "game": asdict(game)}
                 content |= {"environment": environment("cpu", "float32", seed), "word_tokenizer": WORD_TOKENIZER}
                 write_json(Path(arguments.output), json.loads(json.dumps(content | {"rows": rows})))
         print(table(rows))

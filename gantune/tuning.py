@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.errors import UserError
@@ -162,6 +163,41 @@ class TuningConfig:
         return build_template(self.template, self.system_prompt or None)
 
 
+ALL_LINEAR = "all-linear"
+"""peft's name for every linear layer but the output head."""
+
+
+@dataclass
+class LoraOptions(TuningConfig):
+    """Settings of LoRA (Hu et al. 2021, arXiv:2106.09685), as a method of its own and as a generator.
+
+    An empty `lora_target_modules` is peft's choice for the architecture, the attention projections of most.
+
+    Raises:
+        UserError: if a value is out of range, or `all-linear` stands beside other names.
+    """
+
+    _argument_group_name = "lora, as a method and as a generator"
+
+    lora_rank: int = option(8, "rank of the update")
+    lora_alpha: float = option(
+        16, "the update is scaled by alpha / rank, which stays where --tune or --match changes the rank"
+    )
+    lora_dropout: float = option(0.0, "on the input of the update")
+    lora_target_modules: list[str] = option(
+        [ALL_LINEAR], "names of the adapted modules; all-linear: every linear layer but the output head"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "at least 1", "lora_rank")
+        check_range(self, "between 0 and 1", "lora_dropout")
+        if ALL_LINEAR in self.lora_target_modules and len(self.lora_target_modules) > 1:
+            raise UserError(
+                f"--lora-target-modules {' '.join(self.lora_target_modules)}: expected {ALL_LINEAR} or names of modules"
+            )
+
+
 def encode_with(
     pairs: "Sequence[Pair]", tokenizer: "PreTrainedTokenizerBase", config: TuningConfig, too_long: str = "truncate"
 ) -> "tuple[list[EncodedPair], LengthReport]":
@@ -187,15 +223,26 @@ def hold_out(
 ) -> "tuple[list[EncodedPair], list[EncodedPair]]":
     """Divide pairs into those to train on and a share, drawn by the seed, that chooses the checkpoint.
 
+    The texts of one record are all on the same side, so some more may be held out.
+
     Raises:
         UserError: if no pair is left to train on.
     """
+    from gantune.data.question import RecordQuestion, identity
+
     held_out = round(share * len(encoded))
     if encoded and not held_out:
         return list(encoded), []
+    shuffled = random.Random(seed).sample(encoded, len(encoded))
+    if encoded and all(isinstance(row.pair.question, RecordQuestion) for row in encoded):
+        of_record: dict[object, list[EncodedPair]] = {}
+        for row in shuffled:
+            of_record.setdefault(identity(row.pair.question), []).append(row)
+        shuffled = [row for rows in of_record.values() for row in rows]
+        ends = accumulate(map(len, of_record.values()))
+        held_out = next(end for end in ends if end >= held_out)
     if held_out == len(encoded):
         raise UserError(
             f"no pair to train on: {len(encoded)} given, {held_out} of them held out by --validation-share {share}"
         )
-    shuffled = random.Random(seed).sample(encoded, len(encoded))
     return shuffled[held_out:], shuffled[:held_out]

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, GPTBigCodeConfig, GPTBigCodeForCa
 from baselines import METHODS, NotAvailable
 from baselines.bottleneck_adapter import BottleneckConfig, BottleneckLayer
 from baselines.lora import LoraMatchedConfig, matched_rank
+from benchmarks.compare.arguments import parse
 from gantune.data import Pair, load_pairs
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
@@ -35,6 +36,7 @@ OPTIONS = {
     "full": {"full_learning_rate": 5e-3},
     "ia3": {"ia3_learning_rate": 5e-2},
     "lora": {"lora_learning_rate": 2e-2},
+    "lora-attention": {"lora_learning_rate": 2e-2},
     "lora-matched": {"lora_matched_learning_rate": 2e-2},
     "p-tuning": {"p_tuning_virtual_tokens": 4, "p_tuning_learning_rate": 3e-2},
     "prefix-tuning": {
@@ -102,13 +104,14 @@ def test_it_comes_back_from_disk(case, tmp_path):
 
 
 def test_matched_rank_by_hand():
-    width, noise = 192, 100  # mini: 4 layers, LoRA on c_attn of 192 in and 576 out
+    width, noise = 192, 100  # mini: 4 layers, each of c_attn, c_proj, c_fc and c_proj
     hidden = [width // 2, width // 4, width // 2]
     generator = 2 * width + (width + noise) * hidden[0] + hidden[0]
     generator += hidden[0] * hidden[1] + hidden[1] + hidden[1] * hidden[2] + hidden[2] + hidden[2] * width + width
-    expected = round(generator / (4 * (192 + 576)))
+    a_rank = 4 * ((192 + 576) + (192 + 192) + (192 + 768) + (768 + 192))
+    expected = round(generator / a_rank)
     model = load_model("mini")
-    assert matched_rank(model, LoraMatchedConfig()) == expected == 18
+    assert matched_rank(model, LoraMatchedConfig()) == expected == 5
     tuned = get_peft_model(copy.deepcopy(model), EmbeddingGeneratorConfig())
     assert generator == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
 
@@ -203,3 +206,25 @@ def test_lora_of_peft_is_what_the_settings_say():
     config = tuned.model.peft_config["default"]
     assert isinstance(config, LoraConfig) and (config.r, config.lora_alpha) == (3, 6)
     assert config.target_modules == {"c_fc"}
+
+
+def test_lora_is_on_all_linear_layers_and_lora_attention_on_those_of_the_source_study():
+    tuned = tune("lora").model.peft_config["default"].target_modules
+    assert {name.rsplit(".", 1)[-1] for name in tuned} == {"c_attn", "c_proj", "c_fc"}
+    for options in ({}, {"lora_target_modules": ["c_fc"]}):
+        tuned = tune("lora-attention", lora_rank=3, **options).model
+        config = tuned.peft_config["default"]
+        assert (config.target_modules, config.r) == ({"c_attn"}, 3)
+    method = METHODS.get("lora-attention")
+    resized = method.size.adapt(TINY_MODELS["gpt2"](), method.size.resized(method.config_class(), 3))
+    assert [p.shape for p in resized.parameters() if p.requires_grad] == [
+        p.shape for p in tuned.parameters() if p.requires_grad
+    ]
+
+
+def test_the_options_of_lora_are_the_methods_and_the_generators():
+    options = ["--lora-rank", "3", "--lora-alpha", "9", "--lora-target-modules", "c_attn", "c_fc"]
+    settings = parse(["--methods", "lora", "gan:lora", "mle-stack", "lora-attention", *options])
+    for name in settings.comparison.methods:
+        config = settings.method_config(name, 0)
+        assert (config.lora_rank, config.lora_alpha, config.lora_target_modules) == (3, 9, ["c_attn", "c_fc"]), name

@@ -362,7 +362,7 @@ def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
     assert "embedding, ia3, lora" in refused("--generator", "soft")
-    assert "cnn, frozen-lm, judge, mlp, source" in refused("--discriminator", "rnn")
+    assert "cnn, cross-reader, frozen-lm, judge, mlp, source" in refused("--discriminator", "rnn")
     assert "constant, monte-carlo, sequence, token" in refused("--reward", "rouge")
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
     assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
@@ -403,7 +403,7 @@ def test_list_names_every_component(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
     assert "method: base, bottleneck, chain-of-thought, copy-question, few-shot, few-shot-retrieval, full, gan" in text
-    assert "discriminator: cnn, frozen-lm, judge, mlp, source" in text
+    assert "discriminator: cnn, cross-reader, frozen-lm, judge, mlp, source" in text
 
 
 def test_a_preset_gives_way_to_the_command_line():
@@ -421,9 +421,11 @@ def test_a_preset_gives_way_to_the_command_line():
 
 
 def test_winners_of_sweeps_are_defaults_and_named():
-    settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--learning-rate", "1"])
+    on = ["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl", "--methods", "gan", "lora-attention"]
+    settings = parse([*on, "--learning-rate", "1"])
     assert settings.method_config("gan", 0).learning_rate == 1.0
-    assert "gan learning_rate 1 (given), lora lora_learning_rate 1e-3 (swept)" in compare.learning_rates(settings)
+    told = compare.learning_rates(settings)
+    assert "gan learning_rate 1 (given), lora-attention lora_learning_rate 1e-3 (swept)" in told
     settings = parse(["--model", "../tinystories-gpt2-3m", "--dataset", "full.jsonl"])
     assert settings.method_config("gan", 0).learning_rate == 5e-3
     assert "gan learning_rate 5e-3 (swept for mle)" in compare.learning_rates(settings)
@@ -463,5 +465,5 @@ def test_one_seed_has_no_interval():
 def test_all_methods_are_those_that_the_data_suffice_for():
     named = parse(["--methods", "lora", "all"]).comparison.methods
     assert named[0] == "lora" and len(named) == len(set(named))
-    assert set(named) == {name for name in METHODS.names() if METHODS.get(name).unpaired != "needed"}
+    assert set(named) == {name for name in METHODS.names() if METHODS.get(name).unpaired in ("", "used")}
     assert set(parse(["--methods", "all", "--unpaired", "5"]).comparison.methods) == set(METHODS.names())

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks import discriminators
 from benchmarks.discriminators import auc, rank_correlation, ranks, selected, table
+from gantune.data import Pair
+from gantune.discriminators.cnn import CausalCNN
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.reranking import Reranking
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_tokenizer import tiny_tokenizer
 
 
 def test_ranks_share_the_mean_rank_among_equals():
@@ -34,5 +45,111 @@ def test_selected_is_the_quality_of_the_highest_score():
 
 
 def test_the_table_gives_means_over_seeds():
-    lines = table({"cnn": {"auc_real": [0.5, 0.7], "best": [0.25]}, "random": {}}).splitlines()
-    assert lines[2] == "| cnn | 0.600 | - | - | 0.250 |" and lines[3] == "| random | - | - | - | - |"
+    lines = table({"cnn": {"auc_real": [0.5, 0.7], "best": [0.25]}, "random": {"best": [0.5]}}).splitlines()
+    assert lines[0] == "| scored by | AUC real | best-of-k ROUGE-L |"
+    assert lines[2] == "| cnn | 0.600 | 0.250 |" and lines[3] == "| random | - | 0.500 |"
+
+
+# ------------------------------------------------------------------------------------------------------- on records
+
+RECORDS = [
+    {"meaning_representation": f"name[{name}], food[{food}], area[{area}]", "text": f"{name}: {food} food, {area}."}
+    for name in ("Ann", "Bob", "Cid", "Dot") for food in ("French", "Indian", "Thai") for area in ("north", "south")
+]  # fmt: skip
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Options of a measurement that takes seconds, on records."""
+    TINY_MODELS["gpt2"]().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
+    options = {
+        "--model": tmp_path / "model", "--dataset": tmp_path / "records.jsonl", "--prompts": "rest",
+        "--train-size": 8, "--test-size": 6, "--samples": 2, "--num-train-epochs": 1, "--template": "record-line",
+        "--max-prompt-length": 44, "--max-completion-length": 12, "--generator": "lora", "--learning-rate": 1e-2,
+        "--discriminator-warmup-steps": 3, "--discriminator-warmup-rollouts": 1, "--num-generations": 2,
+        "--output": tmp_path / "found.json",
+    }  # fmt: skip
+    return [str(part) for option in options.items() for part in option]
+
+
+def test_on_records_quality_is_the_slot_errors(command, tmp_path, monkeypatch, capsys):
+    drawn, trained = [], []
+    step = LanguageGAN.discriminator_step
+
+    def spied(self, batch, rollout):
+        trained.append((self.args.discriminator, self.args.max_grad_norm, batch, rollout))
+        return step(self, batch, rollout)
+
+    draw = discriminators.draw
+    monkeypatch.setattr(LanguageGAN, "discriminator_step", spied)
+    monkeypatch.setattr(discriminators, "draw", lambda *of: drawn.append(draw(*of)) or drawn[-1])
+    names = ["--discriminators", "cnn", "cross-reader", "--max-grad-norm", "0.5"]
+    assert discriminators.main([*names, *command]) == 0
+
+    (samples,) = drawn
+    assert samples.true.pairs and len(samples.rollout) == 2 * len(samples.true) == 12
+    asked = {pair.question for pair in samples.true.pairs}
+    assert [kind for kind, *_ in trained] == ["cnn"] * 3 + ["cross-reader"] * 3
+    for _, norm, batch, rollout in trained:
+        told, made = {pair.question for pair in batch.pairs}, {pair.question for pair in rollout.pairs}
+        assert norm == 0.5 and not told & asked and not made & asked and not told & made
+    assert torch.equal(trained[0][3].answer_ids, trained[3][3].answer_ids), "all learn from the same samples"
+
+    for row, (pair, texts) in enumerate(zip(samples.true.pairs, samples.texts, strict=True)):
+        values = [value for _, value in pair.question.fields]
+        errors = [sum(not re.search(rf"(?<!\w){value}(?!\w)", text, re.I) for value in values) for text in texts]
+        assert samples.quality[row].tolist() == pytest.approx([-each / 3 for each in errors])
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert list(rows) == ["random", "consensus", "own mean log-prob", "oracle", "cnn", "cross-reader"]
+    assert rows["oracle"]["best_slot_error_rate"] == [pytest.approx(-samples.quality.max(axis=1).mean())]
+    for name in ("cnn", "cross-reader"):
+        found = {"auc_real", "auc_question", "auc_corrupted", "rank_correlation", "best_slot_error_rate"}
+        assert set(rows[name]) == found
+    assert "| AUC corrupted record |" in capsys.readouterr().out
+
+
+def test_corrupted_records_are_other_ones_with_the_same_answers(command, monkeypatch):
+    drawn = []
+    draw = discriminators.draw
+    monkeypatch.setattr(discriminators, "draw", lambda *of: drawn.append(draw(*of)) or drawn[-1])
+    assert discriminators.main(["--discriminators", "cnn", *command]) == 0
+    (samples,) = drawn
+    right = [pair for pair in samples.true.pairs for _ in range(discriminators.CORRUPTIONS)]
+    assert len(samples.corrupted) == len(right)
+    for row, (pair, wrong) in enumerate(zip(right, samples.corrupted.pairs, strict=True)):
+        assert wrong.answer == pair.answer and set(wrong.question.fields) != set(pair.question.fields)
+        mask = samples.true.answer_mask[row // discriminators.CORRUPTIONS].bool()
+        answer = samples.true.answer_ids[row // discriminators.CORRUPTIONS][mask].tolist()
+        assert samples.corrupted.answer_ids[row][samples.corrupted.answer_mask[row].bool()].tolist() == answer
+
+
+def test_options_that_cannot_be_meant_are_refused(command, capsys):
+    for given, said in (
+        (["--seed", "3"], "--seed, --discriminator: expected --seeds and --discriminators"),
+        (["--slots", "none.json"], "none.json"),
+        (["--discriminators", "cnm"], "unknown discriminator 'cnm'"),
+    ):
+        assert discriminators.main(["--discriminators", "cnn", *command, *given]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ") and said in error
+
+
+class Begun(CausalCNN):
+    """Notes what it begins from."""
+
+    def begin_from(self, model):
+        self.begun = [model]
+
+
+def test_a_discriminator_that_begins_from_the_generator_does_so_without_a_game(tmp_path):
+    limits = {"max_prompt_length": 8, "max_completion_length": 4, "num_generations": 2, "num_train_epochs": 1}
+    args = LanguageGANConfig(
+        str(tmp_path), **limits, generator="lora", warmup_share=1.0, use_cpu=True, discriminator_warmup_steps=1
+    )
+    pairs = [Pair("a?", "b."), Pair("c?", "d.")]
+    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    gan = Reranking(model, args, pairs, processing_class=tokenizer, discriminator=Begun)
+    gan.train()
+    assert gan.discriminator.begun == [gan.model]

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
-from gantune.discriminators import CausalCNN, FrozenLMHead, LanguageModelJudge, TokenIdMLP, TokenValueMLP
+from gantune.discriminators import CausalCNN, CrossReader, FrozenLMHead, LanguageModelJudge, TokenIdMLP, TokenValueMLP
 from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
 from gantune.seqgan import discriminator_loss
 from tests.tiny_models import TINY_MODELS
@@ -19,6 +19,7 @@ DISCRIMINATORS = {
     "cnn": lambda: CausalCNN(VOCABULARY, embedding_dim=8, widths=(1, 2, 3), filters=4),
     "mlp": lambda: TokenIdMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
     "source": lambda: TokenValueMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
+    "cross-reader": lambda: CrossReader.for_model(TINY_MODELS["gpt2"](), 40, 24),
     "judge": lambda: LanguageModelJudge(TINY_MODELS["gpt2"]()),
     "frozen-lm": lambda: FrozenLMHead(TINY_MODELS["gpt2"](), width=8),
 }

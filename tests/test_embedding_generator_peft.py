@@ -18,25 +18,30 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
 
 from gantune.embedding_generator import (
     EmbeddingGeneratorConfig,
     EmbeddingGeneratorLayer,
     draw_noise,
+    generators,
     hold_noise,
     load_stack,
     noise_dim,
     save_stack,
     stack_adapters,
 )
+from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.trainer.config import GameConfig
+from gantune.tuning import TuningConfig
 from tests.test_embedding_generator_network import Shift
-from tests.tiny_models import HIDDEN_SIZE, PAD_ID, TINY_MODELS, VOCAB_SIZE
+from tests.tiny_models import HIDDEN_SIZE, NUM_LAYERS, PAD_ID, TINY_MODELS, VOCAB_SIZE
 from tests.tiny_tokenizer import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -758,6 +763,49 @@ def test_impossible_stacks_are_user_errors(tmp_path):
             stack_adapters(TINY_MODELS["gpt2"](), configs)
     with pytest.raises(UserError, match="no adapter found"):
         load_stack(TINY_MODELS["gpt2"](), tmp_path)
+
+
+def test_lora_on_all_linear_layers_meets_neither_head_nor_embedding_nor_the_generators_own(family, tmp_path):
+    settings = GameConfig(lora_rank=3, lora_alpha=6)
+    base = TINY_MODELS[family]()
+    head = next(name for name, module in base.named_modules() if module is base.get_output_embeddings())
+    linear = {name for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)} - {head}
+    assert len(linear) >= 4 * NUM_LAYERS
+    generator, lora = build_generator("embedding+lora", settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = perturb(stack_adapters(base, [generator, lora]))
+    adapted = {name for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
+    assert adapted == linear
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "embedding_generator_network" in name for name in trained)
+    assert not any("lora_" in name and "embedding_generator" in name for name in trained)
+
+    noise = draw(generator.noise_dim)
+    expected = logits(model, noise=noise)
+    save_stack(model, tmp_path)
+    loaded = load_stack(TINY_MODELS[family](), tmp_path)
+    assert torch.equal(logits(loaded, noise=noise), expected)
+    assert {loaded.peft_config["lora"].r, loaded.peft_config["lora"].lora_alpha} == {3, 6}
+    with hold_noise(loaded, noise):
+        merged = loaded.merge_and_unload()
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_settings_of_lora_reach_every_place_that_adds_it():
+    named = GameConfig(lora_rank=2, lora_alpha=5, lora_dropout=0.1, lora_target_modules=["c_fc"])
+    for spec in ("lora", ["lora"], generators.lora):
+        (config,) = build_generator(spec, named)
+        assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (2, 5, 0.1, {"c_fc"})
+    for settings in (None, TuningConfig()):
+        (config,) = build_generator("lora", settings)
+        assert (config.r, config.lora_alpha, config.target_modules) == (8, 16, "all-linear")
+    (config,) = build_generator("lora", GameConfig(lora_target_modules=[]))
+    assert config.target_modules is None
+    with pytest.raises(UserError, match="--lora-target-modules all-linear c_fc: expected all-linear or names"):
+        GameConfig(lora_target_modules=["all-linear", "c_fc"])
+    with pytest.raises(UserError, match="--lora-rank 0: expected at least 1"):
+        GameConfig(lora_rank=0)
 
 
 # Limits

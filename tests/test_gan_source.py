@@ -214,7 +214,7 @@ def without_hub(monkeypatch):
 def test_the_preset_has_the_studys_settings(monkeypatch):
     monkeypatch.setattr(stand_ins.HfApi, "repo_info", lambda self, *args, **kwargs: None)  # the Hub has everything
     settings = parse(["--preset", "source"])
-    assert settings.comparison.methods == ["base", "gan-source", "lora"]
+    assert settings.comparison.methods == ["base", "gan-source", "lora-attention"]
     assert (settings.model.model, settings.data.dataset) == ("openai-community/gpt2", "tofu")
     assert (settings.data.train_size, settings.data.test_size) == (50, 50)
     tuning = settings.tuning
@@ -231,7 +231,7 @@ def test_what_is_not_at_hand_is_replaced_and_said(without_hub):
         settings.tuning["per_device_train_batch_size"],
         settings.data.test_size,
     ) == (2, 1, 50)
-    assert settings.method_config("lora", seed=0).lora_learning_rate == 8e-3  # as tuned for mini
+    assert settings.method_config("lora-attention", seed=0).lora_learning_rate == 8e-3  # as tuned for mini
     assert without_hub == ["openai-community/gpt2", "locuslab/TOFU", "lucadiliello/BLEURT-20"]
     reason = "is not at hand here (the Hub: no route to host; the cache: no whole copy)"
     apart = "stands in, so the figures cannot be set against the published ones directly"
@@ -294,7 +294,11 @@ def row_of(method, seconds=None, memory=None, **metrics):
 
 def test_ours_stands_beside_the_published_in_its_units():
     summary = summarise(
-        [row_of("base", rouge1=0.25), row_of("gan-source", 90.0, 3e8, rouge1=0.125), row_of("lora", 30.0, 2e8)]
+        [
+            row_of("base", rouge1=0.25),
+            row_of("gan-source", 90.0, 3e8, rouge1=0.125),
+            row_of("lora-attention", 30.0, 2e8),
+        ]
     )
     assert measured(summary["gan-source"]) == Figures(rouge1=0.125, minutes=1.5, gigabytes=0.3)
     text = beside_published(summary, "model mini | data mini-tofu", markdown_table)
@@ -307,15 +311,15 @@ def test_ours_stands_beside_the_published_in_its_units():
         ["GAN tuning (published)", "0.109", "0.036", "0.099", "0.101", "-0.611", "91", "12.3"],
         ["gan-source (here)", "0.125", *none, "1.5", "0.3"],
         ["LoRA (published)", "0.127", "0.027", "0.111", "0.112", "-0.536", "2", "1.1"],
-        ["lora (here)", "-", *none, "0.5", "0.2"],
+        ["lora-attention (here)", "-", *none, "0.5", "0.2"],
         ["GAN tuning / LoRA (published)", "-", *none, "45.5 x", "11.2 x"],
-        ["gan-source / lora (here)", "-", *none, "3.0 x", "1.5 x"],
+        ["gan-source / lora-attention (here)", "-", *none, "3.0 x", "1.5 x"],
     ]
 
 
 def test_a_method_that_did_not_run_has_no_figures():
-    text = beside_published(summarise([row_of("lora", 30.0, 2e8)]), "here", text_table)
-    for name in ("gan-source", "gan-source / lora"):
+    text = beside_published(summarise([row_of("lora-attention", 30.0, 2e8)]), "here", text_table)
+    for name in ("gan-source", "gan-source / lora-attention"):
         assert re.search(rf"^{name} \(here\)( +-){{7}}$", text, re.MULTILINE)
 
 
@@ -346,4 +350,4 @@ def test_the_preset_prints_both_tables(without_hub, monkeypatch, tmp_path, capfd
         assert "- here: model mini | data mini-tofu (4 to train, 4 to test)" in text
         assert "openai-community/gpt2 is not at hand here" in text and "BLEURT not run" in text
         assert re.search(r"^\W*GAN tuning / LoRA \(published\) .* 45\.5 x[ |]+11\.2 x", text, re.MULTILINE)
-        assert re.search(r"^\W*gan-source / lora \(here\) .*\d x", text, re.MULTILINE)
+        assert re.search(r"^\W*gan-source / lora-attention \(here\) .*\d x", text, re.MULTILINE)

@@ -281,8 +281,8 @@ def run() -> list[dict]:
     accuracies = {
         f"{prefix}discriminator_accuracy_{kind}": value
         for (prefix, kind), value in zip(
-            [(prefix, kind) for prefix in ("", "held_out_") for kind in ("real", "generated")],
-            (0.9, 0.8, 0.7, 0.6),
+            [(prefix, kind) for prefix in ("", "held_out_") for kind in ("real", "generated", "corrupted")],
+            (0.9, 0.8, 0.75, 0.7, 0.6, 0.65),
             strict=True,
         )
     }
@@ -305,7 +305,8 @@ def test_plot_of_a_run(tmp_path, drawn):
     assert lines(entropy) == {"entropy": [[4, 1], [5, 1]], "KL": [[4, 0.1], [5, 0.1]]}
     assert lines(answers) == {"length": [[4, 15], [5, 15]]}
     assert lines(drawn[""]) == {"ended (right)": [[4, 0.9], [5, 0.9]]}
-    expected = {"real": 0.9, "generated": 0.8, "real, held out": 0.7, "generated, held out": 0.6}
+    expected = {"real": 0.9, "generated": 0.8, "corrupted": 0.75}
+    expected |= {"real, held out": 0.7, "generated, held out": 0.6, "corrupted, held out": 0.65}
     assert lines(discriminator) == {name: [[4, value], [5, value]] for name, value in expected.items()}
     dashes = {line.get_label(): line.get_linestyle() for line in discriminator.lines if line.get_label() in expected}
     assert dashes == {name: "--" if "held" in name else "-" for name in expected}

@@ -589,7 +589,10 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"discriminator": "rnn"}, "unknown discriminator 'rnn': expected one of cnn, frozen-lm, judge, mlp, source"),
+        (
+            {"discriminator": "rnn"},
+            "unknown discriminator 'rnn': expected one of cnn, cross-reader, frozen-lm, judge, mlp, source",
+        ),
         ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),
         ({"generator": "os.path.join"}, "generator os.path.join: TypeError: join() missing 1 required"),
@@ -612,10 +615,12 @@ def test_bad_settings_are_told_in_one_line(settings, message):
     [
         ("warmup_share discount real_label search_decay max_discriminator_accuracy", -0.1, "between 0 and 1"),
         ("warmup_share discount real_label search_decay max_discriminator_accuracy", 1.1, "between 0 and 1"),
-        ("adversarial_every num_generations discriminator_warmup_rollouts", 0, "at least 1"),
+        ("num_generations discriminator_warmup_rollouts steps_per_generation", 0, "at least 1"),
         ("search_completions search_stride search_rows", 0, "at least 1"),
         ("temperature learning_rate discriminator_learning_rate max_grad_norm", 0.0, "above 0"),
-        ("discriminator_warmup_steps replay_rollouts", -1, "at least 0"),
+        ("discriminator_warmup_steps replay_rollouts adversarial_every discriminator_steps", -1, "at least 0"),
+        ("prompts_per_step", -1, "at least 0"),
+        ("adversarial_learning_rate epsilon beta", -0.1, "at least 0"),
         ("adversarial_weight likelihood_weight unpaired_likelihood_weight", -0.1, "at least 0"),
     ],
 )

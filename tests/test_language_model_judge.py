@@ -162,7 +162,7 @@ def test_it_begins_from_the_generators_lora(generator):
     fresh.begin_from(tuned)
     with torch.no_grad():
         with fresh.in_place():
-            states = fresh.read(batch)
+            states = fresh.hidden_states(batch)
         disabled = [module for module in tuned.modules() if type(module).__name__ == "EmbeddingGeneratorLayer"]
         for module in disabled:
             module._disable_adapters = True

@@ -63,6 +63,24 @@ def test_batches_and_single_examples_add_up(rouge):
     assert rouge.compute()["rouge1"] == pytest.approx(2 / 3)
 
 
+def test_of_several_references_the_best_counts_for_each_score(rouge):
+    references = ["the cat sat on the mat", "a dog", "the cats sat"]
+    (row,) = rouge.score_pairs(["The cats sat."], [references])
+    alone = [rouge.score_pairs(["The cats sat."], [reference])[0] for reference in references]
+    assert row == {name: max(scores[name] for scores in alone) for name in row}
+    assert rouge.score_pairs(["a dog", "one"], [["a", "a dog"], "two"])[0]["rougeL"] == 1.0
+    assert rouge.score_pairs(["one"], [["one"]]) == rouge.score_pairs(["one"], ["one"])
+    # the best of one score may be another reference than that of another score
+    (row,) = rouge.score_pairs(["a b c d"], [["a c b d e f g h", "b"]])
+    assert row["rougeL_recall"] == 1.0 and row["rougeL"] == pytest.approx(0.5)
+
+
+def test_compute_takes_several_references(rouge):
+    rouge.add(prediction="one", reference=["two", "one"])
+    rouge.add_batch(predictions=["one", "two"], references=[["three"], "two"])
+    assert rouge.compute()["rouge1"] == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize(
     "prediction, reference", [("", "a word"), ("a word", ""), ("", ""), ("...", "a word"), ("\n", "?")]
 )
@@ -91,6 +109,8 @@ def test_no_network_and_no_litter(tmp_path, monkeypatch):
         (["a"], ["a", "b"], "got 1 predictions and 2 references"),
         (["a", None], ["a", "b"], "predictions, row 1: expected a string, got NoneType"),
         (["a"], [3], "references, row 0: expected a string, got int"),
+        (["a", "b"], ["a", ["b", 3]], "references, row 1, row 1: expected a string, got int"),
+        (["a", "b"], ["a", []], "references, row 1: expected at least one string, got an empty list"),
         ("a", ["a"], "predictions: expected a list of strings, got str"),
         (["a"], None, "references: expected a list of strings, got NoneType"),
     ],

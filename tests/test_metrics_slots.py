@@ -51,6 +51,23 @@ def test_without_patterns_the_value_itself_has_to_be_there(tmp_path):
     assert matcher.errors({"town": "Nice"}, "Born in Nice in 1903.") == (0, 0, 1)
 
 
+def test_without_a_file_every_value_has_to_be_there():
+    matcher = SlotMatcher()
+    assert matcher.errors({"food": "French", "area": ["Nice", "Aix"]}, "A french place in Nice.") == (1, 0, 0)
+    assert matcher.errors({"familyFriendly": "no"}, "Adults only.") == (1, 0, 0)
+
+
+def test_shipped_patterns_are_found_by_the_fields(tmp_path):
+    of_e2e = SlotMatcher("e2e").fields.keys()
+    assert SlotMatcher.for_records([MILL, {"area": "riverside"}]).fields.keys() == of_e2e
+    assert SlotMatcher.for_records([{"born": "1903"}], "e2e").fields.keys() == of_e2e
+    for without in ([MILL, {"born": "1903"}], []):
+        assert not SlotMatcher.for_records(without).fields
+    assert not SlotMatcher.for_records([MILL], "exact").fields
+    with pytest.raises(UserError, match=r"none\.json"):
+        SlotMatcher.for_records([MILL], str(tmp_path / "none.json"))
+
+
 def test_figures_are_shares_of_the_fields_and_of_the_texts():
     records = [MILL, {"name": "Zizzi"}]
     figures = SlotMatcher("e2e").figures(records, ["The Mill is a French pub.", "Zizzi"])

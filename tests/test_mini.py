@@ -12,7 +12,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.built_in import mini_words
 from benchmarks.built_in.mini_corpus import authors, biographies, cloze, plain_sentences, questions
-from benchmarks.built_in.pretrain_mini import ASSETS, cloze_accuracy, corpus, make_tokenizer, pretrain, write_questions
+from benchmarks.built_in.pretrain_mini import (
+    ASSETS,
+    TRAINING,
+    cloze_accuracy,
+    corpus,
+    make_tokenizer,
+    write_questions,
+)
+from benchmarks.built_in.pretraining import pretrain
 
 MINI = ASSETS / "mini"
 
@@ -144,7 +152,7 @@ def test_model_ends_its_documents(model, tokenizer, documents):
 def test_training_is_deterministic(model):
     ids = torch.randint(2000, (5000,), generator=torch.Generator().manual_seed(0))
     config = type(model.config)(**model.config.to_dict() | {"n_layer": 1, "n_embd": 24})
-    first, losses = pretrain(ids, config, 2)
-    second, again = pretrain(ids, config, 2)
+    first, losses = pretrain(ids, config, 2, TRAINING)
+    second, again = pretrain(ids, config, 2, TRAINING)
     assert losses == again
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

@@ -12,7 +12,14 @@ import torch
 
 from gantune.data.batch import Batch
 from gantune.errors import UserError
-from gantune.seqgan import build_reward, discriminator_loss, likelihood_loss, policy_gradient_loss, returns
+from gantune.seqgan import (
+    bradley_terry_loss,
+    build_reward,
+    discriminator_loss,
+    likelihood_loss,
+    policy_gradient_loss,
+    returns,
+)
 from gantune.seqgan.advantages import GroupNorm, LeaveOneOut, MovingAverage
 from gantune.seqgan.rewards import REWARDS, TRANSFORMS, ConstantReward, self_consistency
 
@@ -130,6 +137,21 @@ def test_no_gradient_flows_into_advantages():
     advantages = torch.ones(1, 2, requires_grad=True)
     policy_gradient_loss(log_probs, advantages, torch.ones(1, 2)).backward()
     assert advantages.grad is None and log_probs.grad.tolist() == [[-1, -1]]
+
+
+def test_bradley_terry_loss_and_its_gradient_by_hand():
+    real = torch.tensor([2.0, -1.0, 0.5, 60.0], dtype=torch.float64, requires_grad=True)
+    other = torch.tensor([1.0, 3.0, 0.5, -60.0], dtype=torch.float64, requires_grad=True)
+    loss = bradley_terry_loss(real, other)
+    right = [1 / (1 + math.exp(-difference)) for difference in (1.0, -4.0, 0.0, 120.0)]
+    assert loss.item() == pytest.approx(-sum(map(math.log, right)) / 4, abs=1e-12)
+    loss.backward()
+    expected = torch.tensor([(share - 1) / 4 for share in right], dtype=torch.float64)
+    assert torch.allclose(real.grad, expected, atol=1e-12) and torch.allclose(other.grad, -expected, atol=1e-12)
+    assert torch.autograd.gradcheck(bradley_terry_loss, (real, other))
+    assert torch.equal(bradley_terry_loss(real[:1], other[:1], 4) * 4, bradley_terry_loss(real[:1], other[:1]))
+    far = torch.tensor([-1e4])
+    assert bradley_terry_loss(far, -far).item() == 2e4, "no overflow"
 
 
 def test_discriminator_loss_by_hand():

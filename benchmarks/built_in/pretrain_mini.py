@@ -14,40 +14,32 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import re
 import time
-from collections.abc import Iterator
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-from tqdm import tqdm
-from transformers import (
-    AutoTokenizer,
-    GenerationConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.built_in import mini_words
 from benchmarks.built_in.mini_corpus import SEED, Author, authors, biographies, cloze, plain_sentences, questions
+from benchmarks.built_in.pretraining import (
+    Pretraining,
+    facts_of,
+    gpt2_config,
+    one_thread,
+    pretrain,
+    save_model,
+    train_tokenizer,
+)
 
 ASSETS = Path(__file__).resolve().parents[2] / "gantune" / "assets"
-EOS, PAD = "<|endoftext|>", "<|pad|>"
+PAD = "<|pad|>"
 VOCABULARY = 2000
 POSITIONS = 256
 STEPS = 2000
-BATCH = 8
-LEARNING_RATE = 3e-3
+TRAINING = Pretraining(POSITIONS, batch_size=8, learning_rate=3e-3, seed=SEED)
 
 
 def corpus(people: list[Author]) -> list[str]:
@@ -63,83 +55,12 @@ def make_tokenizer(documents: list[str], directory: Path) -> PreTrainedTokenizer
     """
     templates = [form for relation in mini_words.RELATIONS.values() for form in relation.questions]
     forms = [re.sub(r"\{\w+\}", "", template) for template in templates] + ["Question: Answer:\nQuestion:\nAnswer:"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[EOS, PAD],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(documents + 100 * forms, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=EOS,
-        bos_token=EOS,
-        pad_token=PAD,
-        model_max_length=POSITIONS,
-        clean_up_tokenization_spaces=False,
-    ).save_pretrained(directory)
-    return AutoTokenizer.from_pretrained(directory)
+    return train_tokenizer(documents + 100 * forms, directory, VOCABULARY, POSITIONS, PAD)
 
 
 def write_questions(people: list[Author], path: Path) -> None:
     """Write `mini-tofu.jsonl`, one row a line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in questions(people)), encoding="utf-8", newline="\n")
-
-
-def batches(token_ids: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches `[BATCH, POSITIONS]` int64 of packed documents, cut and ordered anew each epoch."""
-    while True:
-        offset = int(torch.randint(POSITIONS, (1,), generator=generator))
-        rows = (len(token_ids) - offset) // POSITIONS
-        blocks = token_ids[offset : offset + rows * POSITIONS].view(rows, POSITIONS)
-        order = torch.randperm(rows, generator=generator)
-        yield from (blocks[index] for index in order[: rows - rows % BATCH].view(-1, BATCH))
-
-
-def pretrain(token_ids: Tensor, config: GPT2Config, steps: int) -> tuple[GPT2LMHeadModel, list[float]]:
-    """Train a GPT-2 on the token stream: AdamW, warm-up over 5 % of the steps, then a cosine to a twentieth.
-
-    Args:
-        token_ids: `[N]` int64, the documents with an end-of-sequence after each.
-        config: the model's shape.
-        steps: optimizer steps, of `BATCH * POSITIONS` tokens each.
-
-    Returns:
-        The model, and the mean negative log-likelihood a token in nats, at each step.
-    """
-    torch.manual_seed(SEED)
-    generator = torch.Generator().manual_seed(SEED)
-    model = GPT2LMHeadModel(config).train()
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.05},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
-    warm_up = max(1, steps // 20)
-
-    def rate(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    losses: list[float] = []
-    progress = tqdm(islice(batches(token_ids, generator), steps), total=steps, desc="pretraining", mininterval=5)
-    for input_ids in progress:
-        logits = model(input_ids=input_ids, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append(loss.item())
-        progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-    return model.eval(), losses
 
 
 @torch.inference_mode()
@@ -173,8 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps (default {STEPS})")
     options = parser.parse_args(arguments)
 
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    started = one_thread()
     directory = options.output / "mini"
     directory.mkdir(parents=True, exist_ok=True)
 
@@ -185,46 +105,17 @@ def main(arguments: list[str] | None = None) -> None:
     ids = [i for document in tokenizer(documents).input_ids for i in (*document, tokenizer.eos_token_id)]
     print(f"{len(documents)} documents, {len(ids)} tokens", flush=True)
 
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=POSITIONS,
-        n_embd=192,
-        n_layer=4,
-        n_head=6,
-        activation_function="gelu_pytorch_tanh",  # GPT-2's function, in one kernel
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    started = time.monotonic()
-    model, losses = pretrain(torch.tensor(ids), config, options.steps)
-    minutes = (time.monotonic() - started) / 60
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    model.half().save_pretrained(directory)
-    (directory / "model.safetensors").chmod(0o644)
+    config = gpt2_config(tokenizer, POSITIONS, width=192, layers=4, heads=6)
+    model, losses = pretrain(torch.tensor(ids), config, options.steps, TRAINING)
+    save_model(model, tokenizer, directory)
 
-    accuracy = cloze_accuracy(model.float(), tokenizer, cloze(people))  # of the weights as saved
-    facts: dict[str, Any] = {
-        "cloze_accuracy": accuracy,
-        "cloze_items": len(cloze(people)),
-        "final_loss": sum(losses[-50:]) / len(losses[-50:]),
-        "loss_every_100_steps": [round(loss, 4) for loss in losses[::100]],
-        "steps": options.steps,
-        "tokens_a_step": BATCH * POSITIONS,
-        "corpus_tokens": len(ids),
-        "corpus_sha256": hashlib.sha256("\n\n".join(documents).encode()).hexdigest(),
-        "parameters": model.num_parameters(),
-        "torch": version("torch"),
-        "transformers": version("transformers"),
-        "tokenizers": version("tokenizers"),
-    }
-    (directory / "pretraining.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8", newline="\n")
-    print(f"cloze accuracy {accuracy:.3f}, loss {facts['final_loss']:.3f}, {minutes:.1f} minutes")
+    accuracy = cloze_accuracy(model, tokenizer, cloze(people))  # of the weights as saved
+    told: dict[str, Any] = {"cloze_accuracy": accuracy, "cloze_items": len(cloze(people))}
+    told |= facts_of(model, losses, len(ids), TRAINING)
+    told["corpus_sha256"] = hashlib.sha256("\n\n".join(documents).encode()).hexdigest()
+    (directory / "pretraining.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8", newline="\n")
+    minutes = (time.monotonic() - started) / 60
+    print(f"cloze accuracy {accuracy:.3f}, loss {told['final_loss']:.3f}, {minutes:.1f} minutes")
 
 
 if __name__ == "__main__":

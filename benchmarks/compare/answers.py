@@ -18,6 +18,7 @@ from gantune.errors import UserError
 FILE = "answers.parquet"
 RUN = ("method", "seed")
 TEXTS = ("question", "reference", "base_answer", "answer")
+SEVERAL = "references"
 
 
 class Answers(NamedTuple):
@@ -25,7 +26,8 @@ class Answers(NamedTuple):
 
     Args:
         where: they are stored, for messages.
-        samples: one a question: `question`, `reference`, `base_answer` (the untuned model's), `answer`, `scores`.
+        samples: one a question: `question`, `reference`, `references` where there are several, `base_answer` (the
+            untuned model's), `answer`, `scores`.
     """
 
     where: str
@@ -71,7 +73,10 @@ def write_answers(directory: Path, answers: Mapping[tuple[str, int], Answers]) -
         UserError: if a text or a score cannot be in such a file.
     """
     rows = [
-        {"method": method, "seed": seed} | {text: sample.get(text) for text in TEXTS} | sample.get("scores", {})
+        {"method": method, "seed": seed}
+        | {text: sample.get(text) for text in TEXTS}
+        | ({SEVERAL: sample[SEVERAL]} if SEVERAL in sample else {})
+        | sample.get("scores", {})
         for (method, seed), of_run in answers.items()
         for sample in of_run.samples
     ]
@@ -95,6 +100,8 @@ def _read(file: Path) -> dict[tuple[str, int], Answers]:
         for row in rows:
             method, seed = (row.pop(name) for name in RUN)
             sample = {text: row.pop(text) for text in TEXTS}
+            if several := row.pop(SEVERAL, None):
+                sample[SEVERAL] = several
             sample["scores"] = {name: score for name, score in row.items() if score is not None}
             of_run = found.setdefault((method, seed), Answers(f"{file} ({method}, seed {seed})", []))
             of_run.samples.append(sample)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import METHODS, resolve_method
-from benchmarks.compare.dataset import DataArguments
+from benchmarks.compare.dataset import DataArguments, check_prompts
 from benchmarks.compare.presets import PRESETS
 from benchmarks.compare.sweep import validation_size
 from benchmarks.compare.tasks import TASKS
@@ -21,7 +21,7 @@ from gantune.cli.options import OptionParser, check_names
 from gantune.diagnostics import local_path
 from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
-from gantune.tuning import TuningConfig, refuse_old_name
+from gantune.tuning import LoraOptions, TuningConfig, refuse_old_name
 
 MATCHES = ("parameters", "time", "sampled-tokens")
 
@@ -89,6 +89,13 @@ class ComparisonArguments:
     bleurt: str | None = field(
         default=None,
         metadata={"help": "BLEURT checkpoint in bleurt-pytorch's format: a folder or Hub id; 'none' for none"},
+    )
+    slots: str | None = field(
+        default=None,
+        metadata={
+            "help": "where questions are records, what finds their values in a text: 'e2e', a JSON file of patterns, "
+            "or 'exact' for the values themselves (default: e2e if the fields are E2E's, else exact)"
+        },
     )
     memory_snapshot: bool = field(
         default=False,
@@ -196,10 +203,11 @@ class Settings:
         Raises:
             UserError: naming the option.
         """
+        check_prompts(self.data)
         for method in self.comparison.methods:
             self.method_config(method, seed=0)
-            if resolve_method(method).unpaired == "needed" and not self.data.unpaired:
-                raise UserError(f"method {method}: expected --unpaired N, questions and answers that it learns from")
+            if needed := missing(method, self.data):
+                raise UserError(f"method {method}: expected {needed}")
         check_names(self.tuning | {"format": self.data.format})
         self.fairness.decodings(seed=0)
         if self.fairness.tune:
@@ -223,8 +231,8 @@ class Settings:
         names = {f.name for f in dataclasses.fields(resolved.config_class)}
         changes = {name: value for name, value in won.items() if name in names} | changes
         size = changes.pop(resolved.size.option, None) if resolved.size else None
-        values = {name: value for name, value in self.tuning.items() if name in names}
-        config = resolved.config_class(**values | {"seed": seed} | changes)
+        values = self.tuning | {"seed": seed, "slots": self.comparison.slots}
+        config = resolved.config_class(**{name: value for name, value in values.items() if name in names} | changes)
         return config if size is None else resolved.size.resized(config, size)
 
 
@@ -233,8 +241,9 @@ def _groups(methods: Sequence[str]) -> list[type]:
 
     The classes share their parent's fields, and argparse takes an option once.
     """
-    seen, groups = {"seed"}, []
-    for config_class in dict.fromkeys([TuningConfig, *(METHODS.get(name).config_class for name in methods)]):
+    seen, groups = {"seed", "slots"}, []  # which the comparison sets
+    found = [TuningConfig, LoraOptions, *(METHODS.get(name).config_class for name in methods)]
+    for config_class in dict.fromkeys(found):
         own = [f for f in dataclasses.fields(config_class) if f.name not in seen]
         seen |= {f.name for f in own}
         group = dataclasses.make_dataclass(
@@ -249,9 +258,20 @@ def _groups(methods: Sequence[str]) -> list[type]:
     return groups
 
 
-def expanded(methods: Sequence[str], unpaired: int) -> list[str]:
+def missing(method: str, data: DataArguments | Namespace) -> str | None:
+    """What a method needs and the data do not have."""
+    needs = resolve_method(method).unpaired
+    if needs == "needed" and not data.unpaired:
+        alone = ", which --prompts do not have" if data.prompts else ""
+        return f"--unpaired N, questions and answers that it learns from{alone}"
+    if needs == "questions" and not (data.unpaired or data.prompts):
+        return "--prompts or --unpaired N, questions that it answers and learns from"
+    return None
+
+
+def expanded(methods: Sequence[str], data: DataArguments | Namespace) -> list[str]:
     """The methods, each once, with `all` replaced by every registered one that the data suffice for."""
-    fit = [name for name in METHODS.names() if unpaired or METHODS.get(name).unpaired != "needed"]
+    fit = [name for name in METHODS.names() if "all" in methods and not missing(name, data)]
     return list(dict.fromkeys(other for name in methods for other in (fit if name == "all" else [name])))
 
 
@@ -285,7 +305,7 @@ def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) 
 def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     """The command line, with the values of `preset` where no option says otherwise."""
     first = _first(arguments, preset)
-    for name in expanded(first.methods, first.unpaired):
+    for name in expanded(first.methods, first):
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OptionParser(
         [
@@ -308,7 +328,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:
         raise UserError("--compact: expected --from DIR, a comparison that has ended")
-    comparison.methods = expanded(comparison.methods, data.unpaired)
+    comparison.methods = expanded(comparison.methods, data)
     if comparison.bleurt == "none":
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}

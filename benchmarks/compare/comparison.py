@@ -23,6 +23,7 @@ from baselines import METHODS, NotAvailable, known_method, resolve_method
 from benchmarks.compare.arguments import Settings
 from benchmarks.compare.dataset import read_split
 from benchmarks.compare.environment import describe_device
+from benchmarks.compare.evaluation import records_of
 from benchmarks.compare.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.compare.forgetting import question_sets
 from benchmarks.compare.run import collected_warnings, failed_row
@@ -33,7 +34,7 @@ from benchmarks.judge.records import join_records
 from benchmarks.report.presentation import heading, present, store
 from benchmarks.report.terminal_table import REFERENCE, summarise
 from gantune.cli.devices import resolve_device
-from gantune.data import TEMPLATES, build_template, encode_pairs
+from gantune.data import TEMPLATES, Pair, build_template, encode_pairs
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import local_path, locked, write_json
 from gantune.discriminators import DISCRIMINATORS
@@ -41,7 +42,7 @@ from gantune.distributed import launched_for, launched_processes, without_variab
 from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer, model_path
-from gantune.metrics import Bleurt
+from gantune.metrics import Bleurt, SlotMatcher
 from gantune.metrics.rouge_words import wordless
 from gantune.registry import GENERATORS
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
@@ -84,22 +85,30 @@ def check(settings: Settings) -> list[str]:
     device = resolve_device(model.device)
     if comparison.bleurt:
         Bleurt(comparison.bleurt)
+    SlotMatcher.for_records((), comparison.slots)
     if settings.judging.judge:
         build_judge(settings.judging.judge, device, model.dtype)
         there = [*ALWAYS, *comparison.methods]
         if settings.judging.judge_rival not in there:
             raise UserError(f"--judge-rival {settings.judging.judge_rival}: expected one of {', '.join(there)}")
     with collected_warnings("gantune.data") as lines:
-        pairs, train, test, left_out, _ = read_split(data, comparison.seeds[0])
+        split = read_split(data, comparison.seeds[0])
+    lines += split.warnings
+    train, test, left_out = split.train, split.test, split.left_out
     if data.forgetting:
-        question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
+        question_sets(data.dataset, split.pairs, train, test, seed=comparison.seeds[0])
+    if comparison.slots and not records_of([pair.question for pair in test]):
+        raise UserError(f"--slots {comparison.slots}: expected records as questions, {data.dataset} has others")
     model_path(model.model)
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
     template = build_template(tuning["template"], tuning["system_prompt"] or None)
     limits = (tokenizer, template, tuning["max_prompt_length"], tuning["max_completion_length"])
-    said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
-    said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    lines += [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    said = [("training pairs", encode_pairs(train, *limits, tuning["too_long"])[1])]
+    said += [("test pairs", encode_pairs(test, *limits, "truncate")[1])]
+    if data.prompts:
+        asked = [Pair(question, "") for question in split.unpaired.questions]
+        said += [("prompts", encode_pairs(asked, *limits, "truncate")[1])]
+    lines += [f"{part} of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
     lines += wordless([pair.answer for pair in test])
     if left_out:
         lines.append(
@@ -119,6 +128,7 @@ def describe(settings: Settings, device: str) -> dict[str, Any]:
         "fairness": asdict(settings.fairness),
         "tuning": settings.tuning,
         "bleurt": settings.comparison.bleurt,
+        "slots": settings.comparison.slots,
         "word_tokenizer": WORD_TOKENIZER,
         "preset": settings.comparison.preset,
         "task": settings.comparison.task,

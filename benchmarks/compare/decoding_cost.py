@@ -20,17 +20,19 @@ def decoding_cost(decoding: Decoding, report: DecodingReport | None, questions: 
 
     Returns:
         `samples`, `limit` (tokens that might have been decoded, of all samples and their reasoning), `new_tokens` and
-        `prompt_tokens` (decoded and read, means over the questions), `undecided` (of a vote: how many questions had no
+        `prompt_tokens` (decoded and read, means over the questions), `judged_tokens` (read by a discriminator that
+        chooses among the samples, mean over the questions), `undecided` (of a vote: how many questions had no
         two equal samples; None otherwise), and the number of `questions`.
     """
     if report is None or not report.limit:
         return None
     vote = decoding.samples > 1 and decoding.choice == "vote"
     return {
-        "samples": max(decoding.samples, 1),
+        "samples": max(decoding.samples, report.samples),
         "limit": report.limit / questions,
         "new_tokens": report.new_tokens / questions,
         "prompt_tokens": report.prompt_tokens / questions,
+        "judged_tokens": report.judged_tokens / questions,
         "undecided": report.undecided if vote else None,
         "questions": questions,
     }
@@ -61,6 +63,10 @@ def cost_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             "of them the same --decoding and --reasoning-tokens"
         )
     for method, of_method in costs.items():
+        if any(cost.get("judged_tokens") for cost in of_method):
+            lines.append(
+                f"{method}: its discriminator reads {_mean(of_method, 'judged_tokens')} more tokens a question"
+            )
         votes = [cost for cost in of_method if cost["undecided"] is not None]
         if undecided := sum(cost["undecided"] for cost in votes):
             lines.append(

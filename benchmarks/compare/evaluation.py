@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,12 +15,26 @@ import torch
 from baselines import Tuned
 from benchmarks.compare.decoding_cost import decoding_cost
 from gantune.data import Pair
+from gantune.data.question import RecordQuestion
 from gantune.diagnostics import JsonLines
 from gantune.embedding_generator import draw_noise, noise_dim
 from gantune.generation.decoding import Decoding
-from gantune.metrics import Bleurt, Diversity, Rouge
+from gantune.metrics import Bleu, Bleurt, Diversity, Rouge, SlotMatcher
+from gantune.metrics.slots import by_field, count_slots, slot_figures
 
-METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt", "nll", "distinct2", "mean_length")
+METRICS = (
+    *("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"),
+    *("nll", "distinct2", "unique", "mean_length"),
+)
+SAMPLED = ("slot_error_rate", "right_texts", "distinct2", "unique", "rougeL", "bleu")
+"""What is also told of answers to records that are sampled at temperature 1, as `..._sampled`."""
+SAMPLED_SCORES = ("slot_errors", "rougeL")
+"""The same of the scores of each answer."""
+RECORD_METRICS = (
+    *("slot_error_rate", "missing", "wrong", "added", "right_texts", "bleu"),
+    *(f"{name}_sampled" for name in SAMPLED),
+)
+"""Metrics of texts about records, beside the others."""
 Metrics = dict[str, float | None]
 
 
@@ -28,7 +43,8 @@ class Evaluation:
     """What came of the test pairs.
 
     Args:
-        metrics: the headline: the first decoding, at zero noise; None for a metric that was not run.
+        metrics: the headline: the first decoding, at zero noise; None for a metric that was not run. Where the
+            questions are records, `..._sampled` are of samples at temperature 1.
         not_run: why, by metric.
         by_decoding: metrics of every decoding by its name, if there are several.
         noise: `draws`, and `mean` and `sd` over them of `rougeL`; None for a model that takes no noise.
@@ -50,13 +66,24 @@ class Scorer:
         losses: (nats, tokens) of each true answer; None without a language model.
         bleurt: checkpoint; None for none.
         device: of BLEURT.
+        references: all true answers to each question; those of the pairs if None. Of ROUGE and BLEURT the best counts.
+        slots: patterns of slot errors, see [`SlotMatcher.for_records`]; they are counted where every question is a
+            record.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], losses: list[tuple[float, int]] | None, bleurt: str | None, device: str
+        self,
+        pairs: Sequence[Pair],
+        losses: list[tuple[float, int]] | None,
+        bleurt: str | None,
+        device: str,
+        references: Sequence[Sequence[str]] | None = None,
+        slots: str | None = None,
     ) -> None:
-        self.references, self.losses = [pair.answer for pair in pairs], losses
+        self.references, self.losses = references or [[pair.answer] for pair in pairs], losses
         self.rouge, self.bleurt = Rouge(), None if bleurt is None else Bleurt(bleurt, device=device)
+        self.records = records_of([pair.question for pair in pairs])
+        self.matcher = SlotMatcher.for_records(self.records, slots) if self.records else None
         self.not_run: dict[str, str] = {}
         if losses is None:
             self.not_run["nll"] = "no language model"
@@ -74,11 +101,43 @@ class Scorer:
             for row, (nats, tokens) in zip(rows, self.losses, strict=True):
                 row |= {"nll": nats / tokens, "tokens": tokens}
         if self.bleurt is not None:
-            scores = self.bleurt.score_pairs(answers, self.references)
+            scores = self._best_bleurt(answers)
             metrics["bleurt"] = sum(scores) / len(scores)
             for row, score in zip(rows, scores, strict=True):
                 row["bleurt"] = score
+        if self.matcher is not None:
+            metrics |= dict.fromkeys(RECORD_METRICS) | self._score_slots(answers, rows)
+            metrics |= Bleu().compute(predictions=answers, references=self.references)
         return metrics, rows
+
+    def _best_bleurt(self, answers: list[str]) -> list[float]:
+        each = [(answer, reference) for answer, of in zip(answers, self.references, strict=True) for reference in of]
+        scores = iter(self.bleurt.score_pairs(*map(list, zip(*each, strict=True))))
+        return [max(itertools.islice(scores, len(of_answer))) for of_answer in self.references]
+
+    def _score_slots(self, answers: list[str], rows: list[dict[str, float]]) -> dict[str, float]:
+        errors = [self.matcher.errors(record, answer) for record, answer in zip(self.records, answers, strict=True)]
+        slots = [count_slots(record) for record in self.records]
+        for row, found, values in zip(rows, errors, slots, strict=True):
+            row |= {"slot_errors": sum(found), **found._asdict(), "slots": values, "right": int(not any(found))}
+        return slot_figures(errors, sum(slots))
+
+
+def records_of(questions: Sequence[str]) -> list[dict[str, list[str]]] | None:
+    """The records that questions are, values by field; None unless every one is a record."""
+    if not questions or not all(isinstance(question, RecordQuestion) for question in questions):
+        return None
+    return [by_field(question.fields) for question in questions]
+
+
+def with_samples(decodings: Sequence[Decoding]) -> list[Decoding]:
+    """The decodings, and samples at temperature 1 among them: greedy answers alone say little of a distribution."""
+    sampled = replace(decodings[0], samples=1, temperature=1.0)
+    return [*decodings] if any(map(_is_sample, decodings)) else [*decodings, sampled]
+
+
+def _is_sample(decoding: Decoding) -> bool:
+    return (decoding.samples, decoding.temperature) == (1, 1.0)
 
 
 def evaluate(
@@ -90,6 +149,8 @@ def evaluate(
     device: str,
     decodings: Sequence[Decoding] = (Decoding(),),
     noise_draws: int = 0,
+    references: Sequence[Sequence[str]] | None = None,
+    slots: str | None = None,
 ) -> Evaluation:
     """Scores on the test pairs; the headline's answers with their scores go to `samples.jsonl`.
 
@@ -102,28 +163,39 @@ def evaluate(
         device: of BLEURT.
         decodings: all are evaluated, the first is the headline.
         noise_draws: see [`noise_figures`].
+        references: see [`Scorer`]; where there are several, they are in `samples.jsonl`.
+        slots: see [`Scorer`].
     """
     questions = [pair.question for pair in pairs]
     if tuned.model is None:  # nothing to decode
         decodings = decodings[:1]
-    scorer = Scorer(pairs, tuned.losses(pairs), bleurt, device)
-    by_decoding: dict[str, Metrics] = {}
-    for decoding in reversed(decodings):  # the headline's answers and scores are the last ones, and stay
+    scorer = Scorer(pairs, tuned.losses(pairs), bleurt, device, references, slots)
+    scored: dict[Decoding, tuple[Metrics, list[dict[str, float]]]] = {}
+    for decoding in reversed(decodings):  # the headline's answers are the last ones, and stay
         tuned.decoding = decoding
         answers = tuned.answer(questions)
-        metrics, scores = scorer.score(answers)
-        by_decoding = {str(decoding): metrics} | by_decoding
+        scored = {decoding: scorer.score(answers)} | scored
+    by_decoding = {str(decoding): dict(metrics) for decoding, (metrics, _) in scored.items()}
+    metrics, scores = scored[decodings[0]]
+    sampled = next((of for decoding, of in scored.items() if _is_sample(decoding)), None)
+    if scorer.records and sampled and tuned.model is not None:
+        metrics |= {f"{name}_sampled": sampled[0][name] for name in SAMPLED}
+        for row, of_sample in zip(scores, sampled[1], strict=True):
+            row |= {f"{name}_sampled": of_sample[name] for name in SAMPLED_SCORES}
     with JsonLines(directory / "samples.jsonl") as samples:
         for index, (pair, answer, row) in enumerate(zip(pairs, answers, scores, strict=True)):
             base = base_answers[index] if base_answers else None
-            sample = {"question": pair.question, "reference": pair.answer, "base_answer": base, "answer": answer}
-            samples.write(sample | {"scores": row})
+            several = {"references": list(references[index])} if references else {}
+            sample = {"question": pair.question, "reference": pair.answer, **several, "base_answer": base}
+            samples.write(sample | {"answer": answer, "scores": row})
     cost = decoding_cost(decodings[0], getattr(tuned, "report", None), len(pairs))
-    noise = noise_figures(tuned, pairs, noise_draws, decodings[0].seed)
+    noise = noise_figures(tuned, pairs, noise_draws, decodings[0].seed, references)
     return Evaluation(metrics, scorer.not_run, by_decoding if len(decodings) > 1 else None, noise, cost)
 
 
-def noise_figures(tuned: Tuned, pairs: Sequence[Pair], draws: int, seed: int) -> dict[str, Any] | None:
+def noise_figures(
+    tuned: Tuned, pairs: Sequence[Pair], draws: int, seed: int, references: Sequence[Sequence[str]] | None = None
+) -> dict[str, Any] | None:
     """ROUGE-L under random noise, one vector a question and draw.
 
     Args:
@@ -131,6 +203,7 @@ def noise_figures(tuned: Tuned, pairs: Sequence[Pair], draws: int, seed: int) ->
         pairs: questions and true answers.
         draws: how often.
         seed: of the noise.
+        references: see [`Scorer`].
 
     Returns:
         `draws`, and of `rougeL` the `mean` and the sample standard deviation `sd` over the draws' means (None for one
@@ -142,7 +215,7 @@ def noise_figures(tuned: Tuned, pairs: Sequence[Pair], draws: int, seed: int) ->
     for _ in range(draws):
         noise = draw_noise(tuned.model, len(pairs), generator)
         answers = tuned.answer([pair.question for pair in pairs], noise=noise)
-        rows = rouge.score_pairs(answers, [pair.answer for pair in pairs])
+        rows = rouge.score_pairs(answers, references or [pair.answer for pair in pairs])
         means.append(fmean(row["rougeL"] for row in rows))
     return {"draws": draws, "rougeL": {"mean": fmean(means), "sd": stdev(means) if draws > 1 else None}}
 

@@ -49,6 +49,7 @@ def run_config(
         "decodings": [asdict(decoding) for decoding in settings.fairness.decodings(seed)],
         "noise_draws": settings.fairness.noise_draws,
         "bleurt": settings.comparison.bleurt,
+        "slots": settings.comparison.slots,
         "memory_snapshot": settings.comparison.memory_snapshot,
         "save_steps": settings.comparison.save_steps,
         "base_samples": None,

@@ -27,9 +27,78 @@ UNPAIRED: dict[str, Any] = {
     "blind_discriminator": True,
 }
 
+# Texts about records, where the game has something to win: checking a text against its record is easier than writing
+# it, and records without text are at hand. 500 pairs of E2E (Novikova et al. 2017, arXiv:1706.09254) are about 1400
+# steps, 1000 of them likelihood. Each value of the game has beside it where it is from.
+LIKELIHOOD_STEPS, STEPS = 1000, 1400
+LONGEST_TEXT, MEAN_TEXT = 60, 34  # tokens, by the tokenizer of a small GPT-2
+DATA_TO_TEXT: dict[str, Any] = {
+    "methods": ["lora", "mle:lora", "gan:lora"],
+    "train_size": 500,
+    "test_size": 300,
+    "prompts": ["rest"],
+    "template": "record-line",
+    "max_prompt_length": 80,
+    "max_completion_length": LONGEST_TEXT,
+    "num_train_epochs": 44,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 1e-2,  # the best of likelihood alone, for LoRA on all linear layers (Dettmers et al., 2305.14314)
+    "lora_learning_rate": 1e-2,
+    # likelihood first, then the discriminator, then both: SeqGAN's Algorithm 1 (Yu et al. 2017, arXiv:1609.05473)
+    "warmup_share": LIKELIHOOD_STEPS / STEPS,
+    "self_training_share": LIKELIHOOD_STEPS / STEPS,
+    "adversarial_learning_rate": 4e-3,
+    "adversarial_every": 1,
+    # rounds of 48 questions x 8 samples and 8 updates, advantages within a question: GRPO (Shao et al. 2024,
+    # arXiv:2402.03300), with PPO's clipped ratio (Schulman et al. 2017, arXiv:1707.06347)
+    "prompts_per_step": 6,
+    "num_generations": 8,
+    "steps_per_generation": 8,
+    "advantage": "group-norm",
+    "epsilon": 0.2,
+    # true pairs in every update: teacher forcing beside the policy gradient (Li et al. 2017, arXiv:1701.06547)
+    "likelihood_weight": 1.0,
+    "adversarial_weight": round(3 * LONGEST_TEXT / MEAN_TEXT, 1),  # 3 on the mean over the sampled tokens
+    # log D - log(1 - D) of whole texts, which is unbounded: AIRL (Fu et al. 2018, arXiv:1710.11248)
+    "reward": "sequence",
+    "reward_transform": "logit",
+    # true texts preferred to others: the relativistic loss (Jolicoeur-Martineau 2018, arXiv:1807.00734), GAD's; the
+    # others are sampled ones, earlier ones too (Shrivastava et al. 2017, arXiv:1612.07828), and of corrupted records
+    "discriminator": "cross-reader",
+    "discriminator_loss": "bradley-terry",
+    "mismatched_negatives": False,
+    "discriminator_warmup_steps": 400,
+    "discriminator_steps": 10,
+    "discriminator_learning_rate": 2e-3,
+    "max_discriminator_accuracy": 1.0,
+}
+
+# GAD (Ye et al. 2025, arXiv:2511.10643): a language model with a scalar head judges whole answers, true ones against
+# the generator's own to the same question (Bradley-Terry), and its score is GRPO's reward; both are warmed up before.
+# The true answer of a pair stands for the teacher's. Ours beside it are the adapter in place of whole models, and the
+# likelihood of true answers in each adversarial step, which the paper does without.
+GAD: dict[str, Any] = {
+    "methods": ["lora", "mle:lora", "gan:lora"],
+    "discriminator": "judge",
+    "discriminator_loss": "bradley-terry",
+    "corrupted_negatives": False,
+    "mismatched_negatives": False,
+    "replay_rollouts": 0,
+    "max_discriminator_accuracy": 1.0,
+    "reward": "sequence",
+    "reward_transform": "logit",
+    "advantage": "group-norm",
+    "num_generations": 8,
+    "warmup_share": 0.5,
+    "discriminator_warmup_steps": 100,
+    "adversarial_every": 1,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tofu-gpt2": SOURCE_STUDY,
     "unpaired": UNPAIRED,
-    # and its table: its own recipe between the untuned model and LoRA; `benchmarks.report.published` has its figures
-    "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora"]},
+    "data-to-text": DATA_TO_TEXT,
+    "gad": GAD,
+    # and its table: its own recipe between the untuned model and LoRA; figures in `benchmarks.report.published`
+    "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora-attention"]},
 }

@@ -28,9 +28,9 @@ from baselines import Diverged, Method, NotAvailable, Tuned, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
-from benchmarks.compare.evaluation import METRICS, base_answers, evaluate
+from benchmarks.compare.evaluation import METRICS, base_answers, evaluate, records_of, with_samples
 from benchmarks.compare.forgetting import forgetting, question_sets
-from gantune.data import split_pairs
+from gantune.data import split_pairs, split_records
 from gantune.diagnostics import (
     measure_memory,
     plot_health,
@@ -173,10 +173,17 @@ def run(directory: Path) -> dict[str, Any] | None:
 
     data = DataArguments(**config["data"])
     with collected_warnings("gantune.data"):  # the comparison has told them
-        pairs, train, test, left_out, unpaired = read_split(data, settings.seed)
+        split = read_split(data, settings.seed)
+    train, test, references, unpaired = split.train, split.test, split.references, split.unpaired
+    decodings = [Decoding(**decoding) for decoding in config["decodings"]]
     if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
-        train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
-    sets = question_sets(data.dataset, pairs, train, test, seed=settings.seed) if data.forgetting else None
+        if references is None:
+            train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
+        else:
+            train, test, references = split_records(train, None, held_out, settings.seed)
+    elif records_of([pair.question for pair in test]):
+        decodings = with_samples(decodings)
+    sets = question_sets(data.dataset, split.pairs, train, test, seed=settings.seed) if data.forgetting else None
     model = tokenizer = None
     if method.needs_model:
         trust = config["trust_remote_code"]
@@ -224,8 +231,10 @@ def run(directory: Path) -> dict[str, Any] | None:
         base_answers(config["base_samples"]),
         config["bleurt"],
         device,
-        [Decoding(**decoding) for decoding in config["decodings"]],
+        decodings,
         config["noise_draws"],
+        references,
+        config["slots"],
     )
     measured = {
         "train_seconds": seconds,
@@ -243,7 +252,7 @@ def run(directory: Path) -> dict[str, Any] | None:
         "metrics_by_decoding": evaluation.by_decoding,
         "noise": evaluation.noise,
         "decoding_cost": evaluation.decoding_cost,
-        "left_out": len(left_out),
+        "left_out": len(split.left_out),
         "forgetting": forgetting(tuned, sets, tokenizer, settings) if sets else None,
         "not_run": evaluation.not_run,
         "warnings": watch.warnings,

@@ -15,12 +15,29 @@ from gantune.errors import UserError
 
 REFERENCE = "lora"
 METRICS_COMPARED = {"rougeL": "ROUGE-L", "nll": "NLL"}
+RECORD_METRICS_COMPARED = {
+    "slot_errors": "SER",
+    "slot_errors_sampled": "SER T=1",
+    "right": "right",
+    "rougeL": "ROUGE-L",
+}
+"""Scores of texts about records by their names in the table."""
+OF_ALL = {
+    "slot_errors": "slot_error_rate",
+    "slot_errors_sampled": "slot_error_rate_sampled",
+    "right": "right_texts",
+}
+"""What a score is called among the metrics of all answers, where that is another name."""
+SLOT_ERRORS = ("slot_errors", "slot_errors_sampled")
 FEW_QUESTIONS = 50
 WITHOUT_TUNING = ("copy-question", "random-answer", "lead-3", "base", REFERENCE)
 
 
 def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each tuned method against LoRA, its likelihood-only control and further rivals, by the scores of each question.
+
+    Slot errors are divided by the mean number of values of the seed's records, so that a difference is one of slot
+    error rates. On records the game is also compared with every other way to train its generator that was run.
 
     Returns:
         Rows of [`compare_methods`] with `metric` and `detectable`, the smallest true difference that would be found
@@ -29,14 +46,17 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
     found = []
     ended = [row for row in rows if row["status"] == "success"]
     answers = stored_answers(directory, ended)
-    for metric in METRICS_COMPARED:
+    records = any("slot_error_rate" in row["metrics"] for row in ended)
+    for metric in RECORD_METRICS_COMPARED if records else METRICS_COMPARED:
         runs: dict[str, dict[int, Answers]] = {}
         for row in ended:
             method, seed = row["method"], row["seed"]
-            if (method, seed) in answers and row["metrics"][metric] is not None:
+            if (method, seed) in answers and row["metrics"].get(OF_ALL.get(metric, metric)) is not None:
                 runs.setdefault(method, {})[seed] = answers[method, seed]
-        rivals = {method: _rivals(method, runs) for method in runs if method not in WITHOUT_TUNING}
+        rivals = {method: _rivals(method, runs, records) for method in runs if method not in WITHOUT_TUNING}
         scores = stored_scores(runs, metric)
+        if metric in SLOT_ERRORS:
+            scores = _as_rates(scores, stored_scores(runs, "slots"))
         for row in compare_methods(scores, rivals):
             own, other = scores[row["method"]], scores[row["rival"]]
             gaps = [np.subtract(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]
@@ -44,10 +64,20 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
     return found
 
 
-def _rivals(method: str, there: Mapping[str, Any]) -> list[str]:
+Scores = dict[str, dict[int, list[float]]]
+
+
+def _as_rates(errors: Scores, slots: Scores) -> Scores:
+    return {
+        method: {seed: list(np.divide(of_seed, np.mean(slots[method][seed]))) for seed, of_seed in of_method.items()}
+        for method, of_method in errors.items()
+    }
+
+
+def _rivals(method: str, there: Mapping[str, Any], records: bool) -> list[str]:
     try:
         known = known_method(method)
-        own = (known.control, *known.rivals)
+        own = (known.control, *known.rivals, *(known.siblings if records else ()))
     except UserError:  # stored by a user whose method is not at hand now
         own = ()
     return [rival for rival in dict.fromkeys((REFERENCE, *own)) if rival in there and rival != method]
@@ -62,7 +92,7 @@ def differences_grid(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         grid.append(
             [
                 f"{row['method']} - {row['rival']}",
-                METRICS_COMPARED[row["metric"]],
+                (METRICS_COMPARED | RECORD_METRICS_COMPARED)[row["metric"]],
                 f"{row['difference']:+.3f}{star}",
                 interval,
                 _p(row["p"]),
@@ -81,9 +111,10 @@ def how_to_read(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """What has to be said below the differences; of power nothing where a row does not have what it takes."""
     if not found:
         return []
+    lower = "SER, the slot error rate," if any(row.get("metric") in SLOT_ERRORS for row in found) else "NLL"
     lines = [
         "Paired differences: hierarchical bootstrap-t, questions within seeds; Holm's correction over the methods "
-        "compared with one rival; * marks p (Holm) < .05. A lower NLL is better.",
+        f"compared with one rival; * marks p (Holm) < .05. A lower {lower} is better.",
     ]
     needed = ("detectable", "seeds", "questions")
     known = [row for row in found if row["metric"] == "rougeL" and all(row[name] is not None for name in needed)]

@@ -50,7 +50,7 @@ class Published(NamedTuple):
 # SOURCE_STUDY section 5
 BASE = Published("base GPT-2", "base", Figures(0.066, 0.020, 0.062, 0.061, -0.936))
 GAN = Published("GAN tuning", "gan-source", Figures(0.109, 0.036, 0.099, 0.101, -0.611, 91, 12.3))
-LORA = Published("LoRA", "lora", Figures(0.127, 0.027, 0.111, 0.112, -0.536, 2, 1.1))
+LORA = Published("LoRA", "lora-attention", Figures(0.127, 0.027, 0.111, 0.112, -0.536, 2, 1.1))
 
 HEADING = ("method", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "BLEURT", "time, min", "memory, GB")
 

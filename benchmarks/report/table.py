@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.differences import how_to_read
+from benchmarks.report.differences import RECORD_METRICS_COMPARED, how_to_read
 from benchmarks.report.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
 from benchmarks.report.read import Comparison, number
-from benchmarks.report.terminal_table import COLUMNS, REFERENCE, Column
+from benchmarks.report.terminal_table import COLUMNS, REFERENCE, Column, columns_of
 from benchmarks.statistics.intervals import clear_best
 
 # Direction in which a figure is better. More varied or longer answers are not better in themselves.
 BETTER = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"), "high")
+BETTER |= dict.fromkeys(("right_texts", "bleu"), "high")
+BETTER |= dict.fromkeys(("slot_error_rate", "slot_error_rate_sampled"), "low")
 BETTER |= dict.fromkeys(("nll", "trainable_parameters", "train_seconds", "peak_memory_bytes"), "low")
 
 COSTS = ("train_seconds", "peak_memory_bytes")
@@ -25,11 +27,12 @@ def table(comparison: Comparison) -> dict[str, Any]:
 
     Columns without any value are named in `empty` and left out.
     """
+    columns = columns_of(comparison.summary)
     figures = {
-        method: {column.key: _figure(comparison.summary.get(method, {}), column) for column in COLUMNS}
+        method: {column.key: _figure(comparison.summary.get(method, {}), column) for column in columns}
         for method in comparison.methods
     }
-    shown = [column for column in COLUMNS if any(of_method[column.key] for of_method in figures.values())]
+    shown = [column for column in columns if any(of_method[column.key] for of_method in figures.values())]
     best = {column.key: best_method(figures, column.key) for column in shown}
     rows = []
     for method, of_method in figures.items():
@@ -40,7 +43,7 @@ def table(comparison: Comparison) -> dict[str, Any]:
         "reference": REFERENCE if REFERENCE in figures else None,
         "columns": [{"heading": column.heading, "better": BETTER.get(column.key)} for column in shown],
         "rows": rows,
-        "empty": [column.heading for column in COLUMNS if column not in shown],
+        "empty": [column.heading for column in columns if column not in shown],
     }
 
 
@@ -141,7 +144,7 @@ def paired_differences(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str
     Returns:
         The rows, their metrics named as in the table; and how to read them, as the terminal says it.
     """
-    headings = {column.key: column.heading for column in COLUMNS}
+    headings = {column.key: column.heading for column in COLUMNS} | RECORD_METRICS_COMPARED
     known = [
         {"method": str(row["method"]), "rival": str(row["rival"]), "metric": str(row.get("metric") or "rougeL")}
         | {key: number(row.get(key)) for key in DIFFERENCE}

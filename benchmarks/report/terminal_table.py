@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.compare.decoding_cost import cost_lines
-from benchmarks.compare.evaluation import METRICS
+from benchmarks.compare.evaluation import METRICS, RECORD_METRICS
 from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.statistics.intervals import mean_and_half_width
 
@@ -49,6 +49,25 @@ COLUMNS = (
     Column("training", "train_seconds", _seconds),
     Column("peak memory", "peak_memory_bytes", _megabytes),
 )
+RECORD_COLUMNS = (
+    Column("SER", "slot_error_rate", "{:.3f}".format),
+    Column("SER T=1", "slot_error_rate_sampled", "{:.3f}".format),
+    Column("right", "right_texts", "{:.3f}".format),
+    Column("ROUGE-L", "rougeL", "{:.3f}".format),
+    Column("BLEU", "bleu", "{:.1f}".format),
+    Column("distinct-2 T=1", "distinct2_sampled", "{:.3f}".format),
+    Column("NLL", "nll", "{:.3f}".format),
+    Column("trainable", "trainable_parameters", _count),
+    Column("training", "train_seconds", _seconds),
+    Column("peak memory", "peak_memory_bytes", _megabytes),
+)
+"""Of texts about records; SER is the slot error rate, T=1 what is sampled at temperature 1."""
+
+
+def columns_of(summary: Mapping[str, Mapping[str, Any]]) -> tuple[Column, ...]:
+    """The columns of a comparison: those of records if there is a slot error rate."""
+    of_records = any("slot_error_rate" in figures for figures in summary.values())
+    return RECORD_COLUMNS if of_records else COLUMNS
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -58,7 +77,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         By method: `seeds`, `failed` (how many), and for each figure `mean`, `half_width` (95 %, Student's t over
         seeds; None for one seed) and `ratio_to_lora`; None where there is no value.
     """
-    figures = ("trainable_parameters", "train_seconds", "peak_memory_bytes", *METRICS)
+    of_records = [name for name in RECORD_METRICS if any(name in row["metrics"] for row in rows)]
+    figures = ("trainable_parameters", "train_seconds", "peak_memory_bytes", *METRICS, *of_records)
     summary: dict[str, dict[str, Any]] = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         of_method = [row for row in rows if row["method"] == method]
@@ -66,7 +86,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         failed = sum(row["status"] == "failed" for row in of_method)
         summary[method] = {"seeds": len(ended), "failed": failed}
         for figure in figures:
-            values = [row[figure] for row in ended if row[figure] is not None]
+            values = [row[figure] for row in ended if row.get(figure) is not None]
             mean, half_width = mean_and_half_width(values) if values else (None, None)
             summary[method][figure] = {"mean": mean, "half_width": half_width, "ratio_to_lora": None}
     if REFERENCE in summary:
@@ -94,14 +114,15 @@ def _ratio(column: Column, figure: Mapping[str, Any]) -> str:
 
 def _grid(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Heading, a row a method, and a row of ratios for each method but LoRA itself."""
-    grid = [["method", *(column.heading for column in COLUMNS)]]
+    columns = columns_of(summary)
+    grid = [["method", *(column.heading for column in columns)]]
     for method, figures in summary.items():
-        grid.append([method, *(_cell(column, figures[column.key]) for column in COLUMNS)])
+        grid.append([method, *(_cell(column, figures[column.key]) for column in columns)])
     if REFERENCE in summary:
         for method, figures in summary.items():
             if method != REFERENCE:
                 name = f"{method} / {REFERENCE}"
-                grid.append([name, *(_ratio(column, figures[column.key]) for column in COLUMNS)])
+                grid.append([name, *(_ratio(column, figures[column.key]) for column in columns)])
     return grid
 
 

@@ -7,6 +7,7 @@ __getattr__, __all__ = lazy(
     {
         "batch": ["Batch"],
         "cleaning": ["Cleaned", "CleaningConfig", "Dropped", "clean"],
+        "corruption": ["Corrupted", "Corruptions", "make_up"],
         "decontamination": ["Contaminated", "decontaminate"],
         "encoding": [
             *("EncodedPair", "LengthReport", "batches", "collate", "collate_prompts", "encode_pairs", "epoch_order"),
@@ -15,10 +16,11 @@ __getattr__, __all__ = lazy(
         "formats": ["FORMATS", "Format"],
         "objects": ["as_pairs"],
         "packing": ["check_packing", "mask_dtype", "packed_inputs"],
+        "prompts": ["load_prompts"],
         "question": ["Pair", "Question", "RecordQuestion", "Turn", "turns_of"],
         "records": ["Record"],
         "sources": ["Source", "load_pairs", "open_source", "pairs_of"],
-        "splits": ["split_pairs"],
+        "splits": ["split_pairs", "split_records"],
         "templates": ["TEMPLATES", "Template", "build_template", "check_tokenizer", "end_token_id", "pad_token_id"],
     },
 )

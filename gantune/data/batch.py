@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gantune.data.question import Pair
+from gantune.data.question import Pair, RecordQuestion
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:
@@ -75,13 +75,14 @@ class Batch:
 
     def state_dict(self) -> dict[str, Any]:
         """All fields as tensors and plain values, to be saved."""
-        pairs = self.pairs and [(str(question), str(answer)) for question, answer in self.pairs]
+        pairs = self.pairs and [(_plain(question), str(answer)) for question, answer in self.pairs]
         return vars(self) | {"pairs": pairs}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Batch:
         """What [`state_dict`] gave."""
-        return cls(**state | {"pairs": state["pairs"] and tuple(Pair(*pair) for pair in state["pairs"])})
+        pairs = state["pairs"] and tuple(Pair(_question(asked), answer) for asked, answer in state["pairs"])
+        return cls(**state | {"pairs": pairs})
 
     def input_ids(self) -> Tensor:
         """Prompt and answer ids side by side, `[B, P + T]`."""
@@ -94,3 +95,12 @@ class Batch:
     def attention_mask(self) -> Tensor:
         """Prompt and answer masks side by side, `[B, P + T]`."""
         return torch.cat([self.prompt_mask, self.answer_mask], dim=1)
+
+
+def _plain(question: str) -> str | list[tuple[str, str]]:
+    """A question as a text, a record as its fields."""
+    return list(question.fields) if isinstance(question, RecordQuestion) else str(question)
+
+
+def _question(plain: str | list[tuple[str, str]]) -> str:
+    return plain if isinstance(plain, str) else RecordQuestion(plain)

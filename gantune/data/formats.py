@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from gantune.data.question import Pair, Question, Role, Turn
+from gantune.data.record_formats import RecordFormat
 from gantune.data.records import Record
 from gantune.errors import UserError
 from gantune.registry import Registry
@@ -33,13 +34,18 @@ class Format(Protocol):
 
     `optional_columns`, which may be left out, are the others that it reads; columns that are in neither are named as
     not read. With [`LABEL`] among them, rows with a false one are left out.
+
+    A format whose questions can be read without their answers has `question_columns`, which suffice for it, and the
+    method `question(record) -> str`, which raises what `pairs` raises.
     """
 
     columns: tuple[str, ...]
     optional_columns: tuple[str, ...] = ()
 
     def pairs(self, record: Record) -> list[Pair]:
-        """Every question and answer of a row, in their order, at least one.
+        """Every question and answer of a row, in their order.
+
+        There is at least one; of records, where several texts answer one question, as many as there are texts.
 
         Raises:
             UserError: naming file, row and field, if the row is not as the format wants it.
@@ -55,9 +61,13 @@ class ColumnFormat:
 
     def __init__(self, *columns: str) -> None:
         self.columns = columns or self.columns
+        self.question_columns = self.columns[:1]
+
+    def question(self, record: Record) -> str:
+        return record.text(self.columns[0])
 
     def pairs(self, record: Record) -> list[Pair]:
-        return [Pair(*map(record.text, self.columns[:2]))]
+        return [Pair(self.question(record), record.text(self.columns[1]))]
 
 
 class Alpaca(ColumnFormat):
@@ -65,10 +75,16 @@ class Alpaca(ColumnFormat):
 
     optional_columns = ("input", "system", "history", LABEL)
 
+    def question(self, record: Record) -> str:
+        return _question(self._asked(record))
+
     def pairs(self, record: Record) -> list[Pair]:
-        asked = Turn("user", record.text("instruction"), record.optional_text("input"))
-        turns = [*_system(record), *_history(record), asked, Turn("assistant", record.text("output"))]
+        turns = [*self._asked(record), Turn("assistant", record.text("output"))]
         return [_pair(turns[: index + 1]) for index, turn in enumerate(turns) if turn.role == "assistant"]
+
+    def _asked(self, record: Record) -> list[Turn]:
+        asked = Turn("user", record.text("instruction"), record.optional_text("input"))
+        return [*_system(record), *_history(record), asked]
 
 
 class ConversationFormat(ColumnFormat):
@@ -81,13 +97,32 @@ class ConversationFormat(ColumnFormat):
 
     optional_columns = ("system", LABEL)
 
+    def question(self, record: Record) -> str:
+        """All up to what the user says last."""
+        turns = self._turns(record, self.question_columns)
+        while turns and turns[-1].role != "user":
+            turns.pop()
+        if not turns:
+            raise record.error(f"{self.columns[0]!r} has no turn of the user, expected at least one")
+        return _question(turns)
+
     def pairs(self, record: Record) -> list[Pair]:
+        turns, column = self._turns(record, self.columns), self.columns[-1]
+        listed = dict(enumerate(record.values[column], start=len(turns) - len(record.values[column])))
+        answers = [index for index in listed if turns[index].role == "assistant"]
+        learned = [index for index in answers if listed[index].get("weight") != 0]
+        if not learned:
+            found = "only turns of weight 0" if answers else "no turn"
+            raise record.error(f"{column!r} has {found} of the assistant, expected at least one")
+        return [_pair(turns[: index + 1]) for index in learned]
+
+    def _turns(self, record: Record, columns: Sequence[str]) -> list[Turn]:
+        """The turns of these columns, the system prompt first, if there is one."""
         listed: dict[str, Any] = {}
-        for column in self.columns:
+        for column in columns:
             value = record.values.get(column)
             if not isinstance(value, list):
                 raise record.error(f"{column!r} is {type(value).__name__}, expected a list of turns")
-            first = len(listed)
             listed |= {f"{column}[{index}]": turn for index, turn in enumerate(value)}
         names, turns = list(listed), [_turn(record, name, turn) for name, turn in listed.items()]
         start = bool(turns) and turns[0].role == "system"
@@ -98,22 +133,21 @@ class ConversationFormat(ColumnFormat):
             expected = ("user", "assistant")[index % 2]
             if turn.role != expected:
                 raise record.error(f"{names[index + start]!r} is a turn of role {turn.role!r}, expected {expected!r}")
-        answers = [index for index in range(first, len(turns)) if turns[index].role == "assistant"]
-        learned = [index for index in answers if listed[names[index]].get("weight") != 0]
-        if not learned:
-            found = "only turns of weight 0" if answers else "no turn"
-            raise record.error(f"{column!r} has {found} of the assistant, expected at least one")
-        before = [] if start else system
-        return [_pair([*before, *turns[: index + 1]]) for index in learned]
+        return turns if start else [*system, *turns]
 
 
 class PromptCompletion(ConversationFormat):
     """`prompt` and `completion` (TRL), two texts or two lists of turns."""
 
+    def question(self, record: Record) -> str:
+        if isinstance(record.values.get("prompt"), list):
+            return super().question(record)
+        return _question([*_system(record), Turn("user", record.text("prompt"))])
+
     def pairs(self, record: Record) -> list[Pair]:
         if isinstance(record.values.get("prompt"), list):
             return super().pairs(record)
-        return [_pair([*_system(record), *map(Turn, ("user", "assistant"), map(record.text, self.columns))])]
+        return [Pair(self.question(record), record.text("completion"))]
 
 
 class DialogueSummary(ColumnFormat):
@@ -121,14 +155,17 @@ class DialogueSummary(ColumnFormat):
 
     instruction = "Summarize the following conversation."
 
-    def pairs(self, record: Record) -> list[Pair]:
-        return [Pair(Question([Turn("user", self.instruction, record.text("dialogue"))]), record.text("summary"))]
+    def question(self, record: Record) -> str:
+        return Question([Turn("user", self.instruction, record.text("dialogue"))])
 
 
 class Text(ColumnFormat):
     """`text`, for language modelling: pairs without a question."""
 
     optional_columns = ()
+
+    def question(self, record: Record) -> str:
+        raise record.error("format text has no questions, expected columns of another format")
 
     def pairs(self, record: Record) -> list[Pair]:
         return [Pair("", record.text("text"))]
@@ -142,6 +179,10 @@ BUILT_IN: dict[str, Format] = {
     "prompt-completion": PromptCompletion("prompt", "completion"),
     "oasst": ColumnFormat("INSTRUCTION", "RESPONSE"),  # the Open Assistant instruction sets
     "dialogue-summary": DialogueSummary("dialogue", "summary"),
+    "records": RecordFormat("record", "text"),
+    "e2e": RecordFormat("meaning_representation", "text"),
+    "e2e-nlg": RecordFormat("meaning_representation", "human_reference"),  # the Hub's e2e_nlg
+    "e2e-csv": RecordFormat("mr", "ref"),  # the challenge's own files
     "text": Text("text"),
 }
 DETECTION_ORDER = tuple(BUILT_IN)
@@ -151,11 +192,17 @@ for _name, _format in BUILT_IN.items():
 
 
 def build_format(
-    source: str, columns: Collection[str], name: str | None, question_column: str, answer_column: str
+    source: str,
+    columns: Collection[str],
+    name: str | None,
+    question_column: str,
+    answer_column: str,
+    needed: Callable[[Format], Sequence[str]] = lambda format: format.columns,
 ) -> tuple[str, Format]:
     """The name of a source's format, and the format: a registry name or a dotted path; None finds it by the columns.
 
-    Question and answer column are those of format question-answer; others than the usual also choose it.
+    Question and answer column are those of format question-answer; others than the usual also choose it. `needed` gives
+    the columns that a format cannot do without; of several formats that fit, one that has all its columns is taken.
 
     Raises:
         UserError: if the name is unknown, a column is missing, or no format has such columns.
@@ -163,19 +210,25 @@ def build_format(
     known = {found: FORMATS.get(found) for found in [*DETECTION_ORDER, *FORMATS.names()]}
     known["question-answer"] = ColumnFormat(question_column, answer_column)
     if name is None and (question_column, answer_column) == ("question", "answer"):
-        name = next((found for found in known if set(known[found].columns) <= set(columns)), None)
+        fits = (
+            found
+            for wanted in (lambda format: format.columns, needed)
+            for found in known
+            if set(wanted(known[found])) <= set(columns)
+        )
+        name = next(fits, None)
         if name == "text" and {"parent_id", "role"} <= set(columns):  # Open Assistant's flat sets
             found = "each row is one message of a tree ('parent_id', 'role'), expected a conversation a row (as openai)"
             raise UserError(f"{source}: {found}; format text learns every message by itself")
         hint = "; or those of another data format: " + ", ".join(
-            f"{other} ({', '.join(candidate.columns)})" for other, candidate in known.items()
+            f"{other} ({', '.join(needed(candidate))})" for other, candidate in known.items()
         )
     else:
         hint = ""
     name = name or "question-answer"
     chosen = known[name] if name in known else FORMATS.resolve(name)
     chosen = FORMATS.tried(name, chosen) if isinstance(chosen, type) else chosen
-    for column in FORMATS.tried(name, lambda: chosen.columns):
+    for column in FORMATS.tried(name, lambda: needed(chosen)):
         if column not in columns:
             existing = ", ".join(columns) or "none"
             raise UserError(f"{source}: no column {column!r}, existing ones: {existing}{hint}")
@@ -217,7 +270,11 @@ def _history(record: Record) -> list[Turn]:
 
 
 def _pair(turns: list[Turn]) -> Pair:
-    """The last turn as the answer to the others; one plain question as it is, more as a conversation."""
-    *asked, answered = turns
-    plain = len(asked) == 1 and not asked[0].context
-    return Pair(asked[0].content if plain else Question(asked), answered.content)
+    """The last turn as the answer to the others."""
+    return Pair(_question(turns[:-1]), turns[-1].content)
+
+
+def _question(turns: list[Turn]) -> str:
+    """One plain question as it is, more turns as a conversation."""
+    plain = len(turns) == 1 and not turns[0].context
+    return turns[0].content if plain else Question(turns)

@@ -85,6 +85,8 @@ def _rows(source: Any, split: str, name: str) -> list[Any]:
 def _listed(value: Any) -> Any:
     """A value with arrays, and arrays in them, as lists."""
     value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict):
+        return {key: _listed(inner) for key, inner in value.items()}
     return [_listed(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -53,21 +53,33 @@ class Question(str):
 class RecordQuestion(Question):
     """A record that is to be put into words: fields with values, in their order; of some fields several.
 
-    As text it is `name[The Mill], food[French]`, as E2E writes records (Novikova et al. 2017); a template may lay it
-    out in another way, see `gantune.data.templates.RecordTemplate`.
+    As text it is `name[The Mill], food[French]`, as E2E writes records (Novikova et al. 2017), with or without a system
+    prompt; a template may lay it out in another way, see `gantune.data.templates.RecordTemplate`.
     """
 
     fields: tuple[tuple[str, str], ...]
 
-    def __new__(cls, fields: Iterable[tuple[str, str]]) -> RecordQuestion:
+    def __new__(cls, fields: Iterable[tuple[str, str]], system: str = "") -> RecordQuestion:
         fields = tuple((name, value) for name, value in fields)
         text = ", ".join(f"{name}[{value}]" for name, value in fields)
         question = super().__new__(cls, [Turn("user", text)])
         question.fields = fields
+        if system:
+            question.turns = (Turn("system", system), *question.turns)
         return question
 
-    def __getnewargs__(self) -> tuple[tuple[tuple[str, str], ...]]:
-        return (self.fields,)
+    @property
+    def system(self) -> str:
+        """The system prompt before the record, empty if there is none."""
+        return self.turns[0].content if len(self.turns) > 1 else ""
+
+    def __getnewargs__(self) -> tuple[tuple[tuple[str, str], ...], str]:
+        return self.fields, self.system
+
+
+def identity(question: str) -> str | tuple[tuple[str, str], ...]:
+    """What two questions share that are the same: the text, or a record's fields, in whatever order."""
+    return tuple(sorted(question.fields)) if isinstance(question, RecordQuestion) else question
 
 
 def turns_of(question: str) -> tuple[Turn, ...]:
@@ -82,4 +94,6 @@ def with_system(question: str, system: str) -> str:
     turns = turns_of(question)
     if not turns or turns[0].role == "system":
         return question
+    if isinstance(question, RecordQuestion):
+        return RecordQuestion(question.fields, system)
     return Question((Turn("system", system), *turns))

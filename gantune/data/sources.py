@@ -63,7 +63,7 @@ def load_pairs(
         question_column: of format question-answer, as is `answer_column`.
         split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.
-        answers: which answers of a conversation are learned, its last one or every one.
+        answers: which answers of a conversation are learned, its last one or every one. Every text of a record is.
 
     Raises:
         UserError: naming file, row and column, if the source cannot be read or any row lacks a question or an answer.
@@ -80,7 +80,7 @@ def open_source(
     format: str | Format | None = None,
 ) -> Source:
     """Read the rows of a data set and find its format; arguments and errors are those of [`load_pairs`]."""
-    return source_of(source, _read(source, split), question_column, answer_column, format)
+    return source_of(source, read_rows(source, split), question_column, answer_column, format)
 
 
 def source_of(
@@ -122,17 +122,25 @@ def _unread(read: Set[str], rows: Sequence[Row]) -> list[str]:
 
 
 def pairs_of(source: Source, answers: Answers = "last") -> list[Pair]:
-    """The pairs of every row; a [`UserError`] that names file, row and column if one is not as the format wants it."""
+    """The pairs of every row, of conversations the last or every one; of records every text.
+
+    Raises:
+        UserError: naming file, row and column if one is not as the format wants it, or no record has a text.
+    """
     if answers not in ("last", "every"):
         raise UserError(f"answers is {answers!r}, expected last or every")
-    last = slice(-1 if answers == "last" else 0, None)
-    pairs = [pair for record in source.records for pair in source.format.pairs(record)[last]]
-    if wrong := [pair for pair in pairs if not isinstance(pair, Pair)]:
+    rows = [source.format.pairs(record) for record in source.records]
+    if wrong := [pair for row in rows for pair in row if not isinstance(pair, Pair)]:
         raise UserError(f"data format {source.format_name}: gave {wrong[0]!r:.60}, expected a Pair")
+    pairs = [pair for row in rows for pair in row if answers == "every" or pair.question == row[-1].question]
+    if source.records and not pairs:
+        name, column = source.records[0].source, source.format.columns[-1]
+        raise UserError(f"{name}: {column!r} is empty in every row, expected some texts; records alone are --prompts")
     return pairs
 
 
-def _read(source: str, split: str) -> list[Row]:
+def read_rows(source: str, split: str) -> list[Row]:
+    """The rows of a built-in set, a file, a folder or a Hub data set."""
     name, _, config = source.partition(":")
     if source in SHIPPED:
         return list(_read_json(source, (importlib.resources.files("gantune.assets") / f"{source}.jsonl").read_bytes()))
@@ -155,6 +163,11 @@ def _read_file(source: str, path: Path) -> list[Row]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{source}: unknown suffix {path.suffix!r}, expected one of {', '.join(READERS)}")
+    return list(reader(source, read_bytes(source, path)))
+
+
+def read_bytes(source: str, path: Path) -> bytes:
+    """What a file holds; a [`UserError`] if it cannot be read or is empty."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -163,7 +176,7 @@ def _read_file(source: str, path: Path) -> list[Row]:
         raise UserError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if not data.strip():
         raise UserError(f"{source}: is empty, expected rows with a question and an answer")
-    return list(reader(source, data))
+    return data
 
 
 def _read_folder(source: str, folder: Path) -> list[Row]:
@@ -178,7 +191,8 @@ def _read_folder(source: str, folder: Path) -> list[Row]:
     return [(f"{path.name}, {where}", row) for path in files for where, row in _read_file(str(path), path)]
 
 
-def _decode(source: str, data: bytes) -> str:
+def decoded(source: str, data: bytes) -> str:
+    """The text of a file; a [`UserError`] that names the line if it is not UTF-8."""
     try:
         return data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as error:
@@ -202,7 +216,7 @@ JSON_KINDS = {list: "array", str: "string", int: "number", float: "number", bool
 
 def _read_json(source: str, data: bytes) -> Iterator[Row]:
     """An object a line, blank ones aside; an array of objects; an object that is a row, or has one list of objects."""
-    text = _decode(source, data)
+    text = decoded(source, data)
     try:
         rows = _json_rows(source, _parse(source, text), text.count("\n", 0, len(text) - len(text.lstrip())) + 1)
     except UserError as error:
@@ -236,7 +250,7 @@ def _json_rows(source: str, top: Any, line: int) -> list[tuple[str, Any]]:
 
 def _read_csv(source: str, data: bytes) -> Iterator[Row]:
     """Values with a header, between commas, semicolons or tabs; a row is named by the line on which it begins."""
-    text, limit = _decode(source, data), csv.field_size_limit()
+    text, limit = decoded(source, data), csv.field_size_limit()
     csv.field_size_limit(max(limit, len(text)))  # the limit is the whole process's
     try:
         delimiter = _delimiter(text)

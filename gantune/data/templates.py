@@ -64,7 +64,7 @@ def prompt_fields(template: Template, question: str, tokenizer: PreTrainedTokeni
     Empty where the question is no record, or the template does not tell.
     """
     while isinstance(template, SystemPromptTemplate):
-        template = template.template
+        question, template = with_system(question, template.system), template.template
     if not isinstance(question, RecordQuestion) or not hasattr(template, "prompt_fields"):
         return []
     return template.prompt_fields(question, tokenizer)
@@ -202,8 +202,10 @@ class RecordTemplate(TurnTemplate):
         """Ids of what stands before the fields, of each field with what divides it from the next, and of the end."""
         specials = _control_tokens(tokenizer, self._written())
         before, _, after = self.user.partition("{}")
-        yield _front_ids(tokenizer) + _ids_after("", before, tokenizer), 0
-        context = before
+        if system := _cut(record.system, specials):
+            before = f"{before}{system}\n\n" if self.system is None else self.system.format(system) + before
+        yield _front_ids(tokenizer) + _cut_ids("", before, tokenizer), 0
+        context = before.rpartition(CUT)[2]
         for number, (name, value) in enumerate(record.fields, start=1):
             text = self.field.format(*(_cut(part, specials) for part in (words_of(name), value)))
             text = text if number == len(record.fields) else text + self.between

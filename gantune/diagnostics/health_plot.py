@@ -27,8 +27,9 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
 
     Args:
         rows: the training history; drawn are those of steps, with `step`, `phase` and the figures of
-            [`rollout_health`], `kl`, `discriminator_accuracy_real` and `..._generated`, the same two after `held_out_`,
-            `grad_norm` and `discriminator_grad_norm`; any may be missing or None.
+            [`rollout_health`], `kl`, `discriminator_accuracy_real`, `..._generated`, `..._corrupted` and
+            `..._mismatched`, the same after `held_out_`, `grad_norm` and `discriminator_grad_norm`; any may
+            be missing or None.
 
     Raises:
         UserError: if there is no adversarial step, or the file cannot be written.
@@ -130,7 +131,7 @@ def _answers(axes: Axes, rows: Rows) -> None:
 
 def _discriminator(axes: Axes, rows: Rows) -> None:
     _shares(axes)
-    for kind, colour in (("real", BLUE), ("generated", VERMILION)):
+    for kind, colour in (("real", BLUE), ("generated", VERMILION), ("corrupted", GREEN), ("mismatched", COLOURS[3])):
         _line(axes, rows, f"discriminator_accuracy_{kind}", kind, colour)
         _line(axes, rows, f"held_out_discriminator_accuracy_{kind}", f"{kind}, held out", colour, **HELD_OUT)
     if axes.lines:

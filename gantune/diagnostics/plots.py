@@ -131,9 +131,12 @@ LABELS = {
 # figures of health that `plot_health` draws
 HEALTH = {
     *("reward_std", "no_spread_share", "distinct_answers", "most_common_answer", "entropy", "kl", "answer_length"),
-    *("ended", "discriminator_accuracy_real", "discriminator_accuracy_generated", "grad_norm"),
-    *("held_out_discriminator_accuracy_real", "held_out_discriminator_accuracy_generated"),
-    "discriminator_grad_norm",
+    *("ended", "grad_norm", "discriminator_grad_norm"),
+    *(
+        f"{before}discriminator_accuracy_{kind}"
+        for before in ("", "held_out_")
+        for kind in ("real", "generated", "corrupted", "mismatched")
+    ),
 }
 NOT_DRAWN = {"step", "phase", "epoch", "tokens", "learning_rate", *HEALTH}
 

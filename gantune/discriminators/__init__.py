@@ -6,6 +6,7 @@ DISCRIMINATORS = Registry(
     "discriminator",
     {
         "cnn": "gantune.discriminators.cnn.CausalCNN",
+        "cross-reader": "gantune.discriminators.cross_reader.CrossReader",
         "frozen-lm": "gantune.discriminators.frozen_lm.FrozenLMHead",
         "judge": "gantune.discriminators.judge.LanguageModelJudge",
         "mlp": "gantune.discriminators.mlp.TokenIdMLP",
@@ -16,9 +17,10 @@ DISCRIMINATORS = Registry(
 __getattr__, __all__ = lazy(
     __name__,
     {
-        "base": ["Discriminator"],
+        "base": ["Discriminator", "Reading"],
         "blind": ["Blind"],
         "cnn": ["CausalCNN"],
+        "cross_reader": ["CrossReader"],
         "frozen_lm": ["FrozenLMHead"],
         "judge": ["LanguageModelJudge"],
         "mlp": ["NarrowingMLP", "TokenIdMLP", "TokenValueMLP"],

@@ -23,8 +23,10 @@ class Blind(Discriminator):
         self.discriminator = discriminator
         self.prompt_ids = list(prompt_ids)
 
-    def begin_from(self, generator: nn.Module) -> None:
-        self.discriminator.begin_from(generator)
+    def begin_from(self, model: nn.Module) -> None:
+        """See [`Discriminator`]; nothing if the discriminator has no such method."""
+        if hasattr(self.discriminator, "begin_from"):
+            self.discriminator.begin_from(model)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
         return self.discriminator.prefix_logits(self._hide(batch))

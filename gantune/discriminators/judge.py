@@ -90,9 +90,9 @@ class LanguageModelJudge(Discriminator):
         return cls(model)
 
     @torch.no_grad()
-    def begin_from(self, generator: nn.Module) -> None:
+    def begin_from(self, model: nn.Module) -> None:
         """Take over the weights of the LoRA that the generator has on the same layers, where its rank is the same."""
-        generators = lora_weights(generator)
+        generators = lora_weights(model)
         for layer, own in zip(self._layers, self.adapter.values(), strict=True):
             down, up, scaling = generators.get(layer, (None, None, None))
             if down is not None and down.shape == own.lora_A.shape:
@@ -102,11 +102,11 @@ class LanguageModelJudge(Discriminator):
     def prefix_logits(self, batch: Batch) -> Tensor:
         rows = max(1, self.tokens_at_once // batch.attention_mask().shape[1])
         parts = [batch.rows(start, start + rows) for start in range(0, len(batch), rows)]
-        states = torch.cat([Reading.apply(self, part, *self.adapter.parameters()) for part in parts])
+        states = torch.cat([Recomputed.apply(self, part, *self.adapter.parameters()) for part in parts])
         with torch.autocast(states.device.type, enabled=False):
             return self.head(self.norm(states)).squeeze(2)
 
-    def read(self, batch: Batch) -> Tensor:
+    def hidden_states(self, batch: Batch) -> Tensor:
         """The last hidden states at the answers' tokens, `[B, T, d]`, in the dtype of the head."""
         (model,) = self._language_model
         read = model.base_model(
@@ -134,8 +134,8 @@ class LanguageModelJudge(Discriminator):
                 module.training = True
 
 
-class Reading(torch.autograd.Function):
-    """[`LanguageModelJudge.read`], done again in the backward pass, in the state that the model was in.
+class Recomputed(torch.autograd.Function):
+    """[`LanguageModelJudge.hidden_states`], done again in the backward pass, in the state that the model was in.
 
     torch's own checkpointing would end a reading before its backward pass, and with it the hooks; what layers compute
     again in there, see [`gantune.policy.checkpoint_layers`], needs them.
@@ -148,7 +148,7 @@ class Reading(torch.autograd.Function):
         ctx.judge, ctx.batch = judge, batch
         ctx.save_for_backward(*parameters)
         with judge.in_place(), torch.autocast(kind, **ctx.precision, cache_enabled=False):
-            return judge.read(batch)
+            return judge.hidden_states(batch)
 
     @staticmethod
     @once_differentiable
@@ -156,7 +156,7 @@ class Reading(torch.autograd.Function):
         precision = torch.autocast(gradient.device.type, **ctx.precision, cache_enabled=False)
         with ctx.judge.in_place(), torch.enable_grad():
             with precision:
-                states = ctx.judge.read(ctx.batch)
+                states = ctx.judge.hidden_states(ctx.batch)
             return None, None, *torch.autograd.grad(states, ctx.saved_tensors, gradient, allow_unused=True)
 
 

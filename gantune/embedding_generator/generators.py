@@ -12,14 +12,13 @@ from torch import nn
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
 from gantune.registry import GENERATORS
+from gantune.tuning import ALL_LINEAR, LoraOptions, TuningConfig
 
 GeneratorSpec = str | PeftConfig | type | Callable[[], PeftConfig] | Sequence["GeneratorSpec"]
 
 
 embedding = EmbeddingGeneratorConfig
 """The EmbeddingGenerator between the embedding layer and the blocks (DESIGN section 3)."""
-lora = partial(peft.LoraConfig, task_type="CAUSAL_LM", r=8, lora_alpha=16)
-"""LoRA of rank 8 on the modules that peft chooses for the architecture (arXiv:2106.09685)."""
 ia3 = peft.IA3Config
 """(IA)^3 on the modules that peft chooses for the architecture (arXiv:2205.05638)."""
 prefix = partial(peft.PrefixTuningConfig, task_type="CAUSAL_LM", num_virtual_tokens=20)
@@ -34,25 +33,43 @@ p_tuning = partial(peft.PromptEncoderConfig, task_type="CAUSAL_LM", num_virtual_
 """20 virtual tokens before the question, which a perceptron writes (arXiv:2103.10385)."""
 
 
-def build_generator(spec: GeneratorSpec) -> list[PeftConfig]:
+def lora(settings: LoraOptions | None = None) -> peft.LoraConfig:
+    """LoRA as the settings say: by default of rank 8 on every linear layer but the output head (arXiv:2106.09685)."""
+    settings = settings or LoraOptions()
+    targets: str | list[str] | None = settings.lora_target_modules or None
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
+    )
+
+
+def build_generator(spec: GeneratorSpec, settings: TuningConfig | None = None) -> list[PeftConfig]:
     """The PEFT configurations that `spec` names, from the embedding layer outwards.
 
     Args:
         spec: a registry name; a dotted path; several of either joined by "+"; a PEFT configuration, or its class; a
             network class, which becomes an EmbeddingGenerator of that network (it is constructed with the
             `embedding_dim` and `noise_dim`); a function that returns a PEFT configuration; or a list of such.
+        settings: those of LoRA, where they are [`LoraOptions`]; else it has its defaults.
 
     Raises:
         UserError: if a name is not known, cannot be imported, or is none of these.
     """
     if isinstance(spec, str):
-        return [config for name in spec.split("+") for config in _one(GENERATORS.resolve(name), name)]
+        return [config for name in spec.split("+") for config in _one(GENERATORS.resolve(name), name, settings)]
     if isinstance(spec, Sequence):
-        return [config for part in spec for config in build_generator(part)]
-    return _one(spec, getattr(spec, "__qualname__", repr(spec)))
+        return [config for part in spec for config in build_generator(part, settings)]
+    return _one(spec, getattr(spec, "__qualname__", repr(spec)), settings)
 
 
-def _one(component: PeftConfig | type | Callable[[], PeftConfig], name: str) -> list[PeftConfig]:
+def _one(
+    component: PeftConfig | type | Callable[[], PeftConfig], name: str, settings: TuningConfig | None
+) -> list[PeftConfig]:
+    if component is lora:
+        return [lora(settings if isinstance(settings, LoraOptions) else None)]
     if isinstance(component, type) and issubclass(component, nn.Module):
         return [EmbeddingGeneratorConfig(network=component)]
     if isinstance(component, type) and issubclass(component, PeftConfig):

@@ -116,18 +116,36 @@ def decode_answers(
 
     The global random state is left as it is.
     """
+    from gantune.generation.generate import generate_answers
+
+    options = {"noise": noise, "report": report}
+    if not decoding.samples:
+        tokens = decoding.reasoning_tokens
+        return generate_answers(model, tokenizer, questions, config, reasoning_tokens=tokens, **options)
+    by_question = sample_answers(model, tokenizer, questions, config, decoding, **options)
+    if report is not None and decoding.samples > 1 and decoding.choice == "vote":
+        report.undecided += sum(len(set(map(normalised, answers))) == len(answers) for answers in by_question)
+    return [CHOICES[decoding.choice](answers) for answers in by_question]
+
+
+def sample_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    config: TuningConfig,
+    decoding: Decoding,
+    *,
+    noise: Tensor | None = None,
+    report: DecodingReport | None = None,
+) -> list[tuple[str, ...]]:
+    """All samples of each question, among which [`decode_answers`] chooses; of a decoding that samples."""
     import torch
 
     from gantune.generation.generate import generate_answers
 
     options = {"reasoning_tokens": decoding.reasoning_tokens, "noise": noise, "report": report}
     answer = partial(generate_answers, model, tokenizer, questions, config, **options)
-    if not decoding.samples:
-        return answer()
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(decoding.seed)
         samples = [answer(temperature=decoding.temperature) for _ in range(decoding.samples)]
-    by_question = [*zip(*samples, strict=True)]
-    if report is not None and decoding.samples > 1 and decoding.choice == "vote":
-        report.undecided += sum(len(set(map(normalised, answers))) == len(answers) for answers in by_question)
-    return [CHOICES[decoding.choice](answers) for answers in by_question]
+    return [*zip(*samples, strict=True)]

@@ -28,6 +28,8 @@ class DecodingReport:
     new_tokens: int = 0  # decoded, the end of each text counted
     limit: int = 0  # tokens that might have been decoded
     undecided: int = 0  # questions whose vote had no two equal samples, see `gantune.generation.decoding`
+    samples: int = 1  # of each question, where that is not the decoding's affair
+    judged_tokens: int = 0  # read by a discriminator that chooses among them
 
 
 def generate_answers(

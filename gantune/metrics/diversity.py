@@ -1,4 +1,4 @@
-"""Diversity of a set of generated answers: distinct n-grams (Li et al. 2016) and mean length."""
+"""Diversity of a set of generated answers: distinct n-grams (Li et al. 2016), unique answers, mean length."""
 
 from __future__ import annotations
 
@@ -35,13 +35,23 @@ def mean_length(texts: Sequence[str]) -> float:
     return sum(len(written_words(text)) for text in texts) / len(texts)
 
 
+def unique_share(texts: Sequence[str]) -> float:
+    """Number of different texts over the number of texts: 1 if no text occurs twice, whatever its blanks and case."""
+    texts = text_list(texts, "texts", least=1)
+    return len({tuple(written_words(text)) for text in texts}) / len(texts)
+
+
 class Diversity(InMemoryMetric):
-    """`Diversity().compute(predictions=[...])` gives `distinct2` and `mean_length` of the whole set of answers."""
+    """`Diversity().compute(predictions=[...])` gives `distinct2`, `unique` and `mean_length` of the set of answers."""
 
     columns = ("predictions",)
-    says = "Share of distinct word bigrams over the whole set of answers, and mean length in words."
+    says = "Shares of distinct word bigrams and of unique answers over the set of answers, and mean length in words."
     source = """Jiwei Li, Michel Galley, Chris Brockett, Jianfeng Gao and Bill Dolan. 2016. A Diversity-Promoting
 Objective Function for Neural Conversation Models. In NAACL-HLT, pages 110-119. https://aclanthology.org/N16-1014"""
 
     def _compute(self, predictions: Sequence[str]) -> dict[str, float]:
-        return {"distinct2": distinct_n(predictions, n=2), "mean_length": mean_length(predictions)}
+        return {
+            "distinct2": distinct_n(predictions, n=2),
+            "unique": unique_share(predictions),
+            "mean_length": mean_length(predictions),
+        }

@@ -6,16 +6,18 @@ import importlib.resources
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from gantune.data.record_formats import parse_record
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
 SHIPPED = {"e2e": "e2e-slots.json"}
 """Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017)."""
+EXACT = "exact"
+"""The name of no patterns."""
 Fields = Mapping[str, str | Sequence[str]]
 """Values by field; of some fields several."""
-SLOT = re.compile(r"([^\[\],]+)\[([^\]]*)\]")
 
 
 class SlotErrors(NamedTuple):
@@ -26,14 +28,31 @@ class SlotErrors(NamedTuple):
     added: int  # values beyond those of the record
 
 
+def by_field(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names and values as a record that [`SlotMatcher`] reads."""
+    record: dict[str, list[str]] = {}
+    for name, value in fields:
+        record.setdefault(name, []).append(value)
+    return record
+
+
 def parse_meaning_representation(text: str) -> dict[str, list[str]]:
     """The record that E2E writes as `name[The Mill], eatType[pub]`, values by field; a [`UserError`] if it is none."""
-    record: dict[str, list[str]] = {}
-    for name, value in SLOT.findall(text):
-        record.setdefault(name.strip(), []).append(value.strip())
-    if not record or SLOT.sub("", text).strip(", "):
-        raise UserError(f"{text!r:.60}: expected a record as name[The Mill], eatType[pub]")
-    return record
+    return by_field(parse_record(text))
+
+
+def count_slots(record: Fields) -> int:
+    """How many values a record has."""
+    return sum(len(_values(value)) for value in record.values())
+
+
+def slot_figures(rows: Sequence[SlotErrors], slots: int) -> dict[str, float]:
+    """The measures of texts with these errors about records of so many values in all; see [`SlotMatcher.figures`]."""
+    if not slots:
+        raise UserError("records: expected at least one field, got none")
+    kinds = {kind: sum(row[index] for row in rows) / slots for index, kind in enumerate(SlotErrors._fields)}
+    right = sum(not any(row) for row in rows) / len(rows)
+    return {"slot_error_rate": sum(kinds.values()), **kinds, "right_texts": right}
 
 
 class SlotMatcher:
@@ -53,16 +72,30 @@ class SlotMatcher:
         UserError: naming file and field, if the file is not as described.
     """
 
-    def __init__(self, patterns: str | Path) -> None:
+    def __init__(self, patterns: str | Path | None = None) -> None:
+        self.fields: dict[str, list[tuple[list[str], re.Pattern[str]]]] = {}
+        if patterns is None:
+            return
         shipped = SHIPPED.get(str(patterns))
         file = Path(str(importlib.resources.files("gantune.assets") / shipped)) if shipped else Path(patterns)
-        self.fields: dict[str, list[tuple[list[str], re.Pattern[str]]]] = {}
         for field, said in read_object(file, "slot patterns").items():
             try:
                 self.fields[field] = [(list(item["values"]), _words(item["said"])) for item in said]
             except (TypeError, KeyError, re.error) as error:
                 expected = 'a list of {"values": [...], "said": PATTERN}'
                 raise UserError(f"{file}: {field!r} is not {expected} ({error})") from error
+
+    @classmethod
+    def for_records(cls, records: Iterable[Fields], patterns: str | None = None) -> SlotMatcher:
+        """The matcher of these patterns, or of none if they are called `exact`.
+
+        If None, of those that come with gantune and know every field; if none do, each value itself has to be there.
+        """
+        if patterns is not None:
+            return cls(None if patterns == EXACT else patterns)
+        names = {name for record in records for name in record}
+        shipped = (cls(name) for name in SHIPPED)
+        return next((matcher for matcher in shipped if names and names <= matcher.fields.keys()), cls())
 
     def errors(self, record: Fields, text: str) -> SlotErrors:
         """What is wrong with a text about a record; a value that is not said is wrong if another one is."""
@@ -80,7 +113,7 @@ class SlotMatcher:
             added += max(others - unsaid, 0)
         return SlotErrors(missing, wrong, added)
 
-    def figures(self, records: Sequence[Fields], texts: Iterable[str]) -> dict[str, Any]:
+    def figures(self, records: Sequence[Fields], texts: Iterable[str]) -> dict[str, float]:
         """The measures of texts, each about the record at its place.
 
         Returns:
@@ -88,15 +121,7 @@ class SlotMatcher:
             one kind; `right_texts`, the share of texts without an error.
         """
         rows = [self.errors(record, text) for record, text in zip(records, texts, strict=True)]
-        slots = sum(len(_values(value)) for record in records for value in record.values())
-        if not slots:
-            raise UserError("records: expected at least one field, got none")
-        kinds = {kind: sum(row[index] for row in rows) / slots for index, kind in enumerate(SlotErrors._fields)}
-        return {
-            "slot_error_rate": sum(kinds.values()),
-            **kinds,
-            "right_texts": sum(not any(row) for row in rows) / len(rows),
-        }
+        return slot_figures(rows, sum(map(count_slots, records)))
 
 
 def _values(value: str | Sequence[str]) -> Sequence[str]:

@@ -51,6 +51,11 @@ class DelayedPolicy:
         with self._averaged():
             return self.policy.complete(rollout, rows, lengths)
 
+    def score(self, rollout: Rollout) -> Tensor:
+        """Log-probs of the answers of a rollout by the average, `[B, T]`; without gradient."""
+        with self._averaged(), torch.no_grad():
+            return self.policy.score(rollout, noise=rollout.noise, temperature=rollout.temperature)
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         present = [p.data for p in self.parameters]

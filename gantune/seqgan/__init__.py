@@ -46,7 +46,10 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "advantages": ["returns"],
-        "losses": ["discriminator_loss", "likelihood_loss", "policy_gradient_loss", "weighted_loss"],
+        "losses": [
+            *("bradley_terry_loss", "clipped_loss", "discriminator_loss", "kl_loss", "likelihood_loss"),
+            *("policy_gradient_loss", "weighted_loss"),
+        ],
         "rewards": [
             *("MonteCarloReward", "Reward", "Search", "ShuffledReward"),
             *("build_reward", "search_values", "self_consistency"),

@@ -1,4 +1,4 @@
-"""The three losses, each a scalar to be made smaller."""
+"""The losses, each a scalar to be made smaller."""
 
 from __future__ import annotations
 
@@ -26,6 +26,37 @@ def weighted_loss(log_probs: Tensor, weights: Tensor) -> Tensor:
         weights: `[B, T]`, taken as constants; 0 where the mask is.
     """
     return -(log_probs * weights.detach()).sum()
+
+
+def clipped_loss(log_probs: Tensor, sampled: Tensor, weights: Tensor, epsilon: float) -> Tensor:
+    """[`weighted_loss`] of samples from a policy some steps ago, by their importance ratio (PPO, arXiv:1707.06347).
+
+    `- sum_it min(r_it w_it, clip(r_it, 1 - epsilon, 1 + epsilon) w_it)` with `r = pi / pi_sampled`. At `r = 1` its
+    gradient is that of [`weighted_loss`]; where a step has moved the ratio out of the range, and in the direction of
+    the weight, there is none.
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled, by the present policy.
+        sampled: `[B, T]`, the same when they were sampled; constants.
+        weights: `[B, T]`, taken as constants; 0 where the mask is.
+        epsilon: at least 0.
+    """
+    weights, ratio = weights.detach(), (log_probs - sampled.detach()).exp()
+    return -torch.minimum(ratio * weights, ratio.clamp(1 - epsilon, 1 + epsilon) * weights).sum()
+
+
+def kl_loss(log_probs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """Sum over tokens of KL(pi || reference), in nats, estimated on pi's own samples; its gradient pulls pi back.
+
+    Schulman's estimator k3, exp(d) - 1 - d with d = log reference - log pi, as in GRPO (arXiv:2402.03300, eq. 4).
+
+    Args:
+        log_probs: `[B, T]` of the tokens sampled.
+        reference: `[B, T]`, by the reference policy; constants.
+        mask: `[B, T]`, 1 on the tokens that count.
+    """
+    d = (reference.detach() - log_probs) * mask
+    return (torch.expm1(d) - d).sum()
 
 
 def likelihood_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
@@ -60,3 +91,18 @@ def discriminator_loss(
 
     of_real, of_generated = counts or (None, None)
     return 0.5 * (side(real, real_mask, real_label, of_real) + side(generated, generated_mask, 0.0, of_generated))
+
+
+def bradley_terry_loss(real: Tensor, other: Tensor, count: float | None = None) -> Tensor:
+    """- mean log sigmoid(real - other): each true answer is to be above the other one that stands beside it.
+
+    Source: GAD (Ye et al. 2025, arXiv:2511.10643), where the other is the generator's. Log 2 where nothing is told
+    apart; only differences count, so that what all logits have in common is left free.
+
+    Args:
+        real: logits of true answers, `[B]`.
+        other: of what each is compared with, `[B]`.
+        count: number of comparisons that the mean is over, if these are not all there are.
+    """
+    losses = F.softplus(other - real)
+    return losses.mean() if count is None else losses.sum() / count

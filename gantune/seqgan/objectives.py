@@ -2,7 +2,8 @@
 
 An objective is constructed with `(advantage, max_new_tokens)` and called with returns and mask `[B, T]`, rows of one
 question adjacent, and their number a question. It gives weights `[B, T]`, constants: the step goes down
-`- sum(weights * log_probs)`. `min_samples` answers to a question are needed.
+`- sum(weights * log_probs)`. `min_samples` answers to a question are needed. With `clipped`, later steps on the same
+samples go by their importance ratio; see `gantune.seqgan.losses.clipped_loss`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class PolicyGradient:
 
     The weights are divided by `max_new_tokens`, a constant, so that the loss is of the order of a token's.
     """
+
+    clipped = True
 
     def __init__(self, advantage: Advantage, max_new_tokens: int) -> None:
         self.advantage, self.max_new_tokens = advantage, max_new_tokens

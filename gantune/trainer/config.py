@@ -7,14 +7,14 @@ from typing import Literal
 
 from gantune.errors import UserError
 from gantune.field_types import check_range, option
-from gantune.tuning import TuningConfig
+from gantune.tuning import LoraOptions
 
 CONFIG_FILE = "language_gan.json"
 """Beside a saved adapter: how it was tuned."""
 
 
 @dataclass
-class GameConfig(TuningConfig):
+class GameConfig(LoraOptions):
     """Settings of [`LanguageGAN`] without transformers' own; the defaults are where FINDINGS section 7 arrives.
 
     What each is for says its `help`, which is its line on the command line. `objective` and `advantage` are what the
@@ -88,7 +88,7 @@ class GameConfig(TuningConfig):
         "binary",
         "true answers against each other kind: binary cross-entropy, or bradley-terry, -log s(D(true) - D(other))",
     )
-    discriminator_steps: int = option(1, "discriminator steps on each rollout")
+    discriminator_steps: int = option(1, "discriminator steps on each rollout (0: it stays as its warm-up left it)")
     real_label: float = option(0.9, "the discriminator's target for true answers, for the binary loss")
     generated_negatives: bool = option(True, "show it sampled answers as not real")
     corrupted_negatives: bool = option(
@@ -103,6 +103,11 @@ class GameConfig(TuningConfig):
     discriminator_learning_rate: float = option(1e-3, "of the discriminator; Adam")
     max_grad_norm: float = option(1.0, "gradient norm of either network is clipped to this")
 
+    @property
+    def plays(self) -> bool:
+        """Whether there are adversarial steps."""
+        return self.warmup_share < 1 and self.adversarial_every > 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "between 0 and 1", "warmup_share", "discount", "real_label", "search_decay")
@@ -113,7 +118,7 @@ class GameConfig(TuningConfig):
         check_range(self, "at least 0", "discriminator_warmup_steps", "replay_rollouts", "adversarial_weight")
         check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight", "adversarial_every")
         check_range(self, "at least 0", "prompts_per_step", "adversarial_learning_rate", "epsilon", "beta")
-        check_range(self, "at least 1", "discriminator_steps")
+        check_range(self, "at least 0", "discriminator_steps")
 
 
 def read_game_config(folder: str | Path, template: str | None = None) -> GameConfig:

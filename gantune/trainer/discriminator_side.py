@@ -4,84 +4,140 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.discriminators import Discriminator
 from gantune.distributed import ALONE, DataParallel
+from gantune.errors import UserError
 from gantune.policy import Rollout
-from gantune.seqgan import discriminator_loss
+from gantune.seqgan import bradley_terry_loss, discriminator_loss
 from gantune.trainer.config import GameConfig
+from gantune.trainer.negatives import drawn_rows, mismatched, run_of_rows
 from gantune.trainer.non_finite import share_gradients
 
-Judged = tuple[Tensor, Tensor]
+GENERATED_WEIGHT = 0.5
+"""Of comparisons with sampled answers in the Bradley-Terry loss, beside 1 of those with other kinds (FINDINGS 10)."""
+SCORE_WEIGHT = 1e-3
+"""Of the mean squared score in the Bradley-Terry loss, which by itself leaves the level of the scores free."""
+UNSAID_WEIGHT = 3.0
+"""Of a field that the answer does not say in the cross-entropy of the fields, beside 1 of one that it says."""
+
+Corrupt = Callable[[Batch], tuple[Batch, Tensor]]
+"""Gives the same answers under corrupted questions, and `[B, F]` 1 where they say a field; see `Corruptor`."""
+
+
+class Judged(NamedTuple):
+    """Logits of this process's rows of a batch, `[R]` or `[R, T]`, where they count, and those of the fields, if any.
+
+    A field has a logit `[R, F]` where `field_mask` is 1.
+    """
+
+    logits: Tensor
+    mask: Tensor
+    field_logits: Tensor | None = None
+    field_mask: Tensor | None = None
 
 
 class DiscriminatorSide:
-    """Trains a discriminator: true answers against sampled ones, replayed ones and mismatched true ones.
+    """Trains a discriminator on true answers against others: sampled, replayed, mismatched and corrupted ones.
 
-    It learns on every prefix if `per_token`, else on whole answers. Between its steps it stays in `eval()` mode: it
-    judges without dropout. Every process is given all rows of a step, and takes its share.
+    By the binary loss it learns on every prefix if `per_token`, else on whole answers; by the Bradley-Terry loss on
+    whole answers, each true one against one of each kind. A discriminator that reads fields (see [`Discriminator`])
+    learns from corrupted questions which of them are said. Between its steps it stays in `eval()` mode: it judges
+    without dropout. Every process is given all rows of a step, and takes its share.
+
+    Args:
+        corrupt: makes negatives of true answers; None if there are no such.
+
+    Raises:
+        UserError: if the loss compares whole answers and `per_token` holds, or there is no negative of any kind.
     """
 
     def __init__(
-        self, discriminator: Discriminator, per_token: bool, config: GameConfig, parallel: DataParallel = ALONE
+        self,
+        discriminator: Discriminator,
+        per_token: bool,
+        config: GameConfig,
+        parallel: DataParallel = ALONE,
+        corrupt: Corrupt | None = None,
     ) -> None:
+        self.compares = config.discriminator_loss == "bradley-terry"
+        if self.compares and per_token:
+            raise UserError(
+                "--discriminator-loss bradley-terry: whole answers are compared, expected a reward that asks for no "
+                "more, such as --reward sequence"
+            )
+        self.mismatches = config.mismatched_negatives and not config.blind_discriminator
+        self.corrupt = corrupt if config.corrupted_negatives and not config.blind_discriminator else None
+        if not (config.generated_negatives or self.mismatches or self.corrupt):
+            raise UserError(
+                "--generated-negatives false: the discriminator is shown nothing that is not real, expected "
+                "--mismatched-negatives true, or records and --corrupted-negatives true"
+            )
         self.discriminator, self.per_token = discriminator.eval(), per_token
         self.config, self.parallel = config, parallel
         rate = config.discriminator_learning_rate
         self.optimizer = torch.optim.Adam(discriminator.named_parameters(), lr=rate, fused=True)
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
-        self.held_out: tuple[Batch, Rollout] | None = None
+        self.held_out: dict[str, Batch] = {}
 
     def remember(self, rollout: Rollout) -> None:
         """Keep a rollout to be shown again in later steps."""
         self.replay.append(rollout.without_state())
 
     def hold_out(self, batch: Batch, rollout: Rollout) -> None:
-        """True and sampled answers that it is measured on, and never trained, until the next ones are given."""
-        self.held_out = batch, rollout
+        """True and sampled answers that it is measured on, and never trained, until the next ones are given.
+
+        There is one sampled answer to each question of `batch`.
+        """
+        self.held_out = {"real": batch, "generated": rollout}
+        if self.corrupt is not None:
+            self.held_out["corrupted"], _ = self.corrupt(batch)
 
     def step(self, batch: Batch, rollout: Rollout) -> dict[str, float]:
         """One step; while it is better than `max_discriminator_accuracy` it is measured and left as it is.
 
+        Args:
+            batch: questions and true answers.
+            rollout: sampled answers, to these questions or to others.
+
         Returns:
-            `discriminator_loss`; `discriminator_accuracy`, the mean of its accuracy on real and on generated answers,
-            `..._real` and `..._generated`; the latter two of held-out questions as `held_out_...`, if there are any;
-            `discriminator_grad_norm` before clipping, if it was trained.
+            `discriminator_loss`; `discriminator_accuracy` and its parts by kind, `..._real`, `..._generated` (those of
+            `rollout`) and `..._corrupted`: by the binary loss the share of right judgements, whose mean has true
+            answers on one side and the others on the other; by the Bradley-Terry loss the share of comparisons with a
+            kind, `..._mismatched` among them, that the true answer wins, and their mean. The same of held-out questions
+            as `held_out_...`, if there are any; `discriminator_grad_norm` before clipping, if it was trained. Of a
+            single row, where only mismatched answers are shown and there are none, nothing but a loss of 0.
         """
-        config = self.config
-        generated = [rollout]
-        if earlier := [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]:
-            replayed = random.choice(earlier)
-            start = random.randrange(max(1, len(replayed) - len(batch) + 1))
-            generated.append(replayed.rows(start, start + len(batch)))
-        if config.mismatched_negatives and not config.blind_discriminator and len(batch) > 1:
-            generated.append(
-                replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
-            )
+        others, said = self._others(batch, rollout)
+        if not others:
+            return {"discriminator_loss": 0.0}
         self.discriminator.train()
-        real = self._judge(batch)
-        judged = [self._judge(part) for part in generated]
-        fake, fake_mask = (torch.cat([part[side].flatten() for part in judged]) for side in (0, 1))
-        counts = self._count(batch), sum(map(self._count, generated))
-        loss = discriminator_loss(real[0], fake, real[1], fake_mask, config.real_label, counts)
+        real = self._judge(batch, fields=said is not None)
+        judged = {kind: self._judge(part, fields=kind == "corrupted") for kind, part in others.items()}
+        loss = (self._comparison_loss if self.compares else self._binary_loss)(batch, real, others, judged)
+        if said is not None and hasattr(self.discriminator, "read"):
+            loss = loss + self._field_loss(batch, real, judged["corrupted"], said)
         self.discriminator.eval()
 
-        figures = self._accuracies((batch, real), (generated[0], judged[0]))
-        accuracy = 0.5 * (figures["discriminator_accuracy_real"] + figures["discriminator_accuracy_generated"])
+        shares = self._accuracies({"real": batch} | others, {"real": real} | judged)
+        sides = [share for kind, share in shares.items() if kind != "real"]
+        accuracy = fmean(sides) if self.compares else fmean([shares["real"], fmean(sides)])
         of_all = sum(self.parallel.collect(loss.item()))
-        figures = {"discriminator_loss": of_all, "discriminator_accuracy": accuracy} | figures
-        if accuracy <= config.max_discriminator_accuracy:
+        figures = {"discriminator_loss": of_all, "discriminator_accuracy": accuracy} | _named(shares)
+        if accuracy <= self.config.max_discriminator_accuracy:
             figures["discriminator_grad_norm"] = self._update(loss)
-        if self.held_out is not None:
+        if self.held_out:
             with torch.no_grad():
-                held_out = self._accuracies(*((part, self._judge(part)) for part in self.held_out))
-            figures |= {f"held_out_{name}": accuracy for name, accuracy in held_out.items()}
+                held_out = {kind: self._judge(part) for kind, part in self.held_out.items()}
+            figures |= _named(self._accuracies(self.held_out, held_out), "held_out_")
         return figures
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,7 +146,7 @@ class DiscriminatorSide:
             "discriminator": self.discriminator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "replay": [rollout.state_dict() for rollout in self.replay],
-            "held_out": self.held_out and [batch.state_dict() for batch in self.held_out],
+            "held_out": [part.state_dict() for part in self.held_out.values()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -99,9 +155,85 @@ class DiscriminatorSide:
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.extend(Rollout.from_state_dict(kept).to(device) for kept in state["replay"])
-        if state["held_out"]:
-            batch, rollout = state["held_out"]
-            self.held_out = Batch.from_state_dict(batch).to(device), Rollout.from_state_dict(rollout).to(device)
+        kinds = {"real": Batch, "generated": Rollout, "corrupted": Batch}
+        for (kind, made), kept in zip(kinds.items(), state["held_out"] or (), strict=False):
+            self.held_out[kind] = made.from_state_dict(kept).to(device)
+
+    # ------------------------------------------------------------------------------------- what true answers meet
+
+    def _others(self, batch: Batch, rollout: Rollout) -> tuple[dict[str, Batch], Tensor | None]:
+        """What the true answers are shown against, by kind; of corrupted questions also which fields are said."""
+        others: dict[str, Batch] = {}
+        said = None
+        if self.config.generated_negatives:
+            earlier = [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]
+            replayed = random.choice(earlier) if earlier else None
+            if self.compares:
+                pool = [rollout] if replayed is None else [rollout, replayed]
+                others["generated"] = drawn_rows(pool, len(batch))
+            else:
+                others["generated"] = rollout
+                if replayed is not None:
+                    others["replayed"] = run_of_rows(replayed, len(batch))
+        if self.mismatches and len(batch) > 1:
+            others["mismatched"] = mismatched(batch)
+        if self.corrupt is not None:
+            others["corrupted"], said = self.corrupt(batch)
+        return others, said
+
+    def _judge(self, batch: Batch, fields: bool = False) -> Judged:
+        """What the discriminator says of this process's rows; with `fields` of these too, if it can tell."""
+        own = batch.rows(*self.parallel.rows(len(batch)))
+        if not len(own):
+            return Judged(*(torch.zeros(0, device=batch.device),) * 2)
+        of_fields: tuple[Tensor, ...] = ()
+        if fields and hasattr(self.discriminator, "read"):
+            reading = self.discriminator.read(own)
+            of_fields = reading.field_logits, reading.field_mask
+        if self.per_token:
+            return Judged(self.discriminator.prefix_logits(own), own.answer_mask, *of_fields)
+        logits = reading.score if of_fields else self.discriminator.sequence_logits(own)
+        return Judged(logits, torch.ones_like(logits), *of_fields)
+
+    def _count(self, batch: Batch) -> float:
+        """How many logits count, in all processes."""
+        return batch.answer_mask.sum().item() if self.per_token else len(batch)
+
+    # -------------------------------------------------------------------------------------------------- losses
+
+    def _binary_loss(
+        self, batch: Batch, real: Judged, others: Mapping[str, Batch], judged: Mapping[str, Judged]
+    ) -> Tensor:
+        """This process's share of the binary loss: all kinds of others on one side."""
+        fake = torch.cat([part.logits.flatten() for part in judged.values()])
+        mask = torch.cat([part.mask.flatten() for part in judged.values()])
+        counts = self._count(batch), sum(map(self._count, others.values()))
+        return discriminator_loss(real.logits, fake, real.mask, mask, self.config.real_label, counts)
+
+    def _comparison_loss(
+        self, batch: Batch, real: Judged, others: Mapping[str, Batch], judged: Mapping[str, Judged]
+    ) -> Tensor:
+        """This process's share of the Bradley-Terry loss: each true answer against the same row of each kind."""
+        squares = torch.cat([part.logits for part in (real, *judged.values())]).square().sum()
+        loss = SCORE_WEIGHT * squares / (len(batch) * (1 + len(judged)))
+        for kind, part in judged.items():
+            weight = GENERATED_WEIGHT if kind == "generated" else 1.0
+            loss = loss + weight * bradley_terry_loss(real.logits, part.logits, len(batch))
+        return loss
+
+    def _field_loss(self, batch: Batch, real: Judged, corrupted: Judged, said: Tensor) -> Tensor:
+        """This process's share of the cross-entropy of the fields; the true answers say all of theirs."""
+        start, stop = self.parallel.rows(len(batch))
+        loss, weights = torch.zeros((), device=batch.device), 0.0
+        for part, target in ((real, torch.ones_like(said)), (corrupted, said)):
+            if part.field_logits is None:  # this process has no rows
+                continue
+            missing = part.field_logits.shape[1] - target.shape[1]  # a row of another process may have the most fields
+            target = F.pad(target[start:stop], (0, missing), value=1.0)
+            weight = part.field_mask * torch.where(target == 0, UNSAID_WEIGHT, 1.0)
+            losses = F.binary_cross_entropy_with_logits(part.field_logits, target, reduction="none")
+            loss, weights = loss + (losses * weight).sum(), weights + weight.sum().item()
+        return loss / sum(self.parallel.collect(weights))
 
     def _update(self, loss: Tensor) -> float:
         """One clipped step of the optimiser; the norm of the gradient before clipping.
@@ -117,25 +249,30 @@ class DiscriminatorSide:
         self.optimizer.step()
         return norm.item()
 
-    def _judge(self, batch: Batch) -> Judged:
-        """Logits of this process's rows and where they count: of every prefix, or one an answer."""
-        own = batch.rows(*self.parallel.rows(len(batch)))
-        if not len(own):
-            return (torch.zeros(0, device=batch.device),) * 2
-        if self.per_token:
-            return self.discriminator.prefix_logits(own), own.answer_mask
-        logits = self.discriminator.sequence_logits(own)
-        return logits, torch.ones_like(logits)
+    # ------------------------------------------------------------------------------------------------- figures
 
-    def _count(self, batch: Batch) -> float:
-        """How many logits count, in all processes."""
-        return batch.answer_mask.sum().item() if self.per_token else len(batch)
+    def _accuracies(self, parts: Mapping[str, Batch], judged: Mapping[str, Judged]) -> dict[str, float]:
+        """Of each kind the share of right judgements, or of comparisons in which the true answer is above.
 
-    def _accuracies(self, real: tuple[Batch, Judged], generated: tuple[Batch, Judged]) -> dict[str, float]:
-        """Share of right judgements on all real and on all generated answers."""
-        right = ((real[1][0] > 0) * real[1][1]).sum().item(), ((generated[1][0] < 0) * generated[1][1]).sum().item()
-        right_on_real, right_on_generated = map(sum, zip(*self.parallel.collect(right), strict=True))
-        return {
-            "discriminator_accuracy_real": right_on_real / self._count(real[0]),
-            "discriminator_accuracy_generated": right_on_generated / self._count(generated[0]),
-        }
+        By the binary loss, of the true answers and of the sampled and the corrupted ones; of mismatched ones if they
+        are shown alone.
+        """
+        real = judged["real"]
+        if self.compares:
+            kinds = [kind for kind in judged if kind != "real"]
+            right = [(real.logits > judged[kind].logits).sum().item() for kind in kinds]
+            counts = [len(parts["real"])] * len(kinds)
+        else:
+            kinds = ["real", *([kind for kind in ("generated", "corrupted") if kind in judged] or ["mismatched"])]
+            signs = [1 if kind == "real" else -1 for kind in kinds]
+            right = [
+                ((sign * judged[kind].logits > 0) * judged[kind].mask).sum().item()
+                for kind, sign in zip(kinds, signs, strict=True)
+            ]
+            counts = [self._count(parts[kind]) for kind in kinds]
+        totals = map(sum, zip(*self.parallel.collect(right), strict=True))
+        return {kind: total / count for kind, total, count in zip(kinds, totals, counts, strict=True)}
+
+
+def _named(shares: Mapping[str, float], before: str = "") -> dict[str, float]:
+    return {f"{before}discriminator_accuracy_{kind}": share for kind, share in shares.items()}

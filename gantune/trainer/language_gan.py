@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from gantune.data import Batch, collate
-from gantune.diagnostics.health import rollout_health
+from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
@@ -23,16 +23,20 @@ from gantune.seqgan import (
     REWARDS,
     Reward,
     build_reward,
+    clipped_loss,
+    kl_loss,
     likelihood_loss,
     returns,
     weighted_loss,
 )
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.corrupting import build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
 from gantune.trainer.pretrained import Pretrained
+from gantune.trainer.rounds import Round, Share
 from gantune.trainer.trials import try_components
-from gantune.trainer.unpaired import Unpaired, UnpairedBatches
+from gantune.trainer.unpaired import Unpaired, UnpairedBatches, numbered_batch
 
 
 class LanguageGAN(Pretrained, PolicyTrainer):
@@ -55,8 +59,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             adapter already.
         discriminator: a name, class or instance, if not `args.discriminator`.
         reward: a name, a class or any callable `(questions, answers, rollout) -> reward`, if not `args.reward`.
-        unpaired: if given, adversarial steps answer its questions instead of those of the pairs, and the discriminator,
-            which has to be blind, learns from its answers. The anchor is on the pairs as ever.
+        unpaired: if given, adversarial steps answer its questions instead of those of the pairs. If it has answers, the
+            discriminator learns from these, and has to be blind; else from those of the pairs. The anchor is on the
+            pairs as ever.
         callbacks: see [`PairTrainer`].
 
     Raises:
@@ -91,7 +96,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 f"--num-generations {args.num_generations}: {args.objective} with advantage {args.advantage!r} "
                 f"compares the samples of a question, expected at least {self.objective.min_samples}"
             )
-        if unpaired is not None and not args.blind_discriminator:
+        if unpaired is not None and len(unpaired.answers) and not args.blind_discriminator:
             raise UserError("--blind-discriminator false: unpaired answers have no questions to be shown with")
         generator = args.generator if peft_config is None else peft_config or None
         self._made = made
@@ -99,6 +104,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             model, args, train_dataset, eval_dataset, processing_class, peft_config=generator, callbacks=callbacks
         )
         self.unpaired = unpaired and UnpairedBatches(unpaired, self.tokenizer, args, self.order.batch_size)
+        self._per_step = args.prompts_per_step or self.order.batch_size
+        self.round = Round()
+        self.reference = DelayedPolicy(self.policy, self.parameters, decay=0) if args.beta else None
         delayed = args.search_policy == "delayed"
         self.delayed = DelayedPolicy(self.policy, self.parameters, args.search_decay) if delayed else None
         if args.blind_discriminator:
@@ -108,7 +116,10 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         )
         judge = self._made.to(self.model.device)
         self.reward: Reward = build_reward(reward, judge, args.reward_transform, search)
-        self.adversary = DiscriminatorSide(judge, getattr(self.reward, "per_token", False), args, self.parallel)
+        questions = [row.pair.question for row in self.train_dataset or ()]
+        corrupt = build_corruptor(questions, self.tokenizer, args) if self.judged else None
+        per_token = getattr(self.reward, "per_token", False)
+        self.adversary = DiscriminatorSide(judge, per_token, args, self.parallel, corrupt)
         try_components(self)
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
@@ -135,17 +146,43 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 self._hold_out()
             if after == 0 and self.warmup == 0 and self.eval_dataset:
                 self.evaluate()  # the untrained weights are to choose from as well
-            if after == 0:
-                self._warm_up_discriminator()
-            if after < 0 or after % self.args.adversarial_every:
+            if after == 0 and self.args.plays:
+                self._begin_game()
+            every = self.args.adversarial_every
+            if after < 0 or not every or after % every:
                 return self.logged("likelihood", self.likelihood_step(batch))
-            asked, real = self._adversarial_batches(batch, after // self.args.adversarial_every)
-            rollout = self.sample(asked, for_update=True)
-            figures = self.discriminator_step(real, rollout) if self.judged else {}
-            return self.logged("adversarial", figures | self.generator_step(batch, rollout, asked))
+            return self.logged("adversarial", self.adversarial_step(batch, after // every))
+
+    def adversarial_step(self, batch: Batch, number: int) -> dict[str, float | None]:
+        """Step `number` of the game, from 0: the first of a round samples, and trains the discriminator on it.
+
+        A rollout answers the questions of all `steps_per_generation` steps of its round, and each takes its share.
+
+        Args:
+            batch: questions and true answers.
+            number: the data of a step depend on it, so that a training that is gone on with sees what it would have.
+
+        Returns:
+            The figures of [`discriminator_step`], in the first step of a round, and of [`generator_step`].
+        """
+        steps = self.args.steps_per_generation
+        number, place = divmod(number, steps)
+        if place == 0:
+            asked = self._asked(batch, number)
+            rollout, figures = self.sample(asked, for_update=steps == 1), {}
+            for real in self._true_answers(batch, number) if self.judged else ():
+                figures = self.discriminator_step(real, rollout)
+            if steps == 1:
+                return figures | self.generator_step(batch, rollout, asked)
+            reference = None if self.reference is None else self.reference.score(rollout)
+            self.round.begin(rollout, self.rewards(rollout), reference)
+        else:
+            figures = {}
+        share = self.round.share(place, steps)
+        return figures | self.generator_step(batch, share.rollout, share.questions(), share)
 
     def generator_step(
-        self, batch: Batch, rollout: Rollout | None = None, asked: Batch | None = None
+        self, batch: Batch, rollout: Rollout | None = None, asked: Batch | None = None, share: Share | None = None
     ) -> dict[str, float | None]:
         """The gradient of the objective on sampled answers, anchored by the likelihood of the true ones (lines 6 to 8).
 
@@ -157,16 +194,21 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             rollout: sampled answers to the questions of `asked` from the *current* policy; drawn if None. What it was
                 drawn with for an update is used and dropped.
             asked: other questions, whose answers are not read; those of `batch` if None.
+            share: the rollout with its rewards, if it is of a round: the policy may have moved since it was sampled.
 
         Returns:
-            `loss` and its weighted parts `likelihood` and `policy_gradient`; `kl` to the model without adapter, nats a
-            token, estimated on one answer to a quarter of the questions; and the figures of [`rollout_health`].
+            `loss` and its weighted parts `likelihood` and `policy_gradient`, in which that of `beta` is; `kl` to the
+            model without adapter, nats a token, estimated on one answer to a quarter of the questions; `kl_to_warmup`
+            with `beta`; and the figures of [`rollout_health`].
         """
         args, asked = self.args, batch if asked is None else asked
         if rollout is None:
             rollout = self.sample(asked, for_update=True)
         mask, k = rollout.answer_mask, rollout.samples_per_prompt
-        rewards = self.rewards(rollout)
+        if share is None:
+            reference = None if self.reference is None else self.reference.score(rollout)
+            share = Share(rollout, self.rewards(rollout), reference)
+        rewards = share.rewards
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
             dense = rewards * mask
@@ -175,8 +217,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         weights = args.adversarial_weight * self.objective(dense, mask, k)
         kl = self.kl_to_base(rollout)
         losses = self.backward(
-            "generator loss", len(batch), lambda: self._generator_losses(batch, asked, rollout, weights)
+            "generator loss",
+            len(asked),
+            lambda: self._generator_losses(batch, asked, rollout, weights, share.reference),
         )
+        if share.reference is not None:
+            losses["kl_to_warmup"] = kl_estimate(rollout.log_probs, share.reference, mask)
         return {"likelihood": 0.0, "policy_gradient": 0.0, "kl": kl, **losses} | rollout_health(
             rewards, rollout.answer_ids, mask, rollout.log_probs, k, self.policy.eos_token_id
         )
@@ -200,7 +246,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             weight = self.args.unpaired_likelihood_weight
             yield from super().likelihood_losses(answers, weight, "unpaired_likelihood")
 
-    def _generator_losses(self, batch: Batch, asked: Batch, rollout: Rollout, weights: Tensor) -> Losses:
+    def _generator_losses(
+        self, batch: Batch, asked: Batch, rollout: Rollout, weights: Tensor, reference: Tensor | None
+    ) -> Losses:
         """The objective's loss and the anchor in parts, so that one part's graph lives at a time.
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
@@ -217,11 +265,17 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 prefill = None
             elif prefill is None or not prefill.is_of(questions):
                 prefill = self.policy.prefill(questions, noise)
-            weighted = start * k + weights[start * k : stop * k].any(dim=1).nonzero().flatten()
-            for chosen in weighted.split(rows) if len(weighted) else ():
+            counted = weights[start * k : stop * k].any(dim=1) if reference is None else torch.ones(rows * k).bool()
+            weighted = start * k + counted.nonzero().flatten().to(batch.device)
+            at_once = self.micro_batches.size or max(rows, len(batch))
+            for chosen in weighted.split(at_once) if len(weighted) else ():
                 part = rollout.select(chosen)
                 log_probs = self._score(part, prefill, chosen // k - start, part.noise, part.temperature)
-                yield "policy_gradient", weighted_loss(log_probs, weights[chosen])
+                loss = self._policy_loss(log_probs, part, weights[chosen])
+                if reference is not None:
+                    beta = args.beta / rollout.answer_mask.sum()
+                    loss = loss + beta * kl_loss(log_probs, reference[chosen], part.answer_mask)
+                yield "policy_gradient", loss
             if anchored:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)
                 loss = likelihood_loss(log_probs, questions.answer_mask)
@@ -231,6 +285,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if args.likelihood_weight and not anchored:
             yield from super().likelihood_losses(batch, args.likelihood_weight)
         yield from self._unpaired_losses()
+
+    def _policy_loss(self, log_probs: Tensor, rollout: Rollout, weights: Tensor) -> Tensor:
+        """What the objective's weights make of log-probs; clipped where the policy may have moved since it sampled."""
+        if self.args.steps_per_generation > 1 and getattr(self.objective, "clipped", False):
+            return clipped_loss(log_probs, rollout.log_probs, weights, self.args.epsilon)
+        return weighted_loss(log_probs, weights)
 
     def _score(
         self, batch: Batch, prefill: Prefill | None, rows: Tensor, noise: Tensor | None, temperature: float = 1.0
@@ -297,15 +357,34 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def unpaired_answers(self, step: int) -> Batch | None:
         """Answers whose likelihood counts in this step."""
-        if self.unpaired is None or not self.args.unpaired_likelihood_weight:
+        if self.unpaired is None or not self.unpaired.answered or not self.args.unpaired_likelihood_weight:
             return None
         return self.unpaired.answers(step).to(self.args.device)
 
-    def _adversarial_batches(self, batch: Batch, number: int) -> tuple[Batch, Batch]:
-        """The questions of an adversarial step, and the true answers that its discriminator learns from."""
-        if self.unpaired is None:
-            return batch, batch
-        return self.unpaired.questions(number).to(batch.device), self.unpaired.answers(number).to(batch.device)
+    def _asked(self, batch: Batch, number: int) -> Batch:
+        """The questions of round `number`, as many as its steps take: the prompts, or those of the pairs."""
+        steps = self.args.steps_per_generation
+        if self.unpaired is not None:
+            return self.unpaired.questions(number, steps * self._per_step).to(batch.device)
+        return batch if steps == 1 else self._pairs(number, steps * self.order.batch_size)
+
+    def _true_answers(self, batch: Batch, number: int) -> Iterator[Batch]:
+        """True answers for each of the discriminator's steps in round `number`."""
+        args = self.args
+        if self.unpaired is not None and self.unpaired.answered:
+            for step in range(args.discriminator_steps):
+                yield self.unpaired.answers(number * args.discriminator_steps + step).to(batch.device)
+        elif args.discriminator_steps == 1:
+            yield batch
+        else:
+            for step in range(args.discriminator_steps):
+                yield self._pairs(args.discriminator_warmup_steps + number * args.discriminator_steps + step)
+
+    def _pairs(self, number: int, rows: int | None = None) -> Batch:
+        """Pairs by number, in an order of their own."""
+        rows = rows or self.order.batch_size
+        seed = f"{self.args.seed}/game"
+        return numbered_batch(self.train_dataset, number, rows, seed, self.pad_token_id).to(self.args.device)
 
     # --------------------------------------------------------------------------------------- the discriminator's side
 
@@ -316,6 +395,14 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             batch = collate(rows, self.pad_token_id).to(self.args.device)
             self.adversary.hold_out(batch, self.sampler(batch))
 
+    def _begin_game(self) -> None:
+        """What the likelihood warm-up leaves is the reference, what the discriminator begins from, and its opponent."""
+        if self.reference is not None:
+            self.reference.update()
+        if hasattr(self.discriminator, "begin_from"):
+            self.discriminator.begin_from(self.model)
+        self._warm_up_discriminator()
+
     def _warm_up_discriminator(self) -> None:
         for figures in self._discriminator_warmup():
             self.note("discriminator", figures)
@@ -324,16 +411,21 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 break
 
     def _discriminator_warmup(self) -> Iterator[dict[str, float]]:
-        """Train the discriminator on a few batches and the answers that the policy has for them (lines 3 and 4)."""
+        """Train the discriminator on a few rollouts and true answers (lines 3 and 4)."""
         args = self.args
         if not self.judged or not args.discriminator_warmup_steps:
             return
         count = args.discriminator_warmup_rollouts
-        drawn = ([self.train_dataset[row] for row in rows] for rows in self.order.of_epoch(0)[:count])
-        batches = [self._adversarial_batches(self.collate(rows).to(args.device), n) for n, rows in enumerate(drawn)]
-        ready = [(real, self.sample(asked)) for asked, real in batches]
-        for real, rollout in itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps):
-            yield self.discriminator_step(real, rollout)
+        ready: list[tuple[Batch, Rollout]] = []
+        for number, rows in enumerate(self.order.of_epoch(0)[:count]):
+            batch = self.collate([self.train_dataset[row] for row in rows]).to(args.device)
+            asked = self._asked(batch, number)
+            ready.append((next(self._true_answers(batch, number)), self.sample(asked)))
+        fresh = self.unpaired is not None and not self.unpaired.answered  # answers to other questions than the pairs'
+        for step, (real, rollout) in enumerate(
+            itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps)
+        ):
+            yield self.discriminator_step(self._pairs(step) if fresh else real, rollout)
 
     # --------------------------------------------------------------------------- parts of transformers' own training
 
@@ -345,5 +437,6 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def stateful(self) -> dict[str, Any]:
         parts = {"advantage": self.advantage, "reward": self.reward, "delayed": self.delayed}
+        parts |= {"round": self.round, "reference": self.reference}
         parts = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
         return super().stateful() | parts | {"adversary": self.adversary}

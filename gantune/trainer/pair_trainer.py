@@ -282,7 +282,7 @@ class PairTrainer(CheckpointedTrainer):
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
         """The model with what is to be trained; everything that draws its first weights."""
-        return model if generator is None else stack_adapters(model, build_generator(generator))
+        return model if generator is None else stack_adapters(model, build_generator(generator, self.args))
 
     def warmup_steps(self, steps: int) -> int:
         """How many of so many steps are likelihood alone."""

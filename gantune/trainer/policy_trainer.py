@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 
 from gantune.data import Batch, EncodedPair, collate, end_token_id
@@ -52,7 +53,7 @@ class PolicyTrainer(PairTrainer):
         self.policy = CausalLMPolicy(self.model, end, self.pad_token_id, settings.captured_decoding)
         self.sampler = Sampler(self.policy, self.micro_batches, settings.max_completion_length, settings.temperature)
         self.sampler.seed(settings.seed)
-        if settings.warmup_share < 1:
+        if settings.plays:
             self.policy.check_sampling()
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:
@@ -67,6 +68,23 @@ class PolicyTrainer(PairTrainer):
 
     def warmup_steps(self, steps: int) -> int:
         return round(self.args.warmup_share * steps)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
+        """See `transformers.Trainer`; with `adversarial_learning_rate` the schedule begins anew after the warm-up."""
+        rate, warmup = self.args.adversarial_learning_rate, self.warmup_steps(num_training_steps)
+        if not rate or self.lr_scheduler is not None or not 0 < warmup < num_training_steps:
+            return super().create_scheduler(num_training_steps, optimizer)
+        parts = []
+        for steps in (warmup, num_training_steps - warmup):
+            parts += super().create_scheduler(steps, optimizer).lr_lambdas[:1]
+            self.lr_scheduler = None
+        share = rate / self.args.learning_rate
+
+        def factor(step: int) -> float:
+            return parts[0](step) if step < warmup else share * parts[1](step - warmup)
+
+        self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, factor)
+        return self.lr_scheduler
 
     def likelihood_step(self, batch: Batch) -> dict[str, float]:
         """The gradient of the likelihood of true answers.

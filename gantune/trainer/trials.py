@@ -30,7 +30,7 @@ def try_components(gan: LanguageGAN) -> None:
     inputs = torch.zeros(k, k + 1), torch.ones(k, k + 1), k
     ADVANTAGES.tried(args.advantage, lambda: deepcopy(gan.advantage)(*inputs), (k, k + 1))
     OBJECTIVES.tried(args.objective, lambda: deepcopy(gan.objective)(*inputs), (k, k + 1))
-    if gan.judged and args.warmup_share < 1:
+    if gan.judged and args.plays:
         ids = torch.full((2, length), gan.pad_token_id, device=gan.model.device)
         batch = Batch(ids[:, :1], torch.ones_like(ids[:, :1]), ids, torch.ones_like(ids))
         kind, shape = ("prefix", (2, length)) if gan.adversary.per_token else ("sequence", (2,))

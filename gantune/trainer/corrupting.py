@@ -1,0 +1,82 @@
+"""True answers under corrupted records: negatives that cost nothing, with a label for each field."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from gantune.data import Batch, Corruptions, EncodedPair, Pair, RecordQuestion, collate, pad_token_id
+from gantune.data.templates import prompt_fields
+from gantune.trainer.config import GameConfig
+
+VARIANTS = 32
+"""A record is corrupted in so many ways, each of which is drawn and encoded once."""
+KEPT = 16384
+"""So many encoded records are kept."""
+
+
+class Corruptor:
+    """Puts other questions to the answers of a batch: their records, corrupted; see [`Corruptions`].
+
+    Which of a record's [`VARIANTS`] is taken, Python's global random numbers say; what a variant is hangs on the
+    record and the seed alone, so that a training that is resumed goes on with the same ones.
+
+    Args:
+        questions: the records whose fields and values corrupted ones are made of.
+        tokenizer: with the template and the limits of `config` it encodes them.
+
+    Raises:
+        UserError: if one of the records cannot be corrupted, since all are like it.
+    """
+
+    def __init__(
+        self, questions: Sequence[RecordQuestion], tokenizer: PreTrainedTokenizerBase, config: GameConfig
+    ) -> None:
+        self.corruptions, self.tokenizer = Corruptions(questions), tokenizer
+        self.template, self.max_prompt_tokens = config.prompt_template(), config.max_prompt_length
+        self.seed = config.seed
+        self._variant = lru_cache(KEPT)(self._encoded)
+        for question in dict.fromkeys(questions):
+            self.corruptions.corrupted(question, random.Random(0))
+
+    def __call__(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """The answers of `batch`, each to its record corrupted, and which fields of that they say.
+
+        Returns:
+            The batch; and `[B, F]` float32, 1 where the answer says a field, and where a record has none; F is the
+            largest number of fields, and 1 where the template does not tell fields apart and all are one.
+        """
+        drawn = [self._variant(question, random.randrange(VARIANTS)) for question, _ in batch.pairs]
+        prompts = collate([encoded for encoded, _ in drawn], pad_token_id(self.tokenizer)).to(batch.device)
+        rows = [torch.tensor(said, dtype=torch.float32, device=batch.device) for _, said in drawn]
+        said = pad_sequence(rows, batch_first=True, padding_value=1.0)
+        if prompts.prompt_fields is None:
+            said = said.amin(dim=1, keepdim=True)
+        pairs = tuple(
+            Pair(encoded.pair.question, answer) for (encoded, _), (_, answer) in zip(drawn, batch.pairs, strict=True)
+        )
+        return replace(prompts, answer_ids=batch.answer_ids, answer_mask=batch.answer_mask, pairs=pairs), said
+
+    def _encoded(self, record: RecordQuestion, variant: int) -> tuple[EncodedPair, tuple[bool, ...]]:
+        """A variant of a record, without an answer, and which of its fields the answers to the record say."""
+        corrupted, said = self.corruptions.corrupted(record, random.Random(f"{self.seed}/{record}/{variant}"))
+        ids = self.template.prompt_ids(corrupted, self.tokenizer)[-self.max_prompt_tokens :]
+        fields = prompt_fields(self.template, corrupted, self.tokenizer)[-self.max_prompt_tokens :]
+        return EncodedPair(ids, [], Pair(corrupted, ""), fields), said
+
+
+def build_corruptor(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: GameConfig
+) -> Corruptor | None:
+    """What corrupts the questions of a training; None if one is no record, or `config` does not want it."""
+    wanted = config.corrupted_negatives and not config.blind_discriminator
+    if not wanted or not questions or not all(isinstance(question, RecordQuestion) for question in questions):
+        return None
+    return Corruptor(questions, tokenizer, config)

@@ -1,0 +1,183 @@
+"""Rounds of the game: several clipped steps on one rollout, a schedule that begins anew, prompts without answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from gantune.data import load_pairs
+from gantune.errors import UserError
+from gantune.seqgan import clipped_loss, kl_loss, weighted_loss
+from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.unpaired import Unpaired
+from tests.test_language_gan import QUIET
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+PAIRS = load_pairs("mini-tofu")[:16]
+PROMPTS = [pair.question for pair in load_pairs("mini-tofu")[40:70]]
+
+
+def table(seed: int) -> torch.Tensor:
+    """Logits of a policy of two tokens out of three, the second after each first one: `[1 + 3, 3]`."""
+    return torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+SEQUENCES = list(itertools.product(range(3), repeat=2))
+
+
+def log_probs(logits: torch.Tensor) -> torch.Tensor:
+    """Of every sequence, `[9, 2]`."""
+    rows = logits.log_softmax(dim=1)
+    return torch.stack([torch.stack([rows[0, a], rows[1 + a, b]]) for a, b in SEQUENCES])
+
+
+def test_at_ratio_1_the_clipped_gradient_is_the_policy_gradient():
+    logits, advantages = table(0).requires_grad_(), torch.linspace(-1, 2, 9, dtype=torch.float64)[:, None].expand(9, 2)
+    own = log_probs(logits)
+    (clipped,) = torch.autograd.grad(clipped_loss(own, own, advantages, 0.2), logits, retain_graph=True)
+    (plain,) = torch.autograd.grad(weighted_loss(own, advantages), logits)
+    assert torch.allclose(clipped, plain, rtol=0, atol=1e-14)
+
+
+def test_the_ratio_corrects_for_the_policy_that_sampled():
+    """Without a clip, summed over all sequences with the probability of the old policy, it is the new one's gradient.
+
+    With one number a sequence the product of ratios would be exact; for tokens it is, where only the last one matters.
+    """
+    new, old = table(1).requires_grad_(), table(2)
+    with torch.no_grad():
+        new[0] = old[0]  # the first token is as likely as before: the ratio of its prefix is 1
+    worth = torch.tensor([float(a == b) for a, b in SEQUENCES], dtype=torch.float64)
+    behaviour = log_probs(old)
+    probability = behaviour.sum(dim=1).exp()
+    weights = torch.stack([torch.zeros(9, dtype=torch.float64), worth * probability], dim=1)
+    loss = clipped_loss(log_probs(new), behaviour, weights, epsilon=1e9)
+    (gradient,) = torch.autograd.grad(loss, new)
+    expected_worth = (log_probs(new).sum(dim=1).exp() * worth).sum()
+    (exact,) = torch.autograd.grad(-expected_worth, new)
+    assert torch.allclose(gradient[1:], exact[1:], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("ratio", "weight", "slope"), [(1.5, 1, 0), (1.1, 1, 1.1), (0.5, 1, 0.5), (0.5, -1, 0),
+                                                        (0.9, -1, -0.9), (1.5, -1, -1.5)])  # fmt: skip
+def test_a_step_beyond_the_clip_gains_nothing(ratio: float, weight: float, slope: float):
+    new = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
+    loss = clipped_loss(new, torch.zeros(1, 1, dtype=torch.float64), torch.tensor([[float(weight)]]), 0.2)
+    loss.backward()
+    assert new.grad.item() == pytest.approx(-slope, abs=1e-12)
+
+
+def test_the_kl_loss_is_the_divergence():
+    """Of the first token, whose distribution is the same in every sequence."""
+    new, old = log_probs(table(3)), log_probs(table(4))
+    first = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(9, 2)
+    estimate = sum(new[i].sum().exp() * kl_loss(new[i : i + 1], old[i : i + 1], first[:1]) for i in range(9))
+    p, q = table(3)[0].log_softmax(0), table(4)[0].log_softmax(0)
+    assert estimate.item() == pytest.approx((p.exp() * (p - q)).sum().item(), abs=1e-12)
+
+
+GAME = {
+    "num_train_epochs": 4,
+    "per_device_train_batch_size": 4,
+    "max_prompt_length": 32,
+    "max_completion_length": 8,
+    "warmup_share": 0.5,
+    "adversarial_every": 1,
+    "steps_per_generation": 4,
+    "prompts_per_step": 3,
+    "num_generations": 2,
+    "discriminator_steps": 3,
+    "discriminator_warmup_steps": 2,
+    "discriminator_warmup_rollouts": 1,
+    "reward": "sequence",
+    "beta": 0.1,
+}
+
+
+def game(**settings) -> LanguageGAN:
+    unpaired = Unpaired(PROMPTS)
+    gan = LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME | settings), PAIRS, unpaired=unpaired)
+    gan.remove_callback(PrinterCallback)
+    return gan
+
+
+def test_a_round_asks_the_prompts_once_and_each_step_takes_its_share(monkeypatch):
+    gan = game()
+    asked, taught, shares = [], [], []
+    sample, judge, step = gan.sample, gan.discriminator_step, gan.generator_step
+    monkeypatch.setattr(gan, "sample", lambda batch, **kw: asked.append(batch) or sample(batch, **kw))
+    monkeypatch.setattr(
+        gan, "discriminator_step", lambda batch, rollout: taught.append((batch, rollout)) or judge(batch, rollout)
+    )
+    monkeypatch.setattr(gan, "generator_step", lambda *given: shares.append(given) or step(*given))
+    gan.train()
+    assert gan.state.global_step == 16 and len(shares) == 8  # of them half are adversarial: two rounds of four
+    assert [len(batch) for batch in asked] == [12, 12, 12]  # the discriminator's warm-up, and two rounds of 4 times 3
+    assert len(taught) == 2 + 2 * 3
+    assert all(pair in PAIRS for batch, _ in taught for pair in batch.pairs)
+    questions = [pair.question for _, _, questions, _ in shares[:4] for pair in questions.pairs]
+    assert questions == [pair.question for pair in asked[1].pairs] and set(questions) <= set(PROMPTS)
+    assert all(len(share.rollout) == 3 * 2 == len(share.rewards) for *_, share in shares)
+    first, later = (
+        row for row in gan.state.log_history if row.get("phase") == "adversarial" and row["step"] in (9, 11)
+    )
+    assert first["kl_to_warmup"] == pytest.approx(0, abs=1e-9) and first["discriminator_loss"] > 0
+    assert "discriminator_loss" not in later
+
+
+def test_the_schedule_begins_anew():
+    gan = game(learning_rate=4e-3, adversarial_learning_rate=1e-3)
+    gan.train()
+    rates = [row["learning_rate"] for row in gan.state.log_history if "loss" in row]
+    assert rates[:8] == pytest.approx([4e-3 * (8 - step) / 8 for step in range(8)])
+    assert rates[8:] == pytest.approx([1e-3 * (8 - step) / 8 for step in range(8)])
+
+
+def test_without_adversarial_steps_all_are_likelihood():
+    gan = game(adversarial_every=0, adversarial_learning_rate=1e-3)
+    gan.train()
+    assert {row["phase"] for row in gan.state.log_history if "loss" in row} == {"likelihood"}
+
+
+class _Interrupt(TrainerCallback):
+    """Ctrl-C in a step."""
+
+    def __init__(self, gan: LanguageGAN, step: int) -> None:
+        self.gan, self.step = gan, step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.gan.interrupts.asked |= state.global_step == self.step - 1
+
+
+def test_a_round_that_is_cut_in_two_goes_on_to_the_bit(tmp_path):
+    whole = game()
+    whole.train()
+    kept = {"save_strategy": "steps", "save_steps": 2, "output_dir": str(tmp_path)}
+    cut = game(**kept)
+    cut.add_callback(_Interrupt(cut, 10))
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    assert cut.state.global_step == 10  # in the midst of the first round
+    resumed = game(**kept)
+    resumed.train(resume_from_checkpoint=True)
+    assert all(torch.equal(*both) for both in zip(whole.parameters, resumed.parameters, strict=True))
+    assert whole.state.global_step == resumed.state.global_step
+
+
+def test_answers_without_questions_need_a_blind_discriminator():
+    with pytest.raises(UserError, match="--blind-discriminator"):
+        LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME), PAIRS, unpaired=Unpaired(PROMPTS, ["An answer."]))
