@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from gantune.data.batch import Batch
-from gantune.discriminators import CausalCNN, CrossReader, FrozenLMHead, TokenIdMLP, TokenValueMLP
+from gantune.discriminators import CausalCNN, CrossReader, FrozenLMHead, LanguageModelJudge, TokenIdMLP, TokenValueMLP
 from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
 from gantune.seqgan import discriminator_loss
 from tests.tiny_models import TINY_MODELS
@@ -20,6 +20,7 @@ DISCRIMINATORS = {
     "mlp": lambda: TokenIdMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
     "source": lambda: TokenValueMLP(VOCABULARY, max_prompt_tokens=40, max_answer_tokens=24),
     "cross-reader": lambda: CrossReader.for_model(TINY_MODELS["gpt2"](), 40, 24),
+    "judge": lambda: LanguageModelJudge(TINY_MODELS["gpt2"]()),
     "frozen-lm": lambda: FrozenLMHead(TINY_MODELS["gpt2"](), width=8),
 }
 every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)

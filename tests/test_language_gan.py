@@ -591,7 +591,7 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
     [
         (
             {"discriminator": "rnn"},
-            "unknown discriminator 'rnn': expected one of cnn, cross-reader, frozen-lm, mlp, source",
+            "unknown discriminator 'rnn': expected one of cnn, cross-reader, frozen-lm, judge, mlp, source",
         ),
         ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),

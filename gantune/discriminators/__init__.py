@@ -8,6 +8,7 @@ DISCRIMINATORS = Registry(
         "cnn": "gantune.discriminators.cnn.CausalCNN",
         "cross-reader": "gantune.discriminators.cross_reader.CrossReader",
         "frozen-lm": "gantune.discriminators.frozen_lm.FrozenLMHead",
+        "judge": "gantune.discriminators.judge.LanguageModelJudge",
         "mlp": "gantune.discriminators.mlp.TokenIdMLP",
         "source": "gantune.discriminators.mlp.TokenValueMLP",
     },
@@ -21,6 +22,7 @@ __getattr__, __all__ = lazy(
         "cnn": ["CausalCNN"],
         "cross_reader": ["CrossReader"],
         "frozen_lm": ["FrozenLMHead"],
+        "judge": ["LanguageModelJudge"],
         "mlp": ["NarrowingMLP", "TokenIdMLP", "TokenValueMLP"],
     },
 )

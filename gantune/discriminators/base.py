@@ -36,7 +36,8 @@ class Discriminator(nn.Module, ABC):
     [`for_model`]. The logit is that of the probability of being real: D = sigmoid(logit).
 
     One that judges the fields of a record by themselves may define `read(batch) -> Reading`: all it tells of whole
-    answers, from one pass. Where it does, and records are corrupted, its field logits are trained too.
+    answers, from one pass. Where it does, and records are corrupted, its field logits are trained too. One that begins
+    from the generator may define `begin_from(model)`: called once, when the likelihood warm-up ends.
     """
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gantune.data.batch import Batch
 from gantune.discriminators.base import Discriminator
@@ -22,6 +22,11 @@ class Blind(Discriminator):
         super().__init__()
         self.discriminator = discriminator
         self.prompt_ids = list(prompt_ids)
+
+    def begin_from(self, model: nn.Module) -> None:
+        """See [`Discriminator`]; nothing if the discriminator has no such method."""
+        if hasattr(self.discriminator, "begin_from"):
+            self.discriminator.begin_from(model)
 
     def prefix_logits(self, batch: Batch) -> Tensor:
         return self.discriminator.prefix_logits(self._hide(batch))
