@@ -361,6 +361,6 @@ def test_plot_without_adversarial_steps(tmp_path):
 def test_a_discriminator_that_chooses_worse_than_consensus_is_told_at_once():
     chosen = {"chosen_by_discriminator": 0.3, "chosen_by_consensus": 0.4, "chosen_at_random": 0.2}
     _, (warning,), _ = told([chosen, chosen])
-    assert warning.startswith("step 2: of the samples to a question the discriminator chooses such of ROUGE-L 0.300")
+    assert warning.startswith("step 2: what the discriminator chooses among the samples to a question is worth 0.300")
     assert sum(map(len, told([chosen] * 3))) == 1
     assert not any(told([chosen | {"chosen_by_discriminator": 0.4}] * 3))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,7 +16,6 @@ from gantune.diagnostics.health import kl_estimate, rollout_health
 from gantune.discriminators import DISCRIMINATORS, Blind, Discriminator
 from gantune.embedding_generator.generators import GeneratorSpec
 from gantune.errors import UserError
-from gantune.metrics.rouge_words import rouge_scorer
 from gantune.policy import DelayedPolicy, MonteCarloSearch, Prefill, Rollout
 from gantune.seqgan import (
     ADVANTAGES,
@@ -30,10 +27,10 @@ from gantune.seqgan import (
     kl_loss,
     likelihood_loss,
     returns,
-    self_consistency,
     weighted_loss,
 )
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.choices import choices
 from gantune.trainer.corrupting import build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
@@ -377,15 +374,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def _true_answers(self, batch: Batch, number: int) -> Iterator[Batch]:
         """True answers for each of the discriminator's steps in round `number`."""
-        args = self.args
-        if self.unpaired is not None and self.unpaired.answered:
-            for step in range(args.discriminator_steps):
-                yield self.unpaired.answers(number * args.discriminator_steps + step).to(batch.device)
-        elif args.discriminator_steps == 1:
-            yield batch
-        else:
-            for step in range(args.discriminator_steps):
-                yield self._pairs(args.discriminator_warmup_steps + number * args.discriminator_steps + step)
+        steps = self.args.discriminator_steps
+        for step in range(number * steps, (number + 1) * steps):
+            if self.unpaired is not None and self.unpaired.answered:
+                yield self.unpaired.answers(step).to(batch.device)
+            else:
+                yield batch if steps == 1 else self._pairs(self.args.discriminator_warmup_steps + step)
 
     def _pairs(self, number: int, rows: int | None = None) -> Batch:
         """Pairs by number, in an order of their own."""
@@ -414,31 +408,21 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     @torch.no_grad()
     def _choices(self) -> dict[str, float]:
-        """What choosing among samples by the discriminator is worth, by their consensus, and at random.
+        """What choosing among samples by the discriminator is worth on questions that nobody has learned; [`choices`].
 
-        Returns:
-            `chosen_by_discriminator`, `chosen_by_consensus` and `chosen_at_random`: the mean ROUGE-L, against the true
-            answer, of one of k samples to each of some questions, held-out ones if there are any. Nothing where one
-            sample is drawn, where the discriminator is blind, or where it learns from prefixes.
+        These are the first prompts if they are records, or held-out ones; nothing is measured where there are none,
+        where one sample is drawn, or where the discriminator is blind or learns from prefixes.
         """
-        k, args = self.args.num_generations, self.args
-        if k < 2 or args.blind_discriminator or self.adversary.per_token:
+        k, asked = self.args.num_generations, self.eval_dataset or ()
+        if self.unpaired is not None and not self.unpaired.answered:
+            asked = self.unpaired.rows()
+        if not asked or k < 2 or self.args.blind_discriminator or self.adversary.per_token:
             return {}
-        rows = (self.eval_dataset or self.train_dataset)[:CHECKED_QUESTIONS]
+        batch = self.collate(asked[:CHECKED_QUESTIONS]).to(self.args.device)
         numbers = self.sampler.state_dict()  # the check changes nothing of what is drawn later
-        rollout = self.sampler(self.collate(rows).to(args.device), k)
+        rollout = self.sampler(batch, k)
         self.sampler.load_state_dict(numbers)
-        scores = self.discriminator.sequence_logits(rollout).view(-1, k).tolist()
-        texts, scorer = self.texts(rollout), rouge_scorer("rougeL")
-        chosen: dict[str, list[float]] = defaultdict(list)
-        for number, (row, score) in enumerate(zip(rows, scores, strict=True)):
-            answers = texts[number * k : (number + 1) * k]
-            worth = [scorer.score(row.pair.answer, answer)["rougeL"].fmeasure for answer in answers]
-            consensus = self_consistency(answers)
-            chosen["chosen_by_discriminator"].append(worth[score.index(max(score))])
-            chosen["chosen_by_consensus"].append(worth[consensus.index(max(consensus))])
-            chosen["chosen_at_random"].append(fmean(worth))
-        return {name: fmean(values) for name, values in chosen.items()}
+        return choices(batch.pairs, self.texts(rollout), self.discriminator.sequence_logits(rollout).tolist())
 
     def _warm_up_discriminator(self) -> None:
         for figures in self._discriminator_warmup():
@@ -456,8 +440,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         ready: list[tuple[Batch, Rollout]] = []
         for number, rows in enumerate(self.order.of_epoch(0)[:count]):
             batch = self.collate([self.train_dataset[row] for row in rows]).to(args.device)
-            asked = self._asked(batch, number)
-            ready.append((next(self._true_answers(batch, number)), self.sample(asked)))
+            if self.unpaired is not None and self.unpaired.answered:
+                batch = self.unpaired.answers(number).to(args.device)
+            ready.append((batch, self.sample(self._asked(batch, number))))
         fresh = self.unpaired is not None and not self.unpaired.answered  # answers to other questions than the pairs'
         for step, (real, rollout) in enumerate(
             itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps)
