@@ -377,15 +377,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def _true_answers(self, batch: Batch, number: int) -> Iterator[Batch]:
         """True answers for each of the discriminator's steps in round `number`."""
-        args = self.args
-        if self.unpaired is not None and self.unpaired.answered:
-            for step in range(args.discriminator_steps):
-                yield self.unpaired.answers(number * args.discriminator_steps + step).to(batch.device)
-        elif args.discriminator_steps == 1:
-            yield batch
-        else:
-            for step in range(args.discriminator_steps):
-                yield self._pairs(args.discriminator_warmup_steps + number * args.discriminator_steps + step)
+        steps = self.args.discriminator_steps
+        for step in range(number * steps, (number + 1) * steps):
+            if self.unpaired is not None and self.unpaired.answered:
+                yield self.unpaired.answers(step).to(batch.device)
+            else:
+                yield batch if steps == 1 else self._pairs(self.args.discriminator_warmup_steps + step)
 
     def _pairs(self, number: int, rows: int | None = None) -> Batch:
         """Pairs by number, in an order of their own."""
@@ -456,8 +453,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         ready: list[tuple[Batch, Rollout]] = []
         for number, rows in enumerate(self.order.of_epoch(0)[:count]):
             batch = self.collate([self.train_dataset[row] for row in rows]).to(args.device)
-            asked = self._asked(batch, number)
-            ready.append((next(self._true_answers(batch, number)), self.sample(asked)))
+            if self.unpaired is not None and self.unpaired.answered:
+                batch = self.unpaired.answers(number).to(args.device)
+            ready.append((batch, self.sample(self._asked(batch, number))))
         fresh = self.unpaired is not None and not self.unpaired.answered  # answers to other questions than the pairs'
         for step, (real, rollout) in enumerate(
             itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps)
