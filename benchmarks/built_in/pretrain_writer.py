@@ -67,9 +67,10 @@ def make(directory: Path, steps: int = STEPS) -> None:
     told = facts_of(model, losses, len(ids), training)
     told["held_out_loss"] = loss_of(model, token_stream(held_out, tokenizer))
     write_json(directory / "pretraining.json", told)
+    minutes = (time.monotonic() - started) / 60
     print(
-        f"{told['parameters']:,} parameters, loss {told['final_loss']:.3f}, {told['held_out_loss']:.3f} on mini-records, "
-        f"{(time.monotonic() - started) / 60:.1f} minutes"
+        f"{told['parameters']:,} parameters, loss {told['final_loss']:.3f}, {told['held_out_loss']:.3f} on "
+        f"the texts of mini-records, {minutes:.1f} minutes"
     )
 
 
