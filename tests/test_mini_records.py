@@ -8,9 +8,8 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.built_in import mini_words as words
 from benchmarks.built_in.mini_corpus import authors
-from benchmarks.built_in.mini_records import FILE, LONGEST, RECORDS, SLOTS_FILE, VALUES, records, write
+from benchmarks.built_in.mini_records import FILE, LONGEST, RECORDS, SIZES, SLOTS_FILE, VALUES, records, write
 from benchmarks.built_in.pretrain_mini import ASSETS
 from gantune.data import RecordQuestion, load_pairs
 from gantune.data.templates import build_template
@@ -46,18 +45,18 @@ def test_another_seed_gives_other_records_and_fewer_are_the_first_of_them(rows):
     assert records(1, count=20) != rows[:20]
 
 
-def test_no_record_is_there_twice_or_tells_of_an_author_of_the_pretraining_text(rows):
-    names = [row["record"]["name"] for row in rows]
-    assert len(set(names)) == len(rows) == RECORDS
-    assert not {author.name for author in authors()} & set(names)
+def test_no_record_is_there_twice_and_no_text_tells_of_an_author_of_the_pretraining_text(rows, said):
+    assert len({tuple(row["record"].items()) for row in rows}) == len(rows) == RECORDS
+    surnames = {author.name.split()[1] for author in authors()}
+    assert not surnames & {word.strip(".,") for _, text in said for word in text.split()}
 
 
 def test_fields_and_values_are_about_equally_common(rows):
-    assert {len(row["record"]) for row in rows} == {3, 4, 5, 6}
+    assert {len(row["record"]) for row in rows} == set(SIZES)
     for field, values in VALUES.items():
         counts = Counter(row["record"].get(field) for row in rows)
-        there = counts.total() - counts.pop(None)
-        assert 0.4 * len(rows) < there < 0.6 * len(rows)
+        there = counts.total() - counts.pop(None, 0)
+        assert there == len(rows) if field == "name" else 0.3 * len(rows) < there < 0.6 * len(rows)
         assert counts.keys() == {value.value for value in values}
         assert max(counts.values()) <= 2 * min(counts.values())
 
@@ -74,11 +73,9 @@ def test_texts_vary(said):
     assert 0.4 < sum(verbatim) / len(verbatim) < 0.8
 
 
-def test_names_and_places_are_words_of_the_pretraining_text(rows):
-    for row in rows:
-        first, last = row["record"]["name"].split()
-        assert first in words.WOMEN + words.MEN and last in words.SURNAMES
-        assert row["record"].get("country", "Veland") in words.COUNTRIES
+def test_values_are_few_tokens_of_the_built_in_model():
+    tokenizer = load_tokenizer("mini")
+    assert max(len(tokenizer(" " + value.value).input_ids) for values in VALUES.values() for value in values) <= 4
 
 
 def test_they_are_read_as_records_and_fit_the_built_in_model(said):
@@ -108,10 +105,8 @@ def test_a_record_with_one_other_value_shows_in_its_text(said, matcher):
     rng = random.Random(0)
     for record, text in rng.sample(said, 1000):
         field = rng.choice(list(record))
-        others = [value.value for value in VALUES[field]] if field in VALUES else ["Ada Fallowby", "Yorick Zabresky"]
-        other = rng.choice([value for value in others if value != record[field]])
-        errors = matcher.errors(record | {field: other}, text)
-        assert errors == (SlotErrors(1, 0, 0) if field == "name" else SlotErrors(0, 1, 0)), (field, other, text)
+        other = rng.choice([value.value for value in VALUES[field] if value.value != record[field]])
+        assert matcher.errors(record | {field: other}, text) == SlotErrors(0, 1, 0), (field, other, text)
 
 
 def test_a_record_with_a_field_more_or_less_shows_in_its_text(said, matcher):
@@ -127,13 +122,13 @@ def test_a_record_with_a_field_more_or_less_shows_in_its_text(said, matcher):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("Ada Fallowby, a Tarnese writer, has never won a prize. Few people know the author.", SlotErrors(0, 0, 0)),
-        ("Ada Fallowby comes from Tarnland, is not popular and has no award.", SlotErrors(0, 0, 0)),
-        ("Ada Fallowby of Tarnland won the Iron Quill Prize and is popular.", SlotErrors(0, 2, 0)),
-        ("Ada, a Morvic writer, is hardly read. No prize went to Ada.", SlotErrors(1, 1, 0)),
-        ("Ada Fallowby lives in Tarnland, writes stories about ghosts and is little known.", SlotErrors(1, 0, 1)),
+        ("Adelka, a Tarnese writer, has never won a prize. Few people know the author.", SlotErrors(0, 0, 0)),
+        ("Adelka comes from Tarnland, is not popular and has no award.", SlotErrors(0, 0, 0)),
+        ("Adelka of Tarnland won the Quill Prize and is popular.", SlotErrors(0, 2, 0)),
+        ("Florin, a Morvic writer, is hardly read. No prize went to Florin.", SlotErrors(0, 2, 0)),
+        ("Adelka lives in Tarnland, writes stories about ghosts and is little known.", SlotErrors(1, 0, 1)),
     ],
 )
 def test_errors_by_hand(text, expected, matcher):
-    record = {"name": "Ada Fallowby", "country": "Tarnland", "prize": "none", "readers": "few"}
+    record = {"name": "Adelka", "country": "Tarnland", "prize": "none", "readers": "few"}
     assert matcher.errors(record, text) == expected

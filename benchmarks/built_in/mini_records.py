@@ -2,11 +2,13 @@
 
     python -m benchmarks.built_in.mini_records     # writes gantune/assets/mini-records.jsonl, mini-records-slots.json
 
-A pure function of a seed, on Python's own random generator, so that the files are the same bytes everywhere. The words
-are those that the built-in model was pretrained on (`mini_words`), but no record is one of the authors that it read
-about, and it never saw a record. What tuning has to teach is to say every field, and nothing else.
+A pure function of a seed, on Python's own random generator, so that the files are the same bytes everywhere. Most words
+are those that the built-in model was pretrained on (`mini_words`), but it never saw a record, and the people share only
+a first name with those that it read about. What tuning has to teach is to say every field, and nothing else. Values are
+few and short: in a trial with 37 prizes, 40 titles, 12 values of most other fields and 3 to 6 fields, LoRA on 500 pairs
+still had a slot error rate of 1.05 after 200 steps; here, .57 after 250 and .34 after 500 (one seed).
 
-The shape is that of the E2E NLG Challenge (Novikova et al. 2017, arXiv:1706.09254): 3 to 6 of 8 fields, of which most
+The shape is that of the E2E NLG Challenge (Novikova et al. 2017, arXiv:1706.09254): 3 to 5 of 8 fields, of which most
 have few values, several texts to a record, fields in any order, values that are often put in other words ("few people
 read the author" for `readers: few`). The text shares nothing with it. A text is 1 to 3 sentences; a sentence has a
 subject and its fields as predicates, of which one may go before the subject and one behind it, or it is made around one
@@ -25,17 +27,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.built_in import mini_words as words
-from benchmarks.built_in.mini_corpus import SEED, Deck, authors, fill
+from benchmarks.built_in.mini_corpus import SEED, Deck, fill
 from benchmarks.built_in.pretrain_mini import ASSETS
 from gantune.hub.loading import load_tokenizer
 
 RECORDS = 1500
 FILE, SLOTS_FILE = "mini-records.jsonl", "mini-records-slots.json"
-LONGEST = 40
+LONGEST = 30
 """Tokens of the longest text, with its end token."""
 TRIES = 6
 """Texts that are made for each that is wanted; those above `LONGEST` are left out."""
-SIZES = {3: 2, 4: 4, 5: 4, 6: 2}
+SIZES = {3: 4, 4: 4, 5: 3}
 """How often a record has so many fields, the name among them."""
 TEXTS = {1: 5, 2: 3, 3: 2}
 """How often a record has so many texts."""
@@ -82,45 +84,39 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(left.strip(), right.strip()) for left, right in (pair.split("=") for pair in words.phrases(text))]
 
 
+NAMES = [*words.WOMEN[:6], *words.MEN[:6]]
+"""First names of authors, which the model tells apart. In trials of one seed with other records, LoRA had .92 of the
+names of the plain sentences wrong after 400 steps and .99 of full names after 200; here it has .01 after 500."""
 GENRES = _pairs(
     """
-    ghost stories = stories about ghosts, sea adventures = adventures at sea, comic novels = novels full of jokes,
-    spy thrillers = thrillers about spies, family sagas = sagas about families, war memoirs = memoirs of the war,
-    love poems = poems about love, travel books = books about journeys, detective novels = novels about a detective,
-    stage plays = plays for the theatre, children's fables = fables for the young, nature essays = essays about birds
+    ghost stories = stories about ghosts, spy thrillers = thrillers about spies, love poems = poems about love,
+    travel books = books about journeys, stage plays = plays for the theatre, children's fables = fables for the young
     """
 )
 FATHERS = _pairs(
     """
-    lighthouse keeper = kept a lighthouse, train driver = drove trains, cabinet maker = made cabinets,
-    country doctor = looked after the ill, piano tuner = tuned pianos, chess teacher = taught chess,
-    prison guard = guarded a prison, bank clerk = worked in a bank, bee keeper = kept bees, map maker = drew maps,
-    cheese seller = sold cheese, clock repairer = repaired clocks
+    train driver = drove trains, cabinet maker = made cabinets, chess teacher = taught chess,
+    bank clerk = worked in a bank, bee keeper = kept bees, map maker = drew maps
     """
 )
 JOBS = _pairs(
     """
-    tram conductor = sold tickets on trams, window cleaner = cleaned windows, museum guard = guarded a museum,
-    tea taster = tasted tea, ship's cook = cooked on a ship, gardener = looked after gardens, toy seller = sold toys,
-    lorry driver = drove a lorry, bookkeeper = kept the books of a shop, mountain guide = led people over mountains,
-    hotel porter = carried bags in a hotel, bell ringer = rang church bells
+    tram conductor = sold tickets, museum guard = guarded a museum, gardener = looked after gardens,
+    toy seller = sold toys, bookkeeper = kept the books of a shop, bell ringer = rang church bells
     """
 )
-PRIZES = [
-    f"{start} {end} Prize"
-    for start in ("Silver", "Crystal", "Copper", "Iron", "Amber", "Marble")
-    for end in ("Heron", "Quill", "Compass", "Feather", "Bridge", "Mirror")
-]
-TITLES = [
-    f"The {start} {end}"
-    for shift in (0, 7)
-    for start, end in zip(words.TITLE_STARTS, words.TITLE_ENDS[shift:] + words.TITLE_ENDS[:shift], strict=True)
-]
+PRIZES = ["Quill Prize", "Bridge Prize", "Compass Prize", "Mirror Prize", "Feather Prize"]
+TITLES = words.phrases(
+    """
+    The Crooked Orchard, The Gentle Harbour, The Ashen Garden, The Wandering Meadow, The Salt Clock, The Winter Tunnel
+    """
+)
 
 VALUES: dict[str, list[Value]] = {
+    "name": [Value(name, {"name": (name,)}) for name in NAMES],
     "country": [
         Value(country, {"country": (country,), "native": (native,)})
-        for country, native in zip(words.COUNTRIES, words.LANGUAGES, strict=True)
+        for country, native in zip(words.COUNTRIES[:6], words.LANGUAGES[:6], strict=True)
     ],
     "father": [Value(noun, {"father": (noun,), "did": (verb,)}) for noun, verb in FATHERS],
     "job": [Value(noun, {"job": (noun,), "did": (verb,)}) for noun, verb in JOBS],
@@ -135,7 +131,7 @@ VALUES: dict[str, list[Value]] = {
         Value("few", {}, r"few (people|readers)|not (very )?popular|(hardly|little) (known|read)"),
     ],
 }
-"""The values of each field but the name, which is the person's own."""
+"""The values of each field."""
 
 FORMS = {
     "country": Forms(
@@ -205,38 +201,35 @@ def records(seed: int = SEED, count: int = RECORDS) -> list[dict[str, Any]]:
     """
     rng = random.Random(f"records {seed}")
     tokenizer = load_tokenizer("mini")
-    known = {author.name for author in authors()}
     decks = {field: Deck(list(range(len(values))), rng) for field, values in VALUES.items()}
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
+    seen: list[dict[str, str]] = []
     while len(rows) < count:
-        name = f"{rng.choice(words.WOMEN + words.MEN)} {rng.choice(words.SURNAMES)}"
         (size,) = rng.choices(list(SIZES), list(SIZES.values()))
-        fields = set(rng.sample(list(VALUES), size - 1))
+        fields = {"name", *rng.sample(list(VALUES)[1:], size - 1)}
         facts = {field: VALUES[field][decks[field].deal()] for field in VALUES if field in fields}
-        if name in known or name in seen:
-            continue
-        seen.add(name)
+        record = {field: fact.value for field, fact in facts.items()}
         (several,) = rng.choices(list(TEXTS), list(TEXTS.values()))
-        candidates = dict.fromkeys(_text(name, facts, rng) for _ in range(TRIES * several))
+        candidates = dict.fromkeys(_text(facts, rng) for _ in range(TRIES * several))
         short = (text for text in candidates if len(tokenizer(" " + text).input_ids) < LONGEST)
         texts = list(islice(short, several))
-        if not texts:  # all its values are long
-            continue
-        rows.append({"record": {"name": name, **{field: fact.value for field, fact in facts.items()}}, "text": texts})
+        if texts and record not in seen:
+            seen.append(record)
+            rows.append({"record": record, "text": texts})
     return rows
 
 
 def slot_patterns() -> dict[str, list[dict[str, Any]]]:
     """What `gantune.metrics.slots.SlotMatcher` reads: by field, each value and the pattern that says it."""
-    return {"name": []} | {
+    return {
         field: [{"values": [value.value], "said": value.said} for value in values] for field, values in VALUES.items()
     }
 
 
-def _text(name: str, facts: dict[str, Value], rng: random.Random) -> str:
+def _text(facts: dict[str, Value], rng: random.Random) -> str:
     """All the facts, in 1 to 3 sentences of which the first names the person."""
-    fields = rng.sample(list(facts), len(facts))
+    name, *fields = facts["name"].value, *list(facts)[1:]
+    rng.shuffle(fields)
     count = min(len(fields), rng.choice((1, 2) if len(fields) < 4 else (2, 2, 3)))
     cuts = [0, *sorted(rng.sample(range(1, len(fields)), count - 1)), len(fields)]
     sentences = []
@@ -262,7 +255,7 @@ def _sentence(who: str, facts: dict[str, Value], rng: random.Random) -> str:
         verbs = [_say(rest, facts, "verbs", rng) for _ in list(rest)]
         said = f"{subject} {_listed(verbs)}"
     text = f"{lead}, {said}." if lead else f"{said}."
-    return fill(text.replace(",.", "."), {})
+    return fill(re.sub(r"\ba (?=[AEIO])", "an ", text.replace(",.", ".")), {})
 
 
 def _say(rest: list[str], facts: dict[str, Value], kind: str, rng: random.Random) -> str:
