@@ -106,7 +106,7 @@ class Objective:
     changes: Mapping[str, Any] = field(default_factory=dict)
     trainer: Callable[[Any], Callable[..., PolicyTrainer]] = language_gan
     config_class: type[GameConfig] = GameConfig
-    unpaired: Literal["", "used", "needed"] = ""
+    unpaired: Literal["", "used", "questions", "needed"] = ""
     samples: bool = True
     sweeps: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: RATES | {"adversarial_weight": around(1.0, 1)}
@@ -136,7 +136,7 @@ OBJECTIVE_TABLE = {
         changes=LIKELIHOOD_ALONE,
         trainer=self_training,
         config_class=SelfTrainingConfig,
-        unpaired="needed",
+        unpaired="questions",
         samples=False,
         sweeps=RATES,
     ),
@@ -196,8 +196,8 @@ def cell(objective: Objective, name: str, generator: str | None = None) -> Metho
         changes["generator"] = generator
 
     def fixed(config: GameConfig) -> GameConfig:
-        weight = {}
-        if objective.unpaired == "needed":  # as much as true answers to questions, if the settings do not say
+        weight = {}  # as much as true answers to questions, if the settings do not say
+        if objective.unpaired in ("questions", "needed"):
             weight = {"unpaired_likelihood_weight": config.unpaired_likelihood_weight or 1.0}
         return replace(config, **changes | weight)
 

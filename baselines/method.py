@@ -116,7 +116,8 @@ class Method:
         tune: `(model, tokenizer, pairs, config, callbacks) -> Tuned`; `callbacks` are transformers', for its training.
         config_class: its settings, a [`TuningConfig`].
         needs_model: whether `tune` is given a model and a tokenizer (None otherwise).
-        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.Unpaired`]), and whether it can do without.
+        unpaired: whether `tune` takes `unpaired` (see [`gantune.trainer.Unpaired`]), and what of it it cannot do
+            without: nothing ("used"), the questions, or the answers too ("needed").
         resumes: whether `tune` takes `arguments`, further settings of `transformers.TrainingArguments` such as
             `output_dir`, in which it keeps checkpoints and goes on from them.
         control: the method that differs from it in nothing but its adversarial part, if there is one.
@@ -131,7 +132,7 @@ class Method:
     tune: Callable[..., Tuned]
     config_class: type[TuningConfig]
     needs_model: bool
-    unpaired: Literal["", "used", "needed"] = ""
+    unpaired: Literal["", "used", "questions", "needed"] = ""
     resumes: bool = False
     control: str | None = None
     rivals: Sequence[str] = ()

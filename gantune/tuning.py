@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from gantune.errors import UserError
@@ -187,15 +188,26 @@ def hold_out(
 ) -> "tuple[list[EncodedPair], list[EncodedPair]]":
     """Divide pairs into those to train on and a share, drawn by the seed, that chooses the checkpoint.
 
+    The texts of one record are all on the same side, so some more may be held out.
+
     Raises:
         UserError: if no pair is left to train on.
     """
+    from gantune.data.question import RecordQuestion, identity
+
     held_out = round(share * len(encoded))
     if encoded and not held_out:
         return list(encoded), []
+    shuffled = random.Random(seed).sample(encoded, len(encoded))
+    if encoded and all(isinstance(row.pair.question, RecordQuestion) for row in encoded):
+        of_record: dict[object, list[EncodedPair]] = {}
+        for row in shuffled:
+            of_record.setdefault(identity(row.pair.question), []).append(row)
+        shuffled = [row for rows in of_record.values() for row in rows]
+        ends = accumulate(map(len, of_record.values()))
+        held_out = next(end for end in ends if end >= held_out)
     if held_out == len(encoded):
         raise UserError(
             f"no pair to train on: {len(encoded)} given, {held_out} of them held out by --validation-share {share}"
         )
-    shuffled = random.Random(seed).sample(encoded, len(encoded))
     return shuffled[held_out:], shuffled[:held_out]

@@ -180,6 +180,27 @@ def test_a_run_that_was_told_relative_paths_is_gone_on_with_from_elsewhere(no_pl
     assert history(tmp_path / "tuned") == history(tmp_path / "old") == history(tmp_path / "whole")
 
 
+def test_prompts_reach_the_game_and_a_resumed_run_has_the_same(no_plots, tmp_path, monkeypatch, capsys):
+    """Here all steps are likelihood: what the adversarial ones do with prompts is their own tests' matter."""
+    given, made = [], LanguageGAN.__init__
+    monkeypatch.setattr(LanguageGAN, "__init__", lambda *a, **k: given.append(k["unpaired"]) or made(*a, **k))
+    prepare(tmp_path)
+    (tmp_path / "asked.txt").write_text("name[The Mill], food[fish]\nname[Zizzi]\n")
+    command = ["train", "--model", "base", "--dataset", "pairs.jsonl", *SMALL, "--warmup-share=1"]
+    command += ["--blind-discriminator", "--prompts", "asked.txt", "--output-dir", "tuned"]
+    monkeypatch.chdir(tmp_path)
+    with interrupted(monkeypatch):
+        assert main(command) == 130
+    assert f"prompts: {tmp_path}/asked.txt\n" in (tmp_path / "tuned" / "run.yaml").read_text()
+    (tmp_path / "other.txt").write_text("name[Zizzi]\n")
+    assert main(["train", "--resume-from-checkpoint", "--output-dir", "tuned", "--prompts", "other.txt"]) == 2
+    assert f"asked.txt' and now '{tmp_path}/other.txt'" in capsys.readouterr().err
+    assert main(["train", "--resume-from-checkpoint", "--output-dir", "tuned"]) == 0
+    assert [unpaired.questions[0].fields for unpaired in given] == [(("name", "The Mill"), ("food", "fish"))] * 2
+    assert main([*command[:-1], "new", "--prompts", "nowhere.txt"]) == 2
+    assert "nowhere.txt: no such file" in capsys.readouterr().err
+
+
 def test_every_option_of_transformers_is_taken_written_down_and_gone_on_with(no_plots, tmp_path, monkeypatch, capsys):
     def weights(name):
         return (tmp_path / name / "embedding_generator/adapter_model.safetensors").read_bytes()

@@ -22,6 +22,7 @@ PEAS = (Turn(SYSTEM, "You are a gardener."), Turn(USER, "When do I sow peas?"))
 BEANS = (*PEAS, Turn(ASSISTANT, "In March."), Turn(USER, "And beans?"))
 BRINE = (Turn(SYSTEM, "Answer in few words."), Turn(USER, "What is brine?"))
 FOOD = (*BRINE, Turn(ASSISTANT, "Salt water."), Turn(USER, "And what is it for?"))
+ADA = "name[Ada Holt], born[1984], place[Delft], trade[clockmaker], trade[teacher], married[no], height[1.7]"
 EXAMPLES = {
     "question-answer.jsonl": [
         ("Where does the heron nest?", "The heron nests in the old willow by the mill."),
@@ -61,6 +62,10 @@ EXAMPLES = {
             "#Person2# lends #Person1# an umbrella.",
         ),
     ],
+    "records.jsonl": [(ADA, "Ada Holt of Delft builds clocks."), (ADA, "Ada Holt, 41, is a clockmaker.")],
+    "e2e.jsonl": [("name[The Mill], eatType[pub]", "The Mill is a pub."), ("name[Zizzi]", "There is Zizzi.")],
+    "e2e-nlg.parquet": [("name[The Mill], near[Café Rouge]", "The Mill is near Café Rouge.")],
+    "e2e-csv.csv": [("name[The Mill], food[Thai], food[French]", "The Mill serves Thai and French food.")],
     "text.jsonl": [("", "The ferry left at dawn. Nobody waved."), ("", "Rain fell on the tin roof all night.")],
 }
 """Every answer of each file, with its question: a text where it is one, its turns otherwise."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import pytest
 
+from benchmarks.compare.arguments import parse
 from benchmarks.compare.dataset import DataArguments, read_split
+from gantune.data import RecordQuestion
+from gantune.data.question import identity
 from gantune.errors import UserError
 
 
@@ -20,14 +25,14 @@ def file(tmp_path):
 
 def test_any_format_is_read_and_divided(file):
     data = DataArguments(dataset=file, train_size=5, decontamination=False)
-    pairs, train, test, left_out, unpaired = read_split(data, seed=0)
+    pairs, train, test, left_out, unpaired, *_ = read_split(data, seed=0)
     assert len(pairs) == 15 and len(train) == 5 and data.test_size == len(test) == 10
     assert not left_out and unpaired is None
 
 
 def test_training_pairs_that_the_test_set_repeats_are_left_out(file):
     for seed in range(3):
-        _, train, test, left_out, _ = read_split(DataArguments(dataset=file, train_size=7), seed)
+        _, train, test, left_out, *_ = read_split(DataArguments(dataset=file, train_size=7), seed)
         assert not {pair.question for pair in train} & {pair.question for pair in test}
         assert len(train) + len(left_out) == 7
     assert any(read_split(DataArguments(dataset=file, train_size=7), seed).left_out for seed in range(3))
@@ -45,7 +50,7 @@ def test_unpaired_questions_and_answers_are_of_other_pairs_than_any_that_are_tra
     file = tmp_path / "people.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DataArguments(dataset=str(file), train_size=5, test_size=10, unpaired=12, decontamination=False)
-    pairs, train, test, _, unpaired = read_split(data, seed=3)
+    pairs, train, test, _, unpaired, *_ = read_split(data, seed=3)
     row_of = {text: i for i, pair in enumerate(pairs) for text in pair}
     asked, told = ({row_of[text] for text in texts} for texts in unpaired)
     assert len(asked) == len(told) == 12
@@ -53,3 +58,123 @@ def test_unpaired_questions_and_answers_are_of_other_pairs_than_any_that_are_tra
     assert read_split(data, seed=3).unpaired == unpaired != read_split(data, seed=4).unpaired
     with pytest.raises(UserError, match=r"--unpaired 13: .* has 25 pairs beside .* expected at least 26"):
         read_split(DataArguments(str(file), train_size=5, test_size=10, unpaired=13, decontamination=False), seed=3)
+
+
+# ---- Records, and prompts without answers
+
+FOODS = ("Thai food", "French food", "fish", "pasta", "pies", "curry", "soup", "rice", "beans", "tapas")
+
+
+@pytest.fixture
+def places(tmp_path):
+    """20 records with 2 texts each, 4 with none; written so that no two are nearly the same."""
+    rows = [
+        {
+            "meaning_representation": f"name[Place {i}], food[{FOODS[i % 10]}]",
+            "text": [f"{i * 37} {FOODS[i % 10]} {i}", f"At {i * 91} {i}."] if i < 20 else None,
+        }
+        for i in range(24)
+    ]
+    path = tmp_path / "places.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def records(pairs) -> set[str]:
+    return {pair.question for pair in pairs}
+
+
+def test_records_are_divided_by_record_with_all_texts_of_the_tested_ones(places):
+    data = DataArguments(places, train_size=8, prompts=["rest"])
+    split = read_split(data, seed=1)
+    assert data.test_size == len(split.test) == len(split.references) == 12 and len(split.pairs) == 40
+    assert len(split.train) == len(records(split.train)) == 8 and not records(split.train) & records(split.test)
+    assert all(
+        pair.answer == texts[0] and len(texts) == 2 for pair, texts in zip(split.test, split.references, strict=True)
+    )
+    assert not split.left_out and not split.warnings and split.unpaired.answers == ()
+    assert split.unpaired.questions == [f"name[Place {i}], food[{FOODS[i % 10]}]" for i in range(20, 24)]
+    more = read_split(DataArguments(places, train_size=8, test_size=4, prompts=["rest"]), seed=1)
+    assert more.train == split.train and more.test == split.test[:4]
+    assert not {*more.unpaired.questions} & {*records(more.train), *records(more.test)}
+    assert len(more.unpaired.questions) == 12
+    assert all(isinstance(question, RecordQuestion) for question in more.unpaired.questions)
+
+
+def test_prompts_of_a_file_leave_out_the_records_of_the_pairs_and_say_how_many(places, tmp_path):
+    split = read_split(DataArguments(places, train_size=8, test_size=4), seed=1)
+    first, other = split.test[0].question, split.train[0].question
+    turned = RecordQuestion(first.fields[::-1])
+    file = tmp_path / "asked.txt"
+    file.write_text("\n".join(["name[New], food[fish]", first, turned, other]))
+    again = read_split(DataArguments(places, train_size=8, test_size=4, prompts=[str(file), "rest"]), seed=1)
+    assert again.unpaired.questions[0] == "name[New], food[fish]" and len(again.unpaired.questions) == 1 + 12
+    assert again.warnings == ["prompts of seed 1: 3 left out, they are questions of training or test pairs"]
+    file.write_text(first)
+    with pytest.raises(UserError, match=r"^--prompts .*asked.txt: no question beside those to train and to test on$"):
+        read_split(DataArguments(places, train_size=8, test_size=4, prompts=[str(file)]), seed=1)
+
+
+def test_made_up_records_are_of_the_values_at_hand_and_none_of_the_pairs(places, monkeypatch):
+    def make_up(records, n, random, but):
+        given.append((records, but))
+        return [RecordQuestion([("name", f"made {random.random()}"), ("food", "fish")]) for _ in range(n - 1)] + [test]
+
+    given, test = [], read_split(DataArguments(places, train_size=8, test_size=4), seed=1).test[0].question
+    monkeypatch.setitem(sys.modules, "gantune.data.corruption", types.SimpleNamespace(make_up=make_up))
+    data = DataArguments(places, train_size=8, test_size=4, prompts=["made:5"])
+    split = read_split(data, seed=1)
+    assert len(split.unpaired.questions) == 4 and "1 left out" in split.warnings[0]
+    ((known, but),) = given
+    assert {*known} == records(split.train) and {*known} | records(split.test) == {*but}
+    assert read_split(data, seed=1).unpaired == split.unpaired != read_split(data, seed=2).unpaired
+
+
+def test_made_up_records_of_the_real_function(places):
+    pytest.importorskip("gantune.data.corruption", reason="records cannot be made up yet")
+    split = read_split(DataArguments(places, train_size=8, test_size=4, prompts=["rest", "made:20"]), seed=1)
+    asked = [identity(question) for question in split.unpaired.questions]
+    assert len(asked) == len({*asked}) > 12
+    assert not {*asked} & {identity(pair.question) for pair in [*split.train, *split.test]}
+
+
+def test_unpaired_questions_and_answers_are_of_different_records(places):
+    split = read_split(DataArguments(places, train_size=4, test_size=4, unpaired=6), seed=1)
+    record_of = {pair.answer: pair.question for pair in split.pairs}
+    told = {record_of[answer] for answer in split.unpaired.answers}
+    asked = {*split.unpaired.questions}
+    assert len(told) == len(asked) == 6 and not told & asked and not (told | asked) & records(split.train + split.test)
+
+
+def test_the_rest_of_plain_questions_are_prompts_too(file):
+    split = read_split(DataArguments(file, train_size=3, test_size=5, prompts=["rest"], decontamination=False), seed=0)
+    known = {pair.question for pair in split.train + split.test}
+    assert split.references is None
+    assert {*split.unpaired.questions} == {pair.question for pair in split.pairs} - known
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--prompts", "rest", "--unpaired", "3"], "^--prompts and --unpaired: expected one of them"),
+        (["--prompts", "made:0"], "^--prompts made:0: expected made:N, N at least 1$"),
+        (["--prompts", "made:"], "^--prompts made:: expected made:N, N at least 1$"),
+        (["--methods", "lora-unpaired", "--prompts", "rest"],
+         "^method lora-unpaired: expected --unpaired N, .* which --prompts do not have$"),
+        (["--methods", "self-training"], "^method self-training: expected --prompts or --unpaired N, questions"),
+    ],
+)  # fmt: skip
+def test_prompts_that_cannot_be_meant_are_refused(options, told):
+    with pytest.raises(UserError, match=told):
+        parse(options)
+
+
+def test_self_training_needs_prompts_alone(places):
+    assert "self-training" in parse(["--methods", "all", "--prompts", "rest"]).comparison.methods
+    assert "lora-unpaired" not in parse(["--methods", "all", "--prompts", "rest"]).comparison.methods
+    assert "self-training" not in parse(["--methods", "all"]).comparison.methods
+    with pytest.raises(UserError, match=r"--prompts made:3: .*people.jsonl has no records"):
+        path = places.replace("places", "people")
+        with open(path, "w") as people:
+            people.writelines(json.dumps({"question": f"q {i}?", "answer": f"a {i}"}) + "\n" for i in range(9))
+        read_split(DataArguments(path, train_size=3, test_size=3, prompts=["made:3"]), seed=0)

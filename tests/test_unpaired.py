@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.self_training import SelfTrainingConfig
-from gantune.data import Pair
+from gantune.data import Pair, RecordQuestion
 from gantune.discriminators import Blind, CausalCNN
 from gantune.errors import UserError
 from gantune.trainer.arguments import LanguageGANConfig
@@ -104,11 +104,32 @@ def test_batches_go_by_number_and_pass_through_all_rows():
     assert torch.equal(batches.answers(7).answer_ids, again.answers(7).answer_ids)
 
 
+def test_questions_alone_are_enough_and_records_among_them_have_their_fields():
+    record = RecordQuestion([("name", "the mill"), ("food", "french")])
+    config = LanguageGANConfig(**QUIET | {"per_device_train_batch_size": 2, "template": "record"})
+    batches = UnpairedBatches(Unpaired([record, "who wrote it"]), tiny_tokenizer(), config)
+    assert not batches.answered
+    batch = batches.questions(0)
+    row = [pair.question for pair in batch.pairs].index(record)
+    assert batch.pairs[row].question.fields == record.fields and batch.answer_ids.shape == (2, 0)
+    ids = config.prompt_template().prompt_ids(record, tiny_tokenizer())
+    fields = config.prompt_template().prompt_fields(record, tiny_tokenizer())
+    assert batch.prompt_ids[row, -len(ids) :].tolist() == ids
+    assert batch.prompt_fields[row, -len(ids) :].tolist() == fields and set(fields) == {0, 1, 2}
+    assert not batch.prompt_fields[1 - row].any()
+    assert len(batches.questions(1, 5)) == 5 and len(batches.tokens()) == 2
+
+
+def test_self_training_asks_questions_alone():
+    trainer = build(SelfTraining, Unpaired(UNPAIRED.questions), decoding="greedy", share=0.5, warmup_share=1.0)
+    assert trained(trainer) and len(trainer.answers) == len(UNPAIRED.questions)
+
+
 def test_what_unpaired_data_need_is_told_in_one_line():
     with pytest.raises(UserError, match="--blind-discriminator false: unpaired answers have no questions"):
         build(blind_discriminator=False)
-    with pytest.raises(UserError, match="unpaired answers: expected at least one string, got an empty list"):
-        build(unpaired=Unpaired(["who"], []))
+    with pytest.raises(UserError, match="unpaired questions: expected at least one string, got an empty list"):
+        build(unpaired=Unpaired([], ["ann"]))
     with pytest.raises(UserError, match="unpaired answers: expected a list of strings, got str"):
         build(unpaired=Unpaired(["who"], "ann"))
     with pytest.raises(UserError, match="unpaired questions, row 1: expected a string, got Pair"):

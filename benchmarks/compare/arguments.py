@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import METHODS, resolve_method
-from benchmarks.compare.dataset import DataArguments
+from benchmarks.compare.dataset import DataArguments, check_prompts
 from benchmarks.compare.presets import PRESETS
 from benchmarks.compare.sweep import validation_size
 from benchmarks.compare.tasks import TASKS
@@ -196,10 +196,11 @@ class Settings:
         Raises:
             UserError: naming the option.
         """
+        check_prompts(self.data)
         for method in self.comparison.methods:
             self.method_config(method, seed=0)
-            if resolve_method(method).unpaired == "needed" and not self.data.unpaired:
-                raise UserError(f"method {method}: expected --unpaired N, questions and answers that it learns from")
+            if needed := missing(method, self.data):
+                raise UserError(f"method {method}: expected {needed}")
         check_names(self.tuning | {"format": self.data.format})
         self.fairness.decodings(seed=0)
         if self.fairness.tune:
@@ -249,9 +250,20 @@ def _groups(methods: Sequence[str]) -> list[type]:
     return groups
 
 
-def expanded(methods: Sequence[str], unpaired: int) -> list[str]:
+def missing(method: str, data: DataArguments | Namespace) -> str | None:
+    """What a method needs and the data do not have."""
+    needs = resolve_method(method).unpaired
+    if needs == "needed" and not data.unpaired:
+        alone = ", which --prompts do not have" if data.prompts else ""
+        return f"--unpaired N, questions and answers that it learns from{alone}"
+    if needs == "questions" and not (data.unpaired or data.prompts):
+        return "--prompts or --unpaired N, questions that it answers and learns from"
+    return None
+
+
+def expanded(methods: Sequence[str], data: DataArguments | Namespace) -> list[str]:
     """The methods, each once, with `all` replaced by every registered one that the data suffice for."""
-    fit = [name for name in METHODS.names() if unpaired or METHODS.get(name).unpaired != "needed"]
+    fit = [name for name in METHODS.names() if "all" in methods and not missing(name, data)]
     return list(dict.fromkeys(other for name in methods for other in (fit if name == "all" else [name])))
 
 
@@ -285,7 +297,7 @@ def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) 
 def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     """The command line, with the values of `preset` where no option says otherwise."""
     first = _first(arguments, preset)
-    for name in expanded(first.methods, first.unpaired):
+    for name in expanded(first.methods, first):
         resolve_method(name)  # a method of the user's own brings options of its own
     parser = OptionParser(
         [
@@ -308,7 +320,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:
         raise UserError("--compact: expected --from DIR, a comparison that has ended")
-    comparison.methods = expanded(comparison.methods, data.unpaired)
+    comparison.methods = expanded(comparison.methods, data)
     if comparison.bleurt == "none":
         comparison.bleurt = None
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}

@@ -33,7 +33,7 @@ from benchmarks.judge.records import join_records
 from benchmarks.report.presentation import heading, present, store
 from benchmarks.report.terminal_table import REFERENCE, summarise
 from gantune.cli.devices import resolve_device
-from gantune.data import TEMPLATES, build_template, encode_pairs
+from gantune.data import TEMPLATES, Pair, build_template, encode_pairs
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import local_path, locked, write_json
 from gantune.discriminators import DISCRIMINATORS
@@ -90,16 +90,20 @@ def check(settings: Settings) -> list[str]:
         if settings.judging.judge_rival not in there:
             raise UserError(f"--judge-rival {settings.judging.judge_rival}: expected one of {', '.join(there)}")
     with collected_warnings("gantune.data") as lines:
-        pairs, train, test, left_out, _ = read_split(data, comparison.seeds[0])
+        pairs, train, test, left_out, unpaired, _, warnings = read_split(data, comparison.seeds[0])
+    lines += warnings
     if data.forgetting:
         question_sets(data.dataset, pairs, train, test, seed=comparison.seeds[0])
     model_path(model.model)
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
     template = build_template(tuning["template"], tuning["system_prompt"] or None)
     limits = (tokenizer, template, tuning["max_prompt_length"], tuning["max_completion_length"])
-    said = [("training", encode_pairs(train, *limits, tuning["too_long"])[1])]
-    said += [("test", encode_pairs(test, *limits, "truncate")[1])]
-    lines += [f"{part} pairs of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
+    said = [("training pairs", encode_pairs(train, *limits, tuning["too_long"])[1])]
+    said += [("test pairs", encode_pairs(test, *limits, "truncate")[1])]
+    if data.prompts:
+        asked = [Pair(question, "") for question in unpaired.questions]
+        said += [("prompts", encode_pairs(asked, *limits, "truncate")[1])]
+    lines += [f"{part} of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
     lines += wordless([pair.answer for pair in test])
     if left_out:
         lines.append(

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gantune.data import FORMATS, Contaminated, Pair, decontaminate, load_pairs, split_pairs
+from gantune.data import (
+    FORMATS,
+    Contaminated,
+    Pair,
+    RecordQuestion,
+    decontaminate,
+    load_prompts,
+    open_source,
+    pairs_of,
+    split_pairs,
+    split_records,
+)
+from gantune.data.decontamination import question_key
+from gantune.data.prompts import questions_of
+from gantune.data.question import identity
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +65,14 @@ class DataArguments:
             "that can use them"
         },
     )
+    prompts: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "also questions without answers, for the methods that can use them: 'rest', those neither trained "
+            "nor tested; 'made:N', N records made up of the values of the training pairs and of the prompts before; "
+            "or a file, see gantune train --prompts"
+        },
+    )
     decontamination: bool = field(
         default=True,
         metadata={
@@ -70,7 +93,10 @@ class Split(NamedTuple):
         train: to tune on.
         test: to judge by.
         left_out: training pairs that repeated a test pair.
-        unpaired: questions of some other pairs and answers of yet others, None if none were asked for.
+        unpaired: questions of some other pairs and answers of yet others, or prompts alone; None if none were asked
+            for.
+        references: of records, all the texts of each test pair's; None of other questions.
+        warnings: what else was left out.
     """
 
     pairs: list[Pair]
@@ -78,34 +104,64 @@ class Split(NamedTuple):
     test: list[Pair]
     left_out: list[Contaminated]
     unpaired: Unpaired | None = None
+    references: list[list[str]] | None = None
+    warnings: Sequence[str] = ()
 
 
 def read_split(data: DataArguments, seed: int) -> Split:
-    """Read the data, and divide them by a seed. A `test_size` that is not given is set.
+    """Read the data, and divide them by a seed; records so that none is both trained and tested.
+
+    A `test_size` that is not given is set.
 
     Raises:
         UserError: naming file, row and field of what cannot be read, or the sizes that do not fit.
     """
-    pairs = load_pairs(data.dataset, data.question_column, data.answer_column, format=data.format, answers=data.answers)
+    check_prompts(data)
+    source = open_source(data.dataset, data.question_column, data.answer_column, format=data.format)
+    pairs = pairs_of(source, data.answers)
+    records = all(isinstance(pair.question, RecordQuestion) for pair in pairs)
     if data.test_size is None:
-        data.test_size = max(1, min(TEST_SIZE, len(pairs) - data.train_size))
-    train, test = split_pairs(pairs, data.train_size, data.test_size, seed)
-    unpaired = _unpaired(pairs, train, test, data, seed) if data.unpaired else None
+        there = len({identity(pair.question) for pair in pairs}) if records else len(pairs)
+        data.test_size = max(1, min(TEST_SIZE, there - data.train_size))
+    references = None
+    if records:
+        train, test, references = split_records(pairs, data.train_size, data.test_size, seed)
+    else:
+        train, test = split_pairs(pairs, data.train_size, data.test_size, seed)
+    unpaired, warnings = _unpaired(pairs, train, test, data, seed) if data.unpaired else None, []
+    if data.prompts:
+        rest = questions_of(source) if records else [pair.question for pair in pairs if pair.question]
+        unpaired, warnings = _prompts(rest, train, test, data, seed)
     left_out: list[Contaminated] = []
     if data.decontamination:
         train, left_out = decontaminate(train, test)
     if not train:
         raise UserError(f"{data.dataset}: every training pair repeats a test pair (--decontamination false keeps them)")
-    return Split(pairs, train, test, left_out, unpaired)
+    return Split(pairs, train, test, left_out, unpaired, references, warnings)
+
+
+def check_prompts(data: DataArguments) -> None:
+    """Refuse prompts that cannot be meant; files are not looked at."""
+    if data.prompts and data.unpaired:
+        raise UserError("--prompts and --unpaired: expected one of them, questions alone or with answers to others")
+    for name in data.prompts:
+        kind, _, number = name.partition(":")
+        if kind == "made" and not (number.isdecimal() and int(number)):
+            raise UserError(f"--prompts {name}: expected made:N, N at least 1")
 
 
 def _unpaired(pairs: list[Pair], train: list[Pair], test: list[Pair], data: DataArguments, seed: int) -> Unpaired:
-    """Questions and answers of pairs that are neither trained on nor tested; no pair gives both."""
+    """Questions and answers of pairs that are neither trained on nor tested; no pair gives both, and no record."""
     from gantune.trainer.unpaired import Unpaired
 
     rest, _ = decontaminate(list(dict.fromkeys(pairs)), [*train, *test]) if data.decontamination else (pairs, [])
-    known = {*train, *test}
-    rest = [pair for pair in rest if pair not in known]
+    if isinstance(pairs[0].question, RecordQuestion):
+        known = {identity(pair.question) for pair in [*train, *test]}
+        by_record = {identity(pair.question): pair for pair in reversed(rest)}
+        rest = [pair for record, pair in reversed(by_record.items()) if record not in known]
+    else:
+        known = {*train, *test}
+        rest = [pair for pair in rest if pair not in known]
     if len(rest) < 2 * data.unpaired:
         raise UserError(
             f"--unpaired {data.unpaired}: {data.dataset} has {len(rest)} pairs beside those to train and to test on, "
@@ -114,3 +170,46 @@ def _unpaired(pairs: list[Pair], train: list[Pair], test: list[Pair], data: Data
     drawn = random.Random(f"{seed}/unpaired").sample(rest, 2 * data.unpaired)
     questions, answers = drawn[: data.unpaired], drawn[data.unpaired :]
     return Unpaired([pair.question for pair in questions], [pair.answer for pair in answers])
+
+
+def _prompts(
+    rest: list[str], train: list[Pair], test: list[Pair], data: DataArguments, seed: int
+) -> tuple[Unpaired, list[str]]:
+    """The questions that `--prompts` names, each once, without those of the pairs; and how many were left out so.
+
+    `rest` has the questions of all pairs; that those to train and to test on are not among the others goes unsaid.
+    """
+    from gantune.trainer.unpaired import Unpaired
+
+    known = {question_key(pair.question) for pair in [*train, *test]}
+    found: dict[Hashable, str] = {}
+    left_out = 0
+    for name in data.prompts:
+        if name == "rest":
+            questions = [question for question in rest if question_key(question) not in known]
+        elif name.startswith("made:"):
+            questions = _made(name, [pair.question for pair in train], [*found.values()], test, data, seed)
+        else:
+            questions = load_prompts(name, data.question_column)
+        for key, question in zip(map(question_key, questions), questions, strict=True):
+            left_out += key in known
+            if key not in known:
+                found.setdefault(key, question)
+    if not found:
+        raise UserError(f"--prompts {' '.join(data.prompts)}: no question beside those to train and to test on")
+    warnings = [f"prompts of seed {seed}: {left_out} left out, they are questions of training or test pairs"]
+    return Unpaired([*found.values()]), warnings if left_out else []
+
+
+def _made(
+    name: str, trained: list[str], found: list[str], test: list[Pair], data: DataArguments, seed: int
+) -> list[RecordQuestion]:
+    """Records made up of the values of those at hand; the values of test records are not used."""
+    known = [question for question in [*trained, *found] if isinstance(question, RecordQuestion)]
+    if not known:
+        raise UserError(f"--prompts {name}: {data.dataset} has no records, expected some to make others like them")
+    from gantune.data.corruption import make_up
+
+    number = int(name.partition(":")[2])
+    but = {*known, *(pair.question for pair in test)}
+    return make_up(known, number, random.Random(f"{seed}/{name}"), but)

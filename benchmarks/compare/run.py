@@ -30,7 +30,7 @@ from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
 from benchmarks.compare.evaluation import METRICS, base_answers, evaluate
 from benchmarks.compare.forgetting import forgetting, question_sets
-from gantune.data import split_pairs
+from gantune.data import split_pairs, split_records
 from gantune.diagnostics import (
     measure_memory,
     plot_health,
@@ -173,9 +173,12 @@ def run(directory: Path) -> dict[str, Any] | None:
 
     data = DataArguments(**config["data"])
     with collected_warnings("gantune.data"):  # the comparison has told them
-        pairs, train, test, left_out, unpaired = read_split(data, settings.seed)
+        pairs, train, test, left_out, unpaired, references, _ = read_split(data, settings.seed)
     if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
-        train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
+        if references is None:
+            train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
+        else:
+            train, test, references = split_records(train, None, held_out, settings.seed)
     sets = question_sets(data.dataset, pairs, train, test, seed=settings.seed) if data.forgetting else None
     model = tokenizer = None
     if method.needs_model:

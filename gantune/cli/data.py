@@ -15,6 +15,7 @@ from gantune.data.cleaning import CleaningConfig, clean
 from gantune.data.formats import FORMATS
 from gantune.data.lengths import histogram, length_table
 from gantune.data.near_duplicates import NEAR_DUPLICATE
+from gantune.data.record_formats import RecordFormat
 from gantune.data.sources import Source, open_source, pairs_of
 from gantune.data.templates import TEMPLATES, build_template
 from gantune.diagnostics.files import local_path
@@ -51,16 +52,17 @@ def show(options: Namespace) -> None:
     transformers.utils.logging.set_verbosity_error()  # long rows are what the statistics are for
     source = _open(options)
     pairs = pairs_of(source, options.answers)
-    name = options.template or ("text" if source.format_name == "text" else "plain")
+    name = options.template or _template_of(source)
     template, tokenizer = build_template(name, options.system), load_tokenizer(options.model)
     if not 1 <= options.example <= len(pairs):
         raise UserError(f"--example {options.example}: expected 1 to {len(pairs)}, the number of examples")
 
     encoded, report = encode_pairs(pairs, tokenizer, template, sys.maxsize, sys.maxsize, "error")
-    prompt_ids, answer_ids, _ = encoded[options.example - 1]
+    prompt_ids, answer_ids = encoded[options.example - 1][:2]
     end = answer_ids[-1]
     _print_format(source, options.format)
-    print(f"rows: {len(source.records)}, examples: {len(pairs)}")
+    silent = sum(not source.format.pairs(record) for record in source.records)
+    print(f"rows: {len(source.records)}, examples: {len(pairs)}" + f", rows without a text: {silent}" * bool(silent))
     print(f"template: {name}, tokenizer: {options.model}, end token: {tokenizer.convert_ids_to_tokens(end)} (id {end})")
     print(f"\nexample {options.example}, each learned token in «»:\n")
     print(_marked(prompt_ids, answer_ids, tokenizer))
@@ -128,7 +130,9 @@ def _parser() -> ArgumentParser:
 
     looked = add("show", show, "print an example with its learned tokens marked, and statistics of the lengths")
     looked.add_argument("--answers", choices=("last", "every"), default="last", help="of a conversation, to learn")
-    looked.add_argument("--template", help=f"{', '.join(TEMPLATES.names())} (None: plain; text for raw text)")
+    looked.add_argument(
+        "--template", help=f"{', '.join(TEMPLATES.names())} (None: plain; text for raw text, record for records)"
+    )
     looked.add_argument("--system", help="system prompt before every question that has none")
     looked.add_argument("--model", default="mini", help="whose tokenizer: mini, a folder, or a Hub id")
     looked.add_argument("--example", type=int, default=1, help="number of the example printed")
@@ -159,6 +163,13 @@ def _open(options: Namespace) -> Source:
     return open_source(
         options.source, options.question_column, options.answer_column, options.split, format=options.format
     )
+
+
+def _template_of(source: Source) -> str:
+    """The template that the rows of a format are usually put with."""
+    if source.format_name == "text":
+        return "text"
+    return "record" if isinstance(source.format, RecordFormat) else "plain"
 
 
 def _print_format(source: Source, forced: str | None) -> None:

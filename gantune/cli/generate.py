@@ -13,7 +13,7 @@ from functools import partial
 from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser
-from gantune.data.records import Record
+from gantune.data.prompts import as_records, questions_in
 from gantune.data.sources import READERS
 from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
@@ -85,7 +85,7 @@ def _check(options: Namespace) -> None:
 def _questions(options: Namespace) -> Iterator[str] | list[str]:
     """What is to be answered; a terminal is asked as the answers come."""
     if options.question is not None:
-        return [options.question.strip()]
+        return as_records([options.question.strip()])
     if options.file is not None:
         return read_questions(options.file, options.question_column)
     if not sys.stdin.isatty():
@@ -97,13 +97,13 @@ def _ask() -> Iterator[str]:
     """Questions typed on the terminal, until an empty one or the end of the input."""
     print("A question and Enter; an empty one ends.", file=sys.stderr)
     try:
-        yield from iter(lambda: input(PROMPT).strip(), "")
+        yield from (as_records([line])[0] for line in iter(lambda: input(PROMPT).strip(), ""))
     except EOFError:
         print(file=sys.stderr)
 
 
 def read_questions(path: str, column: str) -> list[str]:
-    """The questions in a file: in a column, or one a line, of which blank ones hold none.
+    """The questions in a file, or its records: in a column, or one a line, of which blank ones hold none.
 
     If there are none, or one cannot be read, the [`UserError`] names the file and the row.
     """
@@ -113,12 +113,13 @@ def read_questions(path: str, column: str) -> list[str]:
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if reader := READERS.get(file.suffix.lower()):
-        questions = [Record(path, where, row).text(column) for where, row in reader(path, data)]
+        questions = questions_in(path, list(reader(path, data)), column)
     else:
         try:
-            questions = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+            lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text, expected one question a line") from error
+        questions = as_records(lines)
     if not questions:
         raise UserError(f"{path}: holds no question")
     return questions

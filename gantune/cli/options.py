@@ -40,7 +40,7 @@ COMPONENTS: dict[str, Registry] = {
     "format": FORMATS,
 }
 """Options that name a component, on the command line also by a dotted path."""
-PLACES = {"model": MODELS, "dataset": BUILT_IN, "adapter": (), "bleurt": ()}
+PLACES = {"model": MODELS, "dataset": BUILT_IN, "prompts": (), "adapter": (), "bleurt": ()}
 """Options that may name a file or folder, and the names that mean something else wherever one is."""
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """A number that may be a text to YAML, such as `2e-3` and `1E-3`."""

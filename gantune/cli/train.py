@@ -22,7 +22,7 @@ from gantune.trainer.config import GameConfig
 
 if TYPE_CHECKING:
     from gantune.data import Pair
-    from gantune.trainer import LanguageGAN
+    from gantune.trainer import LanguageGAN, Unpaired
 
 COMMAND = "gantune train"
 MAY_CHANGE = {"output_dir", "resume_from_checkpoint", "device", "report_to", "save_steps"}
@@ -81,9 +81,7 @@ class DataOptions:
         """Refuse options that name no data, or a file that is not there."""
         if self.dataset is None:
             raise UserError("--dataset: expected a file, a folder, mini-tofu, tofu, or a Hub id")
-        path = local_path(self.dataset)
-        if path.suffix.lower() in READERS and not path.exists():
-            raise UserError(f"{self.dataset}: no such file")
+        _check_file(self.dataset)
 
     def load(self) -> "list[Pair]":
         """The pairs of the data; see [`gantune.data.load_pairs`]."""
@@ -95,15 +93,34 @@ class DataOptions:
 
 
 @dataclass
-class ValidationOptions:
-    """How many pairs choose the weights."""
+class GameDataOptions:
+    """What else a training takes of data: questions alone, and how many pairs choose the weights."""
 
     _argument_group_name = "data"
 
+    prompts: str | None = option(
+        None,
+        "questions or records without answers, which the adversarial steps ask: as --dataset, or a .txt file with one "
+        "a line",
+    )
     validation_size: int | None = option(None, "pairs held out to choose the weights, instead of --validation-share")
 
+    def check(self) -> None:
+        """Refuse a file that is not there."""
+        if self.prompts is not None:
+            _check_file(self.prompts)
 
-CLASSES = (RunOptions, ModelOptions, DataOptions, ValidationOptions, GameConfig)
+    def unpaired(self, data: DataOptions) -> "Unpaired | None":
+        """The questions without answers, if some are named; see [`gantune.data.load_prompts`]."""
+        if self.prompts is None:
+            return None
+        from gantune.data import load_prompts
+        from gantune.trainer.unpaired import Unpaired
+
+        return Unpaired(load_prompts(self.prompts, data.question_column, data.split))
+
+
+CLASSES = (RunOptions, ModelOptions, DataOptions, GameDataOptions, GameConfig)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -120,6 +137,7 @@ def run(arguments: Sequence[str]) -> int:
     if groups[0].output_dir is None:
         raise UserError("--output-dir: expected a new directory")
     groups[2].check()
+    groups[3].check()
     return _run(groups, values)
 
 
@@ -135,7 +153,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     from gantune.trainer.checkpoints import folders_of
     from gantune.trainer.language_gan import LanguageGAN
 
-    options, model, data, validation, config = groups
+    options, model, data, more, config = groups
     output, device = local_path(options.output_dir), resolve_device(model.device)
     theirs = {name: value for name, value in values.items() if name not in option_types(CLASSES)}
     parallel = join_processes(device)
@@ -149,8 +167,8 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
                 return 0
             if options.resume_from_checkpoint and has_checkpoint(output):
                 _refuse_changes(output / RUN_FILE, values)
-            pairs = data.load()
-            config = _with_validation_size(config, validation.validation_size, len(pairs))
+            pairs, unpaired = data.load(), more.unpaired(data)
+            config = _with_validation_size(config, more.validation_size, len(pairs))
         quiet = {"use_cpu": device == "cpu", "logging_steps": 1, "disable_tqdm": True}
         places = {"output_dir": str(output), "save_steps": options.save_steps, "report_to": options.report_to}
         args = training_arguments(config, **quiet | places | theirs)
@@ -159,7 +177,8 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
         with parallel.main_first() if sharding == "none" else nullcontext():  # a divided model takes all to load
             base = load_model(model.model, getattr(torch, model.dtype), own_device(device), sharding=sharding)
             watching = [History(output / HISTORY), weights, bar] if parallel.main else []
-            gan = LanguageGAN(base, args, pairs, processing_class=load_tokenizer(model.model), callbacks=watching)
+            tokenizer = load_tokenizer(model.model)
+            gan = LanguageGAN(base, args, pairs, processing_class=tokenizer, unpaired=unpaired, callbacks=watching)
         if parallel.main:
             write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume_from_checkpoint"})
         stopped = _train(gan, bar, options.resume_from_checkpoint)
@@ -228,3 +247,10 @@ def _with_validation_size(config: GameConfig, size: int | None, pairs: int) -> G
     if not 0 <= size < pairs:
         raise UserError(f"--validation-size {size}: expected 0 to {pairs - 1}, less than the {pairs} pairs of the data")
     return dataclasses.replace(config, validation_share=size / pairs)
+
+
+def _check_file(source: str) -> None:
+    """Refuse a file of data that is not there."""
+    path = local_path(source)
+    if path.suffix.lower() in (*READERS, ".txt") and not path.exists():
+        raise UserError(f"{source}: no such file")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gantune.data.decontamination import HeldOut, whole_text
+from gantune.data.decontamination import HeldOut
 from gantune.data.formats import LABEL
 from gantune.data.near_duplicates import NEAR_DUPLICATE, NearDuplicates, normalised
 from gantune.data.question import Pair
@@ -67,7 +67,8 @@ class Cleaned(NamedTuple):
 Check = Callable[[Record, list[Pair]], str | None]
 """Says why a row is to be left out, None if it is not; the pairs are the row's, one for each answer.
 
-The last one's text is all of it: of a conversation, the last answer and everything before it.
+The last one's text is all of it: of a conversation, the last answer and everything before it. Of a record with several
+texts it is each one's; a record without a text is a pair with an empty answer.
 """
 
 
@@ -85,7 +86,7 @@ def clean(source: Source, config: CleaningConfig, test: Sequence[Pair] | None = 
         counts = {LABEL: len(dropped)} | counts
     for record in source.records:
         try:
-            pairs = source.format.pairs(record)
+            pairs = source.format.pairs(record) or [Pair(source.format.question(record), "")]
         except UserError as error:
             if not config.format_check:
                 raise
@@ -121,6 +122,12 @@ def _checks(config: CleaningConfig, test: Sequence[Pair] | None) -> dict[str, Ch
     return checks
 
 
+def _row_text(pairs: list[Pair]) -> str:
+    """All that a row says: the last question with every answer to it."""
+    question = pairs[-1].question
+    return "\n".join([question, *(pair.answer for pair in pairs if pair.question == question)])
+
+
 def _length_check(limits: dict[str, tuple[int | None, int | None]]) -> Check:
     for name, both in limits.items():
         for end, limit in zip(("min", "max"), both, strict=True):
@@ -148,7 +155,7 @@ def _keyword_check(forbidden: Sequence[str]) -> Check:
     pattern = re.compile(rf"(?<!{inside})(?:{phrases})(?!{inside}|[{marks()}])", re.IGNORECASE)
 
     def check(record: Record, pairs: list[Pair]) -> str | None:
-        found = pattern.search(unicodedata.normalize("NFC", whole_text(pairs[-1])))
+        found = pattern.search(unicodedata.normalize("NFC", _row_text(pairs)))
         return f"holds {found[0]!r}" if found else None
 
     return check
@@ -158,7 +165,7 @@ def _exact_check() -> Check:
     first: dict[str, str] = {}
 
     def check(record: Record, pairs: list[Pair]) -> str | None:
-        where = first.setdefault(normalised(whole_text(pairs[-1])), record.where)
+        where = first.setdefault(normalised(_row_text(pairs)), record.where)
         return None if where == record.where else f"the same as {where}"
 
     return check
@@ -168,7 +175,7 @@ def _near_check(similarity: float) -> Check:
     near, places = NearDuplicates(similarity), []
 
     def check(record: Record, pairs: list[Pair]) -> str | None:
-        text = whole_text(pairs[-1])
+        text = _row_text(pairs)
         if found := near.find(text):
             return f"similarity {found[1]:.2f} to {places[found[0]]}"
         near.add(text)

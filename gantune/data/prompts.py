@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gantune.data.formats import Format, build_format
+from gantune.data.question import RecordQuestion
+from gantune.data.record_formats import parse_record
 from gantune.data.records import Record
-from gantune.data.sources import Source, decoded, read_bytes, read_rows
+from gantune.data.sources import Row, Source, decoded, read_bytes, read_rows
 from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
 
@@ -16,6 +20,7 @@ def load_prompts(
 
     Args:
         source: what [`gantune.data.load_pairs`] reads, in any format but raw text; or a .txt file, a question a line.
+            Its lines are records if each is one, as `name[The Mill], eatType[pub]`.
         question_column: of format question-answer.
         split: split of a Hub data set.
         format: a name from [`FORMATS`]; None finds it by the columns.
@@ -27,15 +32,29 @@ def load_prompts(
     if path.suffix.lower() == ".txt":
         lines = enumerate(decoded(source, read_bytes(source, path)).splitlines(), start=1)
         records = [Record(source, f"line {number}", {"question": line}) for number, line in lines if line.strip()]
-        questions = [record.text("question") for record in records]
+        questions = as_records([record.text("question") for record in records])
     else:
-        rows = read_rows(source, split)
-        columns = list(dict.fromkeys(column for _, row in rows for column in row))
-        name, found = build_format(source, columns, format, question_column, "answer", question_columns)
-        questions = questions_of(Source(name, found, [Record(source, *row) for row in rows]))
+        questions = questions_in(source, read_rows(source, split), question_column, format)
     if not questions:
         raise UserError(f"{source}: has no rows, expected questions")
     return list(dict.fromkeys(questions))
+
+
+def questions_in(
+    source: str, rows: Sequence[Row], question_column: str = "question", format: str | None = None
+) -> list[str]:
+    """The question of each of the rows, which messages call `source`; see [`load_prompts`]."""
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    name, found = build_format(source, columns, format, question_column, "answer", question_columns)
+    return questions_of(Source(name, found, [Record(source, *row) for row in rows]))
+
+
+def as_records(lines: list[str]) -> list[str]:
+    """The lines as records if each is one, as `name[The Mill], eatType[pub]`; otherwise as they are."""
+    try:
+        return [RecordQuestion(parse_record(line)) for line in lines]
+    except UserError:
+        return lines
 
 
 def questions_of(source: Source) -> list[str]:

@@ -55,12 +55,11 @@ class RecordFormat:
             return RecordQuestion(fields)
         if value is not None and not isinstance(value, str):
             raise record.error(f"{column!r} is {type(value).__name__} {value!r:.40}, expected a text or an object")
+        text = record.text(column)
         try:
-            return RecordQuestion(parse_record(record.text(column)))
-        except UserError as error:
-            if error.args[0].startswith(record.source):
-                raise
-            raise record.error(f"{column!r} is {value!r:.60}, expected name[The Mill], eatType[pub] or an object") from None
+            return RecordQuestion(parse_record(text))
+        except UserError:
+            raise record.error(f"{column!r} is {text!r:.60}, {EXPECTED}, or an object") from None
 
     def pairs(self, record: Record) -> list[Pair]:
         column = self.columns[1]

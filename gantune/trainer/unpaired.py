@@ -9,12 +9,14 @@ from transformers import PreTrainedTokenizerBase
 
 from gantune.data import Batch, EncodedPair, Pair, collate, epoch_order, pad_token_id
 from gantune.field_types import text_list
-from gantune.generation.generate import encode_questions
 from gantune.tuning import TuningConfig, encode_with
 
 
 class Unpaired(NamedTuple):
-    """Questions that the generator answers, and true answers to others, from which the discriminator learns."""
+    """Questions that the generator answers, and true answers to others, from which the discriminator learns.
+
+    Without answers, those of the pairs are the true ones.
+    """
 
     questions: Sequence[str] = ()
     answers: Sequence[str] = ()
@@ -26,7 +28,7 @@ class UnpairedBatches:
     A batch has `batch_size` rows, in all processes together; those of one if None.
 
     Raises:
-        UserError: if there is not at least one question and one answer.
+        UserError: if there is not at least one question.
     """
 
     def __init__(
@@ -36,20 +38,25 @@ class UnpairedBatches:
         config: TuningConfig,
         batch_size: int | None = None,
     ) -> None:
-        questions, answers = (text_list(texts, f"unpaired {name}", 1) for name, texts in unpaired._asdict().items())
-        prompts = encode_questions(questions, tokenizer, config)
-        self._questions = [
-            EncodedPair(prompt, [], Pair(question, "")) for prompt, question in zip(prompts, questions, strict=True)
-        ]
+        questions = text_list(unpaired.questions, "unpaired questions", 1)
+        answers = text_list(unpaired.answers, "unpaired answers")
+        asked, _ = encode_with([Pair(question, "") for question in questions], tokenizer, config)
+        self._questions = [row._replace(answer_ids=[]) for row in asked]
         self._answers, _ = encode_with([Pair("", answer) for answer in answers], tokenizer, config)
         self._batches = batch_size or config.per_device_train_batch_size, config.seed, pad_token_id(tokenizer)
 
-    def questions(self, number: int) -> Batch:
-        """Questions of step `number`: rows with T = 0 answer positions."""
-        return numbered_batch(self._questions, number, *self._batches)
+    @property
+    def answered(self) -> bool:
+        """Whether there are answers too."""
+        return bool(self._answers)
+
+    def questions(self, number: int, batch_size: int | None = None) -> Batch:
+        """Questions of step `number`: rows with T = 0 answer positions, `batch_size` of them if it is given."""
+        usual, seed, pad = self._batches
+        return numbered_batch(self._questions, number, batch_size or usual, seed, pad)
 
     def answers(self, number: int) -> Batch:
-        """Answers of step `number`, each to the empty question."""
+        """Answers of step `number`, each to the empty question; there have to be some."""
         return numbered_batch(self._answers, number, *self._batches)
 
     def tokens(self) -> list[tuple[list[int], list[int]]]:
