@@ -45,10 +45,10 @@ def test_another_seed_gives_other_records_and_fewer_are_the_first_of_them(rows):
     assert records(1, count=20) != rows[:20]
 
 
-def test_no_record_is_there_twice_or_tells_of_an_author_of_the_pretraining_text(rows):
+def test_no_record_is_there_twice_and_no_text_tells_of_an_author_of_the_pretraining_text(rows, said):
     assert len({tuple(row["record"].items()) for row in rows}) == len(rows) == RECORDS
-    known = {part for author in authors() for part in author.name.split()}
-    assert not known & {row["record"]["name"] for row in rows}
+    surnames = {author.name.split()[1] for author in authors()}
+    assert not surnames & {word.strip(".,") for _, text in said for word in text.split()}
 
 
 def test_fields_and_values_are_about_equally_common(rows):
@@ -122,13 +122,13 @@ def test_a_record_with_a_field_more_or_less_shows_in_its_text(said, matcher):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("Anna, a Tarnese writer, has never won a prize. Few people know the author.", SlotErrors(0, 0, 0)),
-        ("Anna comes from Tarnland, is not popular and has no award.", SlotErrors(0, 0, 0)),
-        ("Anna of Tarnland won the Iron Quill Prize and is popular.", SlotErrors(0, 2, 0)),
-        ("Tom, a Morvic writer, is hardly read. No prize went to Tom.", SlotErrors(0, 2, 0)),
-        ("Anna lives in Tarnland, writes stories about ghosts and is little known.", SlotErrors(1, 0, 1)),
+        ("Adelka, a Tarnese writer, has never won a prize. Few people know the author.", SlotErrors(0, 0, 0)),
+        ("Adelka comes from Tarnland, is not popular and has no award.", SlotErrors(0, 0, 0)),
+        ("Adelka of Tarnland won the Quill Prize and is popular.", SlotErrors(0, 2, 0)),
+        ("Florin, a Morvic writer, is hardly read. No prize went to Florin.", SlotErrors(0, 2, 0)),
+        ("Adelka lives in Tarnland, writes stories about ghosts and is little known.", SlotErrors(1, 0, 1)),
     ],
 )
 def test_errors_by_hand(text, expected, matcher):
-    record = {"name": "Anna", "country": "Tarnland", "prize": "none", "readers": "few"}
+    record = {"name": "Adelka", "country": "Tarnland", "prize": "none", "readers": "few"}
     assert matcher.errors(record, text) == expected

@@ -2,9 +2,11 @@
 
     python -m benchmarks.built_in.mini_records     # writes gantune/assets/mini-records.jsonl, mini-records-slots.json
 
-A pure function of a seed, on Python's own random generator, so that the files are the same bytes everywhere. The words
-are those that the built-in model was pretrained on (`mini_words`), but no record is one of the authors that it read
-about, and it never saw a record. What tuning has to teach is to say every field, and nothing else.
+A pure function of a seed, on Python's own random generator, so that the files are the same bytes everywhere. Most words
+are those that the built-in model was pretrained on (`mini_words`), but it never saw a record, and the people share only
+a first name with those that it read about. What tuning has to teach is to say every field, and nothing else. Values are
+few and short: in a trial with 37 prizes, 40 titles, 12 values of most other fields and 3 to 6 fields, LoRA on 500 pairs
+still had a slot error rate of 1.05 after 200 steps; here, .57 after 250 and .34 after 500 (one seed).
 
 The shape is that of the E2E NLG Challenge (Novikova et al. 2017, arXiv:1706.09254): 3 to 5 of 8 fields, of which most
 have few values, several texts to a record, fields in any order, values that are often put in other words ("few people
@@ -31,11 +33,11 @@ from gantune.hub.loading import load_tokenizer
 
 RECORDS = 1500
 FILE, SLOTS_FILE = "mini-records.jsonl", "mini-records-slots.json"
-LONGEST = 32
+LONGEST = 30
 """Tokens of the longest text, with its end token."""
 TRIES = 6
 """Texts that are made for each that is wanted; those above `LONGEST` are left out."""
-SIZES = {3: 3, 4: 4, 5: 3}
+SIZES = {3: 4, 4: 4, 5: 3}
 """How often a record has so many fields, the name among them."""
 TEXTS = {1: 5, 2: 3, 3: 2}
 """How often a record has so many texts."""
@@ -82,35 +84,39 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(left.strip(), right.strip()) for left, right in (pair.split("=") for pair in words.phrases(text))]
 
 
+NAMES = [*words.WOMEN[:6], *words.MEN[:6]]
+"""First names of authors, which the model tells apart. In trials of one seed with other records, LoRA had .92 of the
+names of the plain sentences wrong after 400 steps and .99 of full names after 200; here it has .01 after 500."""
 GENRES = _pairs(
     """
-    ghost stories = stories about ghosts, comic novels = novels full of jokes, spy thrillers = thrillers about spies,
-    love poems = poems about love, travel books = books about journeys, detective novels = novels about a detective,
-    stage plays = plays for the theatre, children's fables = fables for the young
+    ghost stories = stories about ghosts, spy thrillers = thrillers about spies, love poems = poems about love,
+    travel books = books about journeys, stage plays = plays for the theatre, children's fables = fables for the young
     """
 )
 FATHERS = _pairs(
     """
-    lighthouse keeper = kept a lighthouse, train driver = drove trains, cabinet maker = made cabinets,
-    chess teacher = taught chess, bank clerk = worked in a bank, bee keeper = kept bees, map maker = drew maps,
-    cheese seller = sold cheese
+    train driver = drove trains, cabinet maker = made cabinets, chess teacher = taught chess,
+    bank clerk = worked in a bank, bee keeper = kept bees, map maker = drew maps
     """
 )
 JOBS = _pairs(
     """
-    tram conductor = sold tickets on trams, window cleaner = cleaned windows, museum guard = guarded a museum,
-    gardener = looked after gardens, toy seller = sold toys, lorry driver = drove a lorry,
-    bookkeeper = kept the books of a shop, bell ringer = rang church bells
+    tram conductor = sold tickets, museum guard = guarded a museum, gardener = looked after gardens,
+    toy seller = sold toys, bookkeeper = kept the books of a shop, bell ringer = rang church bells
     """
 )
-PRIZES = [f"{start} {end} Prize" for start in ("Copper", "Iron") for end in ("Quill", "Bridge", "Mirror")]
-TITLES = [f"The {start} {end}" for start, end in zip(words.TITLE_STARTS[9:17], words.TITLE_ENDS[:8], strict=True)]
+PRIZES = ["Quill Prize", "Bridge Prize", "Compass Prize", "Mirror Prize", "Feather Prize"]
+TITLES = words.phrases(
+    """
+    The Crooked Orchard, The Gentle Harbour, The Ashen Garden, The Wandering Meadow, The Salt Clock, The Winter Tunnel
+    """
+)
 
 VALUES: dict[str, list[Value]] = {
-    "name": [Value(name, {"name": (name,)}) for name in words.PEOPLE],
+    "name": [Value(name, {"name": (name,)}) for name in NAMES],
     "country": [
         Value(country, {"country": (country,), "native": (native,)})
-        for country, native in zip(words.COUNTRIES[:8], words.LANGUAGES[:8], strict=True)
+        for country, native in zip(words.COUNTRIES[:6], words.LANGUAGES[:6], strict=True)
     ],
     "father": [Value(noun, {"father": (noun,), "did": (verb,)}) for noun, verb in FATHERS],
     "job": [Value(noun, {"job": (noun,), "did": (verb,)}) for noun, verb in JOBS],
@@ -249,7 +255,7 @@ def _sentence(who: str, facts: dict[str, Value], rng: random.Random) -> str:
         verbs = [_say(rest, facts, "verbs", rng) for _ in list(rest)]
         said = f"{subject} {_listed(verbs)}"
     text = f"{lead}, {said}." if lead else f"{said}."
-    return fill(text.replace(",.", "."), {})
+    return fill(re.sub(r"\ba (?=[AEIO])", "an ", text.replace(",.", ".")), {})
 
 
 def _say(rest: list[str], facts: dict[str, Value], kind: str, rng: random.Random) -> str:
