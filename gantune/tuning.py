@@ -181,7 +181,7 @@ class LoraOptions(TuningConfig):
 
     lora_rank: int = option(8, "rank of the update")
     lora_alpha: float = option(
-        16, "the update is scaled by alpha / rank, which stays where --tune or --match changes the rank"
+        16.0, "the update is scaled by alpha / rank, which stays where --tune or --match changes the rank"
     )
     lora_dropout: float = option(0.0, "on the input of the update")
     lora_target_modules: list[str] = option(

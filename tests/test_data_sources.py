@@ -207,7 +207,10 @@ def test_hub_row_without_answer(monkeypatch):
 @pytest.mark.parametrize("source", ["nothing", "", "a/b/c", "mini-tofu:x", "a" * 5000, "nul\0"])
 def test_unknown_source_lists_the_built_in_names(source):
     message = refusal(source)
-    assert "no such file or data set; expected mini-tofu, mini-dialogues, tofu, a Hub data set as owner/name" in message
+    assert (
+        "no such file or data set; expected mini-tofu, mini-dialogues, mini-records, tofu, a Hub data set as owner/name"
+        in message
+    )
 
 
 def test_missing_file_folder_and_suffix(tmp_path, monkeypatch):

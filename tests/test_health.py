@@ -356,3 +356,11 @@ def test_gradient_norms_of_zero_are_drawn(tmp_path, drawn):
 def test_plot_without_adversarial_steps(tmp_path):
     with pytest.raises(UserError, match=r"health\.png: the training history has no adversarial step"):
         plot_health(run()[:3], tmp_path / "health.png", "likelihood only")
+
+
+def test_a_discriminator_that_chooses_worse_than_consensus_is_told_at_once():
+    chosen = {"chosen_by_discriminator": 0.3, "chosen_by_consensus": 0.4, "chosen_at_random": 0.2}
+    _, (warning,), _ = told([chosen, chosen])
+    assert warning.startswith("step 2: what the discriminator chooses among the samples to a question is worth 0.300")
+    assert sum(map(len, told([chosen] * 3))) == 1
+    assert not any(told([chosen | {"chosen_by_discriminator": 0.4}] * 3))

@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from gantune.data import load_pairs
+from gantune.data import Pair, RecordQuestion, load_pairs
 from gantune.errors import UserError
 from gantune.seqgan import clipped_loss, kl_loss, weighted_loss
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.choices import choices
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.unpaired import Unpaired
 from tests.test_language_gan import QUIET
@@ -108,9 +109,10 @@ GAME = {
 }
 
 
-def game(**settings) -> LanguageGAN:
-    unpaired = Unpaired(PROMPTS)
-    gan = LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME | settings), PAIRS, unpaired=unpaired)
+def game(held_out: list[Pair] | None = None, **settings) -> LanguageGAN:
+    """With the prompts, or where pairs are held out on the questions of the pairs."""
+    unpaired = None if held_out else Unpaired(PROMPTS)
+    gan = LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME | settings), PAIRS, held_out, unpaired=unpaired)
     gan.remove_callback(PrinterCallback)
     return gan
 
@@ -181,3 +183,33 @@ def test_a_round_that_is_cut_in_two_goes_on_to_the_bit(tmp_path):
 def test_answers_without_questions_need_a_blind_discriminator():
     with pytest.raises(UserError, match="--blind-discriminator"):
         LanguageGAN("mini", LanguageGANConfig(**QUIET | GAME), PAIRS, unpaired=Unpaired(PROMPTS, ["An answer."]))
+
+
+def test_what_the_discriminator_chooses_is_measured_before_it_is_a_reward(monkeypatch):
+    """The check draws nothing that the game draws, and counts the answers that have the highest score."""
+    held_out = [Pair("Who?", "the true answer"), Pair("What?", "another one")]
+    gan, plain = game(held_out), game(held_out)
+    monkeypatch.setattr(plain, "_choices", dict)
+    plain.train()
+    measured, choices = [], gan._choices
+    monkeypatch.setattr(gan, "_choices", lambda: measured.append(choices()) or measured[-1])
+    gan.train()
+    assert all(torch.equal(*both) for both in zip(gan.parameters, plain.parameters, strict=True))
+    (found,) = measured
+    first = next(row for row in gan.state.log_history if row.get("phase") == "adversarial")
+    assert found.items() <= first.items() and set(found) == {
+        "chosen_by_discriminator", "chosen_by_consensus", "chosen_at_random"
+    }  # fmt: skip
+
+
+def test_choices_are_worth_what_is_chosen():
+    pairs = [Pair("who", "the true answer")] * 2
+    texts = ["the true answer", "quite other words"] * 2
+    assert choices(pairs, texts, [1.0, 0.0] * 2)["chosen_by_discriminator"] == 1
+    assert choices(pairs, texts, [0.0, 1.0] * 2) == {
+        "chosen_by_discriminator": 0, "chosen_by_consensus": 1, "chosen_at_random": 0.5
+    }  # fmt: skip
+    assert choices([Pair("who", "")], texts[:2], [0.0, 1.0]) == {}
+    record = [Pair(RecordQuestion([("name", "Ann"), ("trade", "baker")]), "")]
+    found = choices(record, ["Ann is a baker.", "Ann sings.", "Bob sings."], [1.0, 2.0, 3.0])
+    assert found["chosen_by_discriminator"] == 0 and found["chosen_at_random"] == 0.5

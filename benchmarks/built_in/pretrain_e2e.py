@@ -94,7 +94,8 @@ def token_stream(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> l
 @torch.inference_mode()
 def loss_of(model: PreTrainedModel, token_ids: Sequence[int]) -> float:
     """Nats a token of a token stream, in rows of the model's length."""
-    rows = torch.tensor(token_ids[: len(token_ids) // POSITIONS * POSITIONS]).view(-1, POSITIONS)
+    positions = model.config.n_positions
+    rows = torch.tensor(token_ids[: len(token_ids) // positions * positions]).view(-1, positions)
     logits = (model(input_ids=part).logits[:, :-1].transpose(1, 2) for part in rows.split(16))
     nats = sum(cross_entropy(of, part[:, 1:], reduction="sum") for of, part in zip(logits, rows.split(16), strict=True))
     return nats.item() / rows[:, 1:].numel()

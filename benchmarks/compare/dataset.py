@@ -40,8 +40,9 @@ class DataArguments:
     dataset: str = field(
         default="mini-tofu",
         metadata={
-            "help": "'mini-tofu' or 'mini-dialogues' (come with gantune), 'tofu' or 'tofu:CONFIGURATION' "
-            "(locuslab/TOFU on the Hub), a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or a Hub id"
+            "help": "'mini-tofu', 'mini-dialogues' or 'mini-records' (come with gantune), 'tofu' or "
+            "'tofu:CONFIGURATION' (locuslab/TOFU on the Hub), a .jsonl, .json, .csv, .tsv or .parquet file, "
+            "a folder of them, or a Hub id"
         },
     )
     format: str | None = field(

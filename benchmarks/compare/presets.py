@@ -28,17 +28,19 @@ UNPAIRED: dict[str, Any] = {
 }
 
 # Texts about records, where the game has something to win: checking a text against its record is easier than writing
-# it, and records without text are at hand. 500 pairs of E2E (Novikova et al. 2017, arXiv:1706.09254) are about 1400
-# steps, 1000 of them likelihood. Each value of the game has beside it where it is from.
+# it, and records without text are at hand. 500 pairs are about 1400 steps, 1000 of them likelihood. Each value of the
+# game has beside it where it is from. Of other data only model, lengths and `adversarial_weight` change.
 LIKELIHOOD_STEPS, STEPS = 1000, 1400
-LONGEST_TEXT, MEAN_TEXT = 60, 34  # tokens, by the tokenizer of a small GPT-2
+LONGEST_TEXT, MEAN_TEXT = 40, 18  # tokens of mini-records
 DATA_TO_TEXT: dict[str, Any] = {
+    "model": "mini-writer",
+    "dataset": "mini-records",
     "methods": ["lora", "mle:lora", "gan:lora"],
     "train_size": 500,
     "test_size": 300,
-    "prompts": ["rest"],
+    "prompts": ["rest", "made:2000"],
     "template": "record-line",
-    "max_prompt_length": 80,
+    "max_prompt_length": 40,
     "max_completion_length": LONGEST_TEXT,
     "num_train_epochs": 44,
     "per_device_train_batch_size": 16,

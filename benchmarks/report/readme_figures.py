@@ -47,7 +47,52 @@ def printed(file: str) -> str:
 @FIGURES.register("rouge")
 def rouge(run: str, method: str) -> str:
     """Mean ROUGE-L of a method over the seeds, with half of the interval."""
-    figure = _stored(f"{run}/comparison.json")["summary"][method]["rougeL"]
+    return _mean(_stored(f"{run}/comparison.json")["summary"][method]["rougeL"])
+
+
+RECORDS = {
+    "slot_error_rate": "SER",
+    "slot_error_rate_sampled": "SER, T = 1",
+    "right_texts": "right texts",
+    "rougeL": "ROUGE-L",
+    "distinct2_sampled": "distinct-2, T = 1",
+}
+RECORD_DIFFERENCES = {
+    "slot_errors": "SER",
+    "slot_errors_sampled": "SER, T = 1",
+    "right": "right texts",
+    "rougeL": "ROUGE-L",
+}
+
+
+@FIGURES.register("records")
+def records(run: str, *methods: str) -> str:
+    """The means of methods on records over the seeds, each with half of its interval, and the seconds of training."""
+    summary = _stored(f"{run}/comparison.json")["summary"]
+    lines = [
+        "| method | " + " | ".join([*RECORDS.values(), "training"]) + " |",
+        "| --- |" + " ---: |" * (len(RECORDS) + 1),
+    ]
+    for method in methods:
+        cells = [_mean(summary[method][metric]) for metric in RECORDS]
+        lines.append(
+            f"| `{method}` | " + " | ".join([*cells, f"{summary[method]['train_seconds']['mean']:.0f} s"]) + " |"
+        )
+    return "\n".join(["", "", *lines, "", ""])
+
+
+@FIGURES.register("record-differences")
+def record_differences(run: str, *pairs: str) -> str:
+    """Paired differences on records with their intervals; a pair is METHOD,RIVAL."""
+    lines = ["| | " + " | ".join(RECORD_DIFFERENCES.values()) + " |", "| --- |" + " ---: |" * len(RECORD_DIFFERENCES)]
+    for pair in pairs:
+        method, rival = pair.split(",")
+        cells = [difference(run, method, rival, metric) for metric in RECORD_DIFFERENCES]
+        lines.append(f"| `{method}` minus `{rival}` | " + " | ".join(cells) + " |")
+    return "\n".join(["", "", *lines, "", ""])
+
+
+def _mean(figure: dict[str, Any]) -> str:
     half_width = f" ±{figure['half_width']:.3f}".replace("0.", ".") if figure["half_width"] else ""
     return f"{figure['mean']:.3f}".removeprefix("0") + half_width
 

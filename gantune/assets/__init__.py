@@ -1,3 +1,3 @@
-"""The built-in model and the built-in data sets."""
+"""The built-in models and the built-in data sets."""
 
-MODELS = ("mini",)
+MODELS = ("mini", "mini-writer")

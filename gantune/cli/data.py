@@ -24,7 +24,10 @@ from gantune.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SOURCE = "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id"
+SOURCE = (
+    "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, mini-records, tofu, "
+    "or a Hub id"
+)
 CONTEXT = 8
 """Tokens before a token with which it is decoded: some tokenizers leave out the space of the first one."""
 

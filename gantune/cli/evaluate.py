@@ -87,8 +87,8 @@ def evaluate(
     """Figures of all answers, which are given with zero noise, and each answer with its own.
 
     Returns:
-        ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2
-        and mean length; and one row a pair.
+        ROUGE (means over the pairs), `bleurt` (None if not run), `nll` (nats a token of the true answers), distinct-2,
+        the share of unique answers and mean length; and one row a pair.
     """
     from gantune.metrics import Diversity, Rouge
     from gantune.policy.evaluation import answer_losses

@@ -68,7 +68,8 @@ class DataOptions:
 
     dataset: str | None = option(
         None,
-        "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, tofu, or a Hub id",
+        "a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, mini-tofu, mini-dialogues, mini-records, "
+        "tofu, or a Hub id",
     )
     question_column: str = option("question", "of format question-answer")
     answer_column: str = option("answer", "of format question-answer")

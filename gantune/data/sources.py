@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 TOFU = "locuslab/TOFU"
 TOFU_CONFIG = "full"
-SHIPPED = ("mini-tofu", "mini-dialogues")
+SHIPPED = ("mini-tofu", "mini-dialogues", "mini-records")
 BUILT_IN = (*SHIPPED, "tofu")
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -57,9 +57,9 @@ def load_pairs(
     """Read question-answer pairs, in the order of the source. White space around questions and answers is removed.
 
     Args:
-        source: `mini-tofu` or `mini-dialogues` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU, Maini et al.
-            2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl, .json, .csv,
-            .tsv or .parquet file, or a folder of them.
+        source: `mini-tofu`, `mini-dialogues` or `mini-records` (shipped with gantune), `tofu` or `tofu:CONFIG` (TOFU,
+            Maini et al. 2024, from the Hub), any other Hub data set as `owner/name` or `owner/name:CONFIG`, a .jsonl,
+            .json, .csv, .tsv or .parquet file, or a folder of them.
         question_column: of format question-answer, as is `answer_column`.
         split: split of a Hub data set; files and shipped sets have one only.
         format: a name from [`FORMATS`]; None finds it by the columns.

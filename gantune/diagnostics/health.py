@@ -10,6 +10,8 @@ from torch import Tensor
 
 # A condition that holds in one batch may be an accident of its few samples; in three running it hardly is.
 ROWS_RUNNING = 3
+# What is measured once, on many answers, is told at once.
+JUDGE = "judge below consensus"
 # Float32 gives one answer, in two rows of a batch, rewards that differ by some 1e-7 of their size, which is near 1.
 SAME_REWARD = 1e-5
 # With a baseline within the question such a question gives no gradient: at most a tenth of the samples still teach.
@@ -120,7 +122,8 @@ class HealthMonitor:
     def observe(self, row: Mapping[str, Any]) -> list[str]:
         """The warnings, of kinds not told before, that a row of the history gives: a sentence each, and options to try.
 
-        The row has `step`, `phase` and, if measured, the figures of [`rollout_health`] and `discriminator_accuracy`.
+        The row has `step`, `phase` and, if measured, the figures of [`rollout_health`], `discriminator_accuracy` and
+        what choosing by the discriminator, by consensus and at random is worth (`chosen_...`).
         """
         if row.get("phase") != "adversarial":
             return []
@@ -129,13 +132,23 @@ class HealthMonitor:
             if kind in self._told:
                 continue
             self._running[kind] = self._running.get(kind, 0) + 1 if bad else 0
-            if self._running[kind] == ROWS_RUNNING:
+            if self._running[kind] == (1 if kind == JUDGE else ROWS_RUNNING):
                 self._told[kind] = f"step {row['step']}: {warning}"
                 new.append(self._told[kind])
         return new
 
     def _findings(self, row: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
         """Of each kind of failure that the row has figures of: its name, whether it is there, and the warning then."""
+        judge, consensus = row.get("chosen_by_discriminator"), row.get("chosen_by_consensus")
+        if judge is not None and consensus is not None:
+            yield (
+                JUDGE,
+                judge < consensus,
+                f"what the discriminator chooses among the samples to a question is worth {judge:.3f} (ROUGE-L, or of "
+                f"records 1 less the slot error rate), by consensus {consensus:.3f}, at random "
+                f"{row['chosen_at_random']:.3f}: as a reward it will hardly help; raise --discriminator-warmup-steps, "
+                "or take another --discriminator",
+            )
         share, std = row.get("no_spread_share"), row.get("reward_std")
         if share is not None:
             yield (

@@ -12,8 +12,8 @@ from gantune.data.record_formats import parse_record
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
 
-SHIPPED = {"e2e": "e2e-slots.json"}
-"""Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017)."""
+SHIPPED = {"e2e": "e2e-slots.json", "mini-records": "mini-records-slots.json"}
+"""Patterns that come with gantune: the restaurants of the E2E NLG Challenge (Novikova et al. 2017), and our authors."""
 EXACT = "exact"
 """The name of no patterns."""
 Fields = Mapping[str, str | Sequence[str]]
@@ -64,9 +64,10 @@ class SlotMatcher:
     ```
 
     Args:
-        patterns: `e2e`, or a JSON file: an object that has, by field, a list of `{"values": [...], "said": PATTERN}`,
-            where the regular expression finds these values in a text, whole words of any case. Of a field with an empty
-            list, and of one that is not in the file, the value itself has to be there.
+        patterns: `e2e`, `mini-records`, or a JSON file: an object that has, by field, a list of
+            `{"values": [...], "said": PATTERN}`, where the regular expression finds these values in a text, whole words
+            of any case. Of a field with an empty list, and of one that is not in the file, the value itself has to be
+            there.
 
     Raises:
         UserError: naming file and field, if the file is not as described.

@@ -16,7 +16,7 @@ from gantune.data import Batch, Corruptions, EncodedPair, Pair, RecordQuestion, 
 from gantune.data.templates import prompt_fields
 from gantune.trainer.config import GameConfig
 
-VARIANTS = 32
+VARIANTS = 16
 """A record is corrupted in so many ways, each of which is drawn and encoded once."""
 KEPT = 16384
 """So many encoded records are kept."""

@@ -30,6 +30,7 @@ from gantune.seqgan import (
     weighted_loss,
 )
 from gantune.trainer.arguments import LanguageGANConfig
+from gantune.trainer.choices import choices
 from gantune.trainer.corrupting import build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.policy_trainer import Losses, PolicyTrainer
@@ -37,6 +38,9 @@ from gantune.trainer.pretrained import Pretrained
 from gantune.trainer.rounds import Round, Share
 from gantune.trainer.trials import try_components
 from gantune.trainer.unpaired import Unpaired, UnpairedBatches, numbered_batch
+
+CHECKED_QUESTIONS = 32
+"""On so many it is measured what the discriminator's choice is worth before it is used as a reward."""
 
 
 class LanguageGAN(Pretrained, PolicyTrainer):
@@ -370,15 +374,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def _true_answers(self, batch: Batch, number: int) -> Iterator[Batch]:
         """True answers for each of the discriminator's steps in round `number`."""
-        args = self.args
-        if self.unpaired is not None and self.unpaired.answered:
-            for step in range(args.discriminator_steps):
-                yield self.unpaired.answers(number * args.discriminator_steps + step).to(batch.device)
-        elif args.discriminator_steps == 1:
-            yield batch
-        else:
-            for step in range(args.discriminator_steps):
-                yield self._pairs(args.discriminator_warmup_steps + number * args.discriminator_steps + step)
+        steps = self.args.discriminator_steps
+        for step in range(number * steps, (number + 1) * steps):
+            if self.unpaired is not None and self.unpaired.answered:
+                yield self.unpaired.answers(step).to(batch.device)
+            else:
+                yield batch if steps == 1 else self._pairs(self.args.discriminator_warmup_steps + step)
 
     def _pairs(self, number: int, rows: int | None = None) -> Batch:
         """Pairs by number, in an order of their own."""
@@ -402,6 +403,26 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if hasattr(self.discriminator, "begin_from"):
             self.discriminator.begin_from(self.model)
         self._warm_up_discriminator()
+        if self.judged and not self.limits.spent:
+            self.note("discriminator", self._choices())
+
+    @torch.no_grad()
+    def _choices(self) -> dict[str, float]:
+        """What choosing among samples by the discriminator is worth on questions that nobody has learned; [`choices`].
+
+        These are the first prompts if they are records, or held-out ones; nothing is measured where there are none,
+        where one sample is drawn, or where the discriminator is blind or learns from prefixes.
+        """
+        k, asked = self.args.num_generations, self.eval_dataset or ()
+        if self.unpaired is not None and not self.unpaired.answered:
+            asked = self.unpaired.rows()
+        if not asked or k < 2 or self.args.blind_discriminator or self.adversary.per_token:
+            return {}
+        batch = self.collate(asked[:CHECKED_QUESTIONS]).to(self.args.device)
+        numbers = self.sampler.state_dict()  # the check changes nothing of what is drawn later
+        rollout = self.sampler(batch, k)
+        self.sampler.load_state_dict(numbers)
+        return choices(batch.pairs, self.texts(rollout), self.discriminator.sequence_logits(rollout).tolist())
 
     def _warm_up_discriminator(self) -> None:
         for figures in self._discriminator_warmup():
@@ -419,8 +440,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         ready: list[tuple[Batch, Rollout]] = []
         for number, rows in enumerate(self.order.of_epoch(0)[:count]):
             batch = self.collate([self.train_dataset[row] for row in rows]).to(args.device)
-            asked = self._asked(batch, number)
-            ready.append((next(self._true_answers(batch, number)), self.sample(asked)))
+            if self.unpaired is not None and self.unpaired.answered:
+                batch = self.unpaired.answers(number).to(args.device)
+            ready.append((batch, self.sample(self._asked(batch, number))))
         fresh = self.unpaired is not None and not self.unpaired.answered  # answers to other questions than the pairs'
         for step, (real, rollout) in enumerate(
             itertools.islice(itertools.cycle(ready), args.discriminator_warmup_steps)

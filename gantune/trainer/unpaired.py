@@ -50,6 +50,10 @@ class UnpairedBatches:
         """Whether there are answers too."""
         return bool(self._answers)
 
+    def rows(self) -> list[EncodedPair]:
+        """All questions, in their order."""
+        return self._questions
+
     def questions(self, number: int, batch_size: int | None = None) -> Batch:
         """Questions of step `number`: rows with T = 0 answer positions, `batch_size` of them if it is given."""
         usual, seed, pad = self._batches
