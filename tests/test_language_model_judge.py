@@ -18,6 +18,7 @@ from gantune.discriminators.frozen_lm import without_adapters
 from gantune.discriminators.judge import ALPHA, RANK
 from gantune.embedding_generator import draw_noise, hold_noise, stack_adapters
 from gantune.embedding_generator.generators import build_generator
+from gantune.errors import UserError
 from gantune.policy import checkpoint_layers
 from tests.killed_training import OPTIONS, difference, train
 from tests.test_discriminators import random_batch
@@ -74,7 +75,7 @@ def test_it_reads_the_base_with_its_own_low_rank_weights_added(family, generator
     assert torch.allclose(got[alive], expected[alive], atol=1e-5) and got.dtype == torch.float32
     last = batch.answer_mask.sum(1) - 1
     assert torch.equal(judge.sequence_logits(batch), got[torch.arange(5), last])
-    judge.tokens_at_once = 1  # a row at a time
+    judge.room = 1  # a row at a time
     assert torch.allclose(judge.prefix_logits(batch)[alive], expected[alive], atol=1e-5)
     with hold_noise(tuned, draw_noise(tuned, 1)):
         assert torch.equal(judge.prefix_logits(batch), judge.prefix_logits(batch))
@@ -84,7 +85,7 @@ def test_it_reads_the_base_with_its_own_low_rank_weights_added(family, generator
 @every_family
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_its_gradients_are_those_of_one_pass_with_a_graph(family, checkpointed):
-    tuned, judge = built(family, "embedding+lora", tokens_at_once=1)
+    tuned, judge = built(family, "embedding+lora", room=1)
     batch, direction = random_batch(3), torch.randn(3, 6) * random_batch(3).answer_mask
     plain = torch.autograd.grad((read_plainly(tuned, judge, batch) * direction).sum(), list(judge.parameters()))
     if checkpointed:
@@ -151,6 +152,33 @@ def test_dropout_is_off_while_it_reads_and_on_again_after():
     tuned.train()
     assert torch.equal(judge.prefix_logits(batch), expected)
     assert all(module.training for module in tuned.modules())
+
+
+def test_no_activations_are_kept_however_many_answers_there_are():
+    """The graph holds the answers' last hidden states, and the rows are read in parts of the room given."""
+    _, judge = built("gpt2", "lora")
+    judge.room = judge._bytes_of_token * 11 * 3  # three rows of 5 + 6 tokens
+    batch, rows, kept = random_batch(16), [], []
+    read = judge.hidden_states
+    judge.hidden_states = lambda part: rows.append(len(part)) or read(part)
+    own = {parameter.data_ptr() for parameter in judge.parameters()}
+
+    def pack(tensor):
+        kept.append(0 if tensor.data_ptr() in own else tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = judge.prefix_logits(batch)
+    logits.sum().backward()
+    assert rows[:6] == [3, 3, 3, 3, 3, 1] and sorted(rows[6:]) == sorted(rows[:6])
+    assert sum(kept) <= 3 * 16 * 6 * 32  # of layers it would be a hundred times as much
+
+
+def test_a_layer_that_is_not_whole_in_memory_is_refused_by_name():
+    model = TINY_MODELS["llama"]()
+    model.model.layers[1].mlp.up_proj.to("meta")
+    with pytest.raises(UserError, match=r"^layers.1.mlp.up_proj: its layer is offloaded by device_map, expected"):
+        LanguageModelJudge(model)
 
 
 @every_generator

@@ -24,7 +24,8 @@ from gantune.distributed import is_divided
 from gantune.errors import UserError
 
 RANK, ALPHA = 8, 16
-TOKENS_AT_ONCE = 1024
+ROOM, ROOM_ON_CPU = 2 << 30, 192 << 20
+"""Bytes of activations that a reading may keep: on an accelerator small parts cost time, on a CPU they do not."""
 
 
 class LowRank(nn.Module):
@@ -59,27 +60,33 @@ class LanguageModelJudge(Discriminator):
     A layer's rank and scaling are those of the generator's LoRA there, where there is one. The head, LayerNorm and
     Linear, sees the last hidden state at each answer token; no logits over the vocabulary are computed.
 
-    A gradient reaches adapter and head alone. The activations of a reading are not kept: `tokens_at_once` (at least a
-    row) are read again for the backward pass, so that memory does not grow with the number of answers. The model reads
+    A gradient reaches adapter and head alone. The activations of a reading are not kept: for the backward pass it is
+    done again, a part of the rows at a time, so that memory does not grow with the number of answers. The model reads
     without dropout. A second derivative is refused.
+
+    Args:
+        language_model: frozen, with or without adapters on it; it belongs to the caller.
+        room: about how many bytes of activations a part may have, which is at least a row; by the device if None.
 
     Raises:
         UserError: if a layer is divided over processes or offloaded.
     """
 
-    def __init__(self, language_model: PreTrainedModel, tokens_at_once: int = TOKENS_AT_ONCE) -> None:
+    def __init__(self, language_model: PreTrainedModel, room: int | None = None) -> None:
         super().__init__()
-        self.tokens_at_once = tokens_at_once
+        self.room = room
         self._language_model = [language_model]  # in a list, so that it is no part of this module
         self._layers = {layer: name for name, layer in base_layers(language_model.base_model)}
         generators = lora_weights(language_model)
         self.adapter = nn.ModuleDict()
+        self._bytes_of_token = 0  # what goes into and comes out of the layers, in float32
         for layer, name in self._layers.items():
             if layer.weight.is_meta or is_divided(layer.weight):
                 where = "offloaded by device_map" if layer.weight.is_meta else "divided over processes"
                 raise UserError(f"{name}: its layer is {where}, expected a discriminator such as frozen-lm")
             shape = (layer.nx, layer.nf) if isinstance(layer, Conv1D) else (layer.in_features, layer.out_features)
             down, _, scaling = generators.get(layer, (None, None, ALPHA / RANK))
+            self._bytes_of_token += 4 * sum(shape)
             self.adapter[name.replace(".", "/")] = LowRank(*shape, RANK if down is None else len(down), scaling)
         width = language_model.get_output_embeddings().in_features
         self.norm = nn.LayerNorm(width, dtype=torch.float32)
@@ -100,7 +107,8 @@ class LanguageModelJudge(Discriminator):
                 own.lora_B.copy_(up * (scaling / own.scaling))
 
     def prefix_logits(self, batch: Batch) -> Tensor:
-        rows = max(1, self.tokens_at_once // batch.attention_mask().shape[1])
+        room = self.room or (ROOM_ON_CPU if batch.device.type == "cpu" else ROOM)
+        rows = max(1, room // (self._bytes_of_token * batch.attention_mask().shape[1]))
         parts = [batch.rows(start, start + rows) for start in range(0, len(batch), rows)]
         states = torch.cat([Recomputed.apply(self, part, *self.adapter.parameters()) for part in parts])
         with torch.autocast(states.device.type, enabled=False):
