@@ -364,3 +364,9 @@ def test_a_discriminator_that_chooses_worse_than_consensus_is_told_at_once():
     assert warning.startswith("step 2: what the discriminator chooses among the samples to a question is worth 0.300")
     assert sum(map(len, told([chosen] * 3))) == 1
     assert not any(told([chosen | {"chosen_by_discriminator": 0.4}] * 3))
+
+
+def test_a_discriminator_that_compares_is_not_told_to_be_saturated():
+    compared = {"discriminator_accuracy": 1.0, "discriminator_accuracy_generated": 1.0}
+    assert not any(told([compared] * 5))
+    assert any(told([compared | {"discriminator_accuracy_real": 1.0}] * 5))

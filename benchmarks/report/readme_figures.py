@@ -74,10 +74,11 @@ def records(run: str, *methods: str) -> str:
         "| --- |" + " ---: |" * (len(RECORDS) + 1),
     ]
     for method in methods:
-        cells = [_mean(summary[method][metric]) for metric in RECORDS]
-        lines.append(
-            f"| `{method}` | " + " | ".join([*cells, f"{summary[method]['train_seconds']['mean']:.0f} s"]) + " |"
-        )
+        seconds = summary[method]["train_seconds"]["mean"]
+        cells = [_mean(summary[method][metric]) for metric in RECORDS] + [
+            "-" if seconds is None else f"{seconds:.0f} s"
+        ]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return "\n".join(["", "", *lines, "", ""])
 
 
@@ -93,6 +94,8 @@ def record_differences(run: str, *pairs: str) -> str:
 
 
 def _mean(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None:
+        return "-"
     half_width = f" ±{figure['half_width']:.3f}".replace("0.", ".") if figure["half_width"] else ""
     return f"{figure['mean']:.3f}".removeprefix("0") + half_width
 

@@ -176,7 +176,8 @@ class HealthMonitor:
                 "adversarial step; raise --likelihood-weight or --temperature, or lower --adversarial-weight",
             )
         accuracy = row.get("discriminator_accuracy")
-        if accuracy is not None:
+        compares = "discriminator_accuracy_generated" in row and "discriminator_accuracy_real" not in row
+        if accuracy is not None and not compares:  # a true answer above another's few sampled ones is no news
             yield (
                 "discriminator saturated",
                 accuracy >= MAX_DISCRIMINATOR_ACCURACY,
