@@ -31,7 +31,7 @@ class LoraMatchedConfig(LoraTuningConfig):
     """Settings of `lora-matched`: those of [`LoraTuningConfig`], of which the rank sets the scale alpha / rank only."""
 
     _argument_group_name = "lora-matched: as lora, with as many parameters as the embedding generator"
-    sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16, 1)}
+    sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16.0, 1)}
 
     lora_matched_learning_rate: float = option(1e-3, "AdamW")
 

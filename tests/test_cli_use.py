@@ -171,7 +171,9 @@ def test_an_adapter_whose_base_was_named_relatively_is_used_from_elsewhere(tmp_p
 
     base.rename(tmp_path / "moved")
     capsys.readouterr()
-    told = f"{base}: no such model folder (built-in models: mini) (named in {config}; --model gives another)"
+    told = (
+        f"{base}: no such model folder (built-in models: mini, mini-writer) (named in {config}; --model gives another)"
+    )
     assert main(generate) == 2
     assert capsys.readouterr().err == f"error: {told}\n"
     with pytest.raises(UserError) as refused:
@@ -180,7 +182,7 @@ def test_an_adapter_whose_base_was_named_relatively_is_used_from_elsewhere(tmp_p
     assert main([*generate, "--model", str(tmp_path / "moved")]) == 0
     assert capsys.readouterr().out == answers[0]
     assert main([*generate, "--model", "./none"]) == 2
-    assert capsys.readouterr().err == "error: ./none: no such model folder (built-in models: mini)\n"
+    assert capsys.readouterr().err == "error: ./none: no such model folder (built-in models: mini, mini-writer)\n"
     assert main([*generate, "--device", "abacus"]) == 2
     assert "adapter_config.json" not in capsys.readouterr().err, "it has nothing to do with the adapter"
 

@@ -91,7 +91,7 @@ def test_what_is_no_list_of_texts_is_refused_in_one_line(name):
             continue  # what was added before is scored
         with pytest.raises(UserError, match=rf": expected a list of strings, got {kind}$"):
             FUNCTIONS[name](other)
-    with pytest.raises(UserError, match=r", row 1: expected a string, got int$"):
+    with pytest.raises(UserError, match=r", row 1: expected a string( or a list of them)?, got int$"):
         FUNCTIONS[name](["ann", 3, None])
 
 
@@ -109,7 +109,7 @@ def test_nothing_gives_nothing(name):
         assert TO_LISTS[name](column([])) == []
 
 
-@pytest.mark.parametrize("name", OF_ALL)
+@pytest.mark.parametrize("name", [name for name in OF_ALL if name != "unpaired answers"])  # there may be none
 def test_one_result_of_nothing_is_refused(name):
     with pytest.raises(UserError, match=r": expected at least one string, got an empty list$"):
         OF_ALL[name]([])

@@ -39,7 +39,7 @@ def test_the_model_is_what_its_facts_say(tokenizer):
     facts = json.loads((ASSETS / "mini-writer" / "pretraining.json").read_text(encoding="utf-8"))
     model = load_model("mini-writer")
     assert facts["parameters"] == model.num_parameters() < 400_000
-    assert facts["steps"] == pretrain_writer.STEPS and len(tokenizer) == pretrain_writer.VOCABULARY
+    assert facts["steps"] == pretrain_writer.STEPS and len(tokenizer) <= pretrain_writer.VOCABULARY
     assert facts["final_loss"] < facts["held_out_loss"] < 1.2
 
 

@@ -170,7 +170,7 @@ def fails(*args, **kwargs):
     ("method", "options", "steps"),
     [
         ("full", {}, 12),  # its tokens are spent
-        ("lora", {"early_stopping_patience": 1, "lora_learning_rate": 3.0}, 12),
+        ("lora", {"early_stopping_patience": 1, "lora_learning_rate": 3.0, "lora_target_modules": ["c_attn"]}, 12),
         ("gan", {"max_tokens": 3000}, 13),
         ("gan", {}, 16),
     ],

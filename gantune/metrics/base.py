@@ -39,7 +39,7 @@ def check_answers(
 
 def _several(answers: Any, row: int) -> list[str]:
     if not isinstance(answers, Collection):
-        raise UserError(f"references, row {row}: expected a string, got {type(answers).__name__}, or a list of them")
+        raise UserError(f"references, row {row}: expected a string or a list of them, got {type(answers).__name__}")
     return text_list(answers, f"references, row {row}", least=1)
 
 

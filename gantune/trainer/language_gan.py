@@ -403,7 +403,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if hasattr(self.discriminator, "begin_from"):
             self.discriminator.begin_from(self.model)
         self._warm_up_discriminator()
-        if self.judged and not self.limits.spent:
+        if self.judged:
             self.note("discriminator", self._choices())
 
     @torch.no_grad()
