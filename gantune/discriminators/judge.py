@@ -24,7 +24,7 @@ from gantune.distributed import is_divided
 from gantune.errors import UserError
 
 RANK, ALPHA = 8, 16
-ROOM, ROOM_ON_CPU = 2 << 30, 192 << 20
+ROOM, ROOM_ON_CPU = 2 << 30, 96 << 20
 """Bytes of activations that a reading may keep: on an accelerator small parts cost time, on a CPU they do not."""
 
 
