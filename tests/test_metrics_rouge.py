@@ -108,7 +108,7 @@ def test_no_network_and_no_litter(tmp_path, monkeypatch):
     [
         (["a"], ["a", "b"], "got 1 predictions and 2 references"),
         (["a", None], ["a", "b"], "predictions, row 1: expected a string, got NoneType"),
-        (["a"], [3], "references, row 0: expected a string, got int"),
+        (["a"], [3], "references, row 0: expected a string or a list of them, got int"),
         (["a", "b"], ["a", ["b", 3]], "references, row 1, row 1: expected a string, got int"),
         (["a", "b"], ["a", []], "references, row 1: expected at least one string, got an empty list"),
         ("a", ["a"], "predictions: expected a list of strings, got str"),
