@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from baselines.method import NotAvailable
-from gantune.data.question import RecordQuestion
 from gantune.field_types import option
-from gantune.metrics.slots import SlotMatcher, by_field
+from gantune.metrics.slots import SlotMatcher, by_field, records_of
 from gantune.trainer.config import GameConfig
 
 
@@ -38,9 +37,10 @@ class SlotReward:
     per_token, unjudged = False, True
 
     def __init__(self, questions: Sequence[str], slots: str | None = None) -> None:
-        if not questions or not all(isinstance(question, RecordQuestion) for question in questions):
+        records = records_of(questions)
+        if records is None:
             raise NotAvailable("slot errors as a reward: expected records as questions")
-        self.matcher = SlotMatcher.for_records([by_field(question.fields) for question in questions], slots)
+        self.matcher = SlotMatcher.for_records(records, slots)
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Any) -> list[float]:
         """One number an answer, at most 0."""

@@ -31,14 +31,15 @@ from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
-from gantune.data import Batch, Pair, RecordQuestion, batches, collate
+from gantune.data import Batch, Pair, batches, collate
 from gantune.data.corruption import Corruptions
+from gantune.data.question import all_records
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
 from gantune.metrics.rouge_words import rouge_scorer
-from gantune.metrics.slots import SlotMatcher, by_field, count_slots
+from gantune.metrics.slots import SlotMatcher, count_slots, records_of
 from gantune.policy import Rollout, concatenate
 from gantune.seqgan import self_consistency
 from gantune.trainer.arguments import LanguageGANConfig
@@ -141,8 +142,7 @@ def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int, slots: str | Non
     rollout = concatenate([drawn], gan.pad_token_id)
     texts = gan.texts(rollout)
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
-    records = all(isinstance(pair.question, RecordQuestion) for pair in true.pairs)
-    if records:
+    if all_records([pair.question for pair in true.pairs]):
         return Samples(rollout, true, corrupted(gan, true.pairs, seed), groups, right_slots(true.pairs, groups, slots))
     if slots:
         raise UserError(f"--slots {slots}: expected records as questions")
@@ -156,7 +156,7 @@ def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int, slots: str | Non
 
 def right_slots(pairs: Sequence[Pair], groups: Sequence[Sequence[str]], slots: str | None) -> np.ndarray:
     """The quality of texts about records, see [`Samples`]."""
-    records = [by_field(pair.question.fields) for pair in pairs]
+    records = records_of([pair.question for pair in pairs])
     matcher = SlotMatcher.for_records(records, slots)
     errors = [
         [sum(matcher.errors(record, text)) for text in group] for record, group in zip(records, groups, strict=True)

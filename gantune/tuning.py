@@ -228,13 +228,13 @@ def hold_out(
     Raises:
         UserError: if no pair is left to train on.
     """
-    from gantune.data.question import RecordQuestion, identity
+    from gantune.data.question import all_records, identity
 
     held_out = round(share * len(encoded))
     if encoded and not held_out:
         return list(encoded), []
     shuffled = random.Random(seed).sample(encoded, len(encoded))
-    if encoded and all(isinstance(row.pair.question, RecordQuestion) for row in encoded):
+    if all_records([row.pair.question for row in encoded]):
         of_record: dict[object, list[EncodedPair]] = {}
         for row in shuffled:
             of_record.setdefault(identity(row.pair.question), []).append(row)

@@ -7,10 +7,23 @@ import os
 import sys
 from collections import Counter
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with more, workers wait for each other's threads
 
 TRIED: Counter[str] = Counter()
 """The counts of `tests.hostile` in all workers."""
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def counted_here() -> Counter[str]:

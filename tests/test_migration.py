@@ -22,16 +22,8 @@ from gantune.trainer.language_gan import LanguageGAN
 from gantune.tuning import encode_training_pairs
 from tests.test_language_gan import QUIET
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PAIRS = load_pairs("mini-tofu")[:20]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def trainer(**settings) -> LanguageGAN:

@@ -18,16 +18,7 @@ from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.unpaired import Unpaired
 from tests.test_language_gan import QUIET
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 PAIRS = load_pairs("mini-tofu")[:16]
 PROMPTS = [pair.question for pair in load_pairs("mini-tofu")[40:70]]
 

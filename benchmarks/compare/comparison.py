@@ -23,7 +23,6 @@ from baselines import METHODS, NotAvailable, known_method, resolve_method
 from benchmarks.compare.arguments import Settings
 from benchmarks.compare.dataset import read_split
 from benchmarks.compare.environment import describe_device
-from benchmarks.compare.evaluation import records_of
 from benchmarks.compare.fairness import LIMITS, learning_rates, limit, run_config, tune
 from benchmarks.compare.forgetting import question_sets
 from benchmarks.compare.run import collected_warnings, failed_row
@@ -44,6 +43,7 @@ from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer, model_path
 from gantune.metrics import Bleurt, SlotMatcher
 from gantune.metrics.rouge_words import wordless
+from gantune.metrics.slots import records_of
 from gantune.registry import GENERATORS
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.trainer.arguments import training_arguments

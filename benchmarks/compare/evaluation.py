@@ -15,12 +15,11 @@ import torch
 from baselines import Tuned
 from benchmarks.compare.decoding_cost import decoding_cost
 from gantune.data import Pair
-from gantune.data.question import RecordQuestion
 from gantune.diagnostics import JsonLines
 from gantune.embedding_generator import draw_noise, noise_dim
 from gantune.generation.decoding import Decoding
 from gantune.metrics import Bleu, Bleurt, Diversity, Rouge, SlotMatcher
-from gantune.metrics.slots import by_field, count_slots, slot_figures
+from gantune.metrics.slots import count_slots, records_of, slot_figures
 
 METRICS = (
     *("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"),
@@ -121,13 +120,6 @@ class Scorer:
         for row, found, values in zip(rows, errors, slots, strict=True):
             row |= {"slot_errors": sum(found), **found._asdict(), "slots": values, "right": int(not any(found))}
         return slot_figures(errors, sum(slots))
-
-
-def records_of(questions: Sequence[str]) -> list[dict[str, list[str]]] | None:
-    """The records that questions are, values by field; None unless every one is a record."""
-    if not questions or not all(isinstance(question, RecordQuestion) for question in questions):
-        return None
-    return [by_field(question.fields) for question in questions]
 
 
 def with_samples(decodings: Sequence[Decoding]) -> list[Decoding]:

@@ -28,7 +28,7 @@ from baselines import Diverged, Method, NotAvailable, Tuned, resolve_method
 from baselines.matching import embedding_generator_parameters, matched_size, trainable_parameters
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
-from benchmarks.compare.evaluation import METRICS, base_answers, evaluate, records_of, with_samples
+from benchmarks.compare.evaluation import METRICS, base_answers, evaluate, with_samples
 from benchmarks.compare.forgetting import forgetting, question_sets
 from gantune.data import split_pairs, split_records
 from gantune.diagnostics import (
@@ -44,6 +44,7 @@ from gantune.distributed import join_processes, own_device
 from gantune.errors import PeerEnded, UserError
 from gantune.generation.decoding import Decoding
 from gantune.hub.loading import load_model, load_tokenizer
+from gantune.metrics.slots import records_of
 from gantune.trainer.callbacks import Bar, History, Weights, rows_of
 from gantune.tuning import TuningConfig
 

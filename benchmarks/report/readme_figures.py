@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.differences import RECORD_METRICS_COMPARED
+from benchmarks.report.grid import markdown_table
+from benchmarks.report.terminal_table import RECORD_COLUMNS
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically
 from gantune.errors import UserError
@@ -50,47 +53,30 @@ def rouge(run: str, method: str) -> str:
     return _mean(_stored(f"{run}/comparison.json")["summary"][method]["rougeL"])
 
 
-RECORDS = {
-    "slot_error_rate": "SER",
-    "slot_error_rate_sampled": "SER, T = 1",
-    "right_texts": "right texts",
-    "rougeL": "ROUGE-L",
-    "distinct2_sampled": "distinct-2, T = 1",
-}
-RECORD_DIFFERENCES = {
-    "slot_errors": "SER",
-    "slot_errors_sampled": "SER, T = 1",
-    "right": "right texts",
-    "rougeL": "ROUGE-L",
-}
+RECORD_MEANS = ("slot_error_rate", "slot_error_rate_sampled", "right_texts", "rougeL", "distinct2_sampled")
 
 
 @FIGURES.register("records")
 def records(run: str, *methods: str) -> str:
     """The means of methods on records over the seeds, each with half of its interval, and the seconds of training."""
     summary = _stored(f"{run}/comparison.json")["summary"]
-    lines = [
-        "| method | " + " | ".join([*RECORDS.values(), "training"]) + " |",
-        "| --- |" + " ---: |" * (len(RECORDS) + 1),
-    ]
+    columns = {column.key: column for column in RECORD_COLUMNS}
+    grid = [["method", *(columns[key].heading for key in (*RECORD_MEANS, "train_seconds"))]]
     for method in methods:
         seconds = summary[method]["train_seconds"]["mean"]
-        cells = [_mean(summary[method][metric]) for metric in RECORDS] + [
-            "-" if seconds is None else f"{seconds:.0f} s"
-        ]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return "\n".join(["", "", *lines, "", ""])
+        told = "-" if seconds is None else columns["train_seconds"].write(seconds)
+        grid.append([f"`{method}`", *(_mean(summary[method][key]) for key in RECORD_MEANS), told])
+    return f"\n\n{markdown_table(grid)}\n\n"
 
 
 @FIGURES.register("record-differences")
 def record_differences(run: str, *pairs: str) -> str:
     """Paired differences on records with their intervals; a pair is METHOD,RIVAL."""
-    lines = ["| | " + " | ".join(RECORD_DIFFERENCES.values()) + " |", "| --- |" + " ---: |" * len(RECORD_DIFFERENCES)]
-    for pair in pairs:
-        method, rival = pair.split(",")
-        cells = [difference(run, method, rival, metric) for metric in RECORD_DIFFERENCES]
-        lines.append(f"| `{method}` minus `{rival}` | " + " | ".join(cells) + " |")
-    return "\n".join(["", "", *lines, "", ""])
+    grid = [["difference", *RECORD_METRICS_COMPARED.values()]]
+    for method, rival in (pair.split(",") for pair in pairs):
+        cells = [difference(run, method, rival, metric) for metric in RECORD_METRICS_COMPARED]
+        grid.append([f"`{method}` minus `{rival}`", *cells])
+    return f"\n\n{markdown_table(grid)}\n\n"
 
 
 def _mean(figure: dict[str, Any]) -> str:

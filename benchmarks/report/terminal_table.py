@@ -49,17 +49,15 @@ COLUMNS = (
     Column("training", "train_seconds", _seconds),
     Column("peak memory", "peak_memory_bytes", _megabytes),
 )
+_BY_KEY = {column.key: column for column in COLUMNS}
 RECORD_COLUMNS = (
     Column("SER", "slot_error_rate", "{:.3f}".format),
     Column("SER T=1", "slot_error_rate_sampled", "{:.3f}".format),
     Column("right", "right_texts", "{:.3f}".format),
-    Column("ROUGE-L", "rougeL", "{:.3f}".format),
+    _BY_KEY["rougeL"],
     Column("BLEU", "bleu", "{:.1f}".format),
     Column("distinct-2 T=1", "distinct2_sampled", "{:.3f}".format),
-    Column("NLL", "nll", "{:.3f}".format),
-    Column("trainable", "trainable_parameters", _count),
-    Column("training", "train_seconds", _seconds),
-    Column("peak memory", "peak_memory_bytes", _megabytes),
+    *(_BY_KEY[key] for key in ("nll", "trainable_parameters", "train_seconds", "peak_memory_bytes")),
 )
 """Of texts about records; SER is the slot error rate, T=1 what is sampled at temperature 1."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
@@ -75,6 +75,11 @@ class RecordQuestion(Question):
 
     def __getnewargs__(self) -> tuple[tuple[tuple[str, str], ...], str]:
         return self.fields, self.system
+
+
+def all_records(questions: Sequence[str]) -> bool:
+    """Whether there are questions, and every one is a record."""
+    return bool(questions) and all(isinstance(question, RecordQuestion) for question in questions)
 
 
 def identity(question: str) -> str | tuple[tuple[str, str], ...]:

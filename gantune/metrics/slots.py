@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gantune.data.question import all_records
 from gantune.data.record_formats import parse_record
 from gantune.diagnostics.files import read_object
 from gantune.errors import UserError
@@ -34,6 +35,11 @@ def by_field(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for name, value in fields:
         record.setdefault(name, []).append(value)
     return record
+
+
+def records_of(questions: Sequence[str]) -> list[dict[str, list[str]]] | None:
+    """The records that questions are, values by field; None unless every one is a record."""
+    return [by_field(question.fields) for question in questions] if all_records(questions) else None
 
 
 def parse_meaning_representation(text: str) -> dict[str, list[str]]:

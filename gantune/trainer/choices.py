@@ -6,30 +6,25 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from gantune.data import Pair, RecordQuestion
+from gantune.data import Pair
 from gantune.metrics.rouge_words import rouge_scorer
-from gantune.metrics.slots import SlotMatcher, by_field, count_slots
+from gantune.metrics.slots import SlotMatcher, count_slots, records_of
 from gantune.seqgan import self_consistency
 
 
-def worth_of(pairs: Sequence[Pair]) -> Callable[[Pair, str], float] | None:
-    """What an answer is worth, higher is better; None where it cannot be told.
+def worth_of(pairs: Sequence[Pair]) -> Callable[[int, str], float] | None:
+    """What an answer to the question of a pair, by its number, is worth; None where it cannot be told.
 
     Of a record that is 1 less its slot errors over its values, which needs no true text; of other questions ROUGE-L
     against the true answer.
     """
-    if all(isinstance(pair.question, RecordQuestion) for pair in pairs):
-        matcher = SlotMatcher.for_records([by_field(pair.question.fields) for pair in pairs])
-
-        def slots(pair: Pair, text: str) -> float:
-            record = by_field(pair.question.fields)
-            return 1 - sum(matcher.errors(record, text)) / count_slots(record)
-
-        return slots
+    if records := records_of([pair.question for pair in pairs]):
+        matcher = SlotMatcher.for_records(records)
+        return lambda number, text: 1 - sum(matcher.errors(records[number], text)) / count_slots(records[number])
     if not all(pair.answer for pair in pairs):
         return None
     scorer = rouge_scorer("rougeL")
-    return lambda pair, text: scorer.score(pair.answer, text)["rougeL"].fmeasure
+    return lambda number, text: scorer.score(pairs[number].answer, text)["rougeL"].fmeasure
 
 
 def choices(pairs: Sequence[Pair], texts: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
@@ -48,10 +43,10 @@ def choices(pairs: Sequence[Pair], texts: Sequence[str], scores: Sequence[float]
     if worth is None:
         return {}
     chosen: dict[str, list[float]] = defaultdict(list)
-    for number, pair in enumerate(pairs):
+    for number in range(len(pairs)):
         of_question = slice(number * k, (number + 1) * k)
         answers, score = texts[of_question], list(scores[of_question])
-        values, consensus = [worth(pair, answer) for answer in answers], self_consistency(answers)
+        values, consensus = [worth(number, answer) for answer in answers], self_consistency(answers)
         chosen["chosen_by_discriminator"].append(values[score.index(max(score))])
         chosen["chosen_by_consensus"].append(values[consensus.index(max(consensus))])
         chosen["chosen_at_random"].append(fmean(values))

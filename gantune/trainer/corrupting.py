@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from gantune.data import Batch, Corruptions, EncodedPair, Pair, RecordQuestion, collate, pad_token_id
-from gantune.data.templates import prompt_fields
+from gantune.data.question import all_records
 from gantune.trainer.config import GameConfig
+from gantune.tuning import encode_with
 
 VARIANTS = 16
 """A record is corrupted in so many ways, each of which is drawn and encoded once."""
@@ -39,9 +40,7 @@ class Corruptor:
     def __init__(
         self, questions: Sequence[RecordQuestion], tokenizer: PreTrainedTokenizerBase, config: GameConfig
     ) -> None:
-        self.corruptions, self.tokenizer = Corruptions(questions), tokenizer
-        self.template, self.max_prompt_tokens = config.prompt_template(), config.max_prompt_length
-        self.seed = config.seed
+        self.corruptions, self.tokenizer, self.config = Corruptions(questions), tokenizer, config
         self._variant = lru_cache(KEPT)(self._encoded)
         for question in dict.fromkeys(questions):
             self.corruptions.corrupted(question, random.Random(0))
@@ -65,11 +64,9 @@ class Corruptor:
         return replace(prompts, answer_ids=batch.answer_ids, answer_mask=batch.answer_mask, pairs=pairs), said
 
     def _encoded(self, record: RecordQuestion, variant: int) -> tuple[EncodedPair, tuple[bool, ...]]:
-        """A variant of a record, without an answer, and which of its fields the answers to the record say."""
-        corrupted, said = self.corruptions.corrupted(record, random.Random(f"{self.seed}/{record}/{variant}"))
-        ids = self.template.prompt_ids(corrupted, self.tokenizer)[-self.max_prompt_tokens :]
-        fields = prompt_fields(self.template, corrupted, self.tokenizer)[-self.max_prompt_tokens :]
-        return EncodedPair(ids, [], Pair(corrupted, ""), fields), said
+        """A variant of a record, with the empty answer, and which of its fields the answers to the record say."""
+        corrupted, said = self.corruptions.corrupted(record, random.Random(f"{self.config.seed}/{record}/{variant}"))
+        return encode_with([Pair(corrupted, "")], self.tokenizer, self.config)[0][0], said
 
 
 def build_corruptor(
@@ -77,6 +74,4 @@ def build_corruptor(
 ) -> Corruptor | None:
     """What corrupts the questions of a training; None if one is no record, or `config` does not want it."""
     wanted = config.corrupted_negatives and not config.blind_discriminator
-    if not wanted or not questions or not all(isinstance(question, RecordQuestion) for question in questions):
-        return None
-    return Corruptor(questions, tokenizer, config)
+    return Corruptor(questions, tokenizer, config) if wanted and all_records(questions) else None
