@@ -145,6 +145,10 @@ class Objective:
     )
 
 
+PATIENCE = 10
+"""Epochs that early-stopped likelihood waits for a better one."""
+
+
 def likelihood_alone(config: GameConfig) -> dict[str, Any]:
     """What makes every step likelihood and leaves the learning rates as the game has them.
 
@@ -170,6 +174,17 @@ OBJECTIVE_TABLE = {
     "mle": Objective(
         "The control of `gan`: the same generator and the same number of steps, every one of them likelihood.",
         likelihood_only=True,
+        samples=False,
+        sweeps=RATES,
+    ),
+    "mle-early-stopped": Objective(
+        "Likelihood at its best: the epoch of `mle` that is best on a tenth of the pairs, which it does not train on.",
+        changes={
+            "warmup_share": 1.0,
+            "adversarial_learning_rate": 0.0,
+            "validation_share": 0.1,
+            "early_stopping_patience": PATIENCE,
+        },
         samples=False,
         sweeps=RATES,
     ),

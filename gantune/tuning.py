@@ -90,7 +90,10 @@ class TuningConfig:
     max_seconds: float = option(0.0, "training stops after so many seconds (0: no limit)")
     max_tokens: int = option(0, "training stops after so many tokens in the model, padding included (0: no limit)")
     early_stopping_patience: int = option(
-        0, "training stops after so many epochs without a lower held-out loss, and keeps the best (0: no)"
+        0, "training stops after so many epochs without a better held-out metric, and keeps the best (0: no)"
+    )
+    metric_for_best_model: Literal["loss", "rougeL", "slot_error_rate"] = option(
+        "loss", "the held-out metric: loss, or rougeL or (of records) slot_error_rate of greedy answers"
     )
     validation_share: float = option(
         0.0,

@@ -88,10 +88,11 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys, 
     known = json.loads((output / "training.json").read_text())
     assert (known["pairs"], known["validation_pairs"], known["steps"]) == (6, 2, 6)
     assert known["dataset"] == str(tmp_path / "pairs.jsonl")
-    assert len(gan.eval_dataset) == 2 and known["validation_loss"] == pytest.approx(
-        gan.evaluate()["eval_loss"], rel=1e-5
+    metric, loss = known["validation"]
+    assert (
+        len(gan.eval_dataset) == 2 and metric == "loss" and loss == pytest.approx(gan.evaluate()["eval_loss"], rel=1e-5)
     )
-    assert f"Validation loss: {known['validation_loss']:.4f} nats a token" in (output / "README.md").read_text()
+    assert f"Validation loss: {loss:.4f} nats a token" in (output / "README.md").read_text()
     captured = capsys.readouterr()
     assert "training: 100%" in captured.err and "loss=" in captured.err and str(output) in captured.out
     assert captured.err.count(f"warning: {tmp_path / 'pairs.jsonl'}: columns not read: id\n") == 1

@@ -374,7 +374,7 @@ def test_without_a_warm_up_the_untrained_weights_are_to_choose_from():
     gan.train()
     losses = [row["eval_loss"] for row in gan.state.log_history if "eval_loss" in row]
     assert len(losses) == 1 + SMALL["num_train_epochs"] and losses[0] == untrained
-    assert gan.best.loss == min(losses)
+    assert gan.best.measure() == ("loss", min(losses))
 
 
 def test_validation_scores_no_more_rows_at_once_than_training():

@@ -33,7 +33,7 @@ KNOWN = Training(
     dataset="tofu",
     pairs=200,
     validation_pairs=20,
-    validation_loss=0.98765,
+    validation=("loss", 0.98765),
 )
 EVALUATION = {
     "dataset": "tofu:forget10",
@@ -62,7 +62,7 @@ def test_the_hub_reads_what_it_is_made_from(tmp_path):
 
 
 def test_what_nobody_measured_is_called_that():
-    unknown = dataclasses.replace(KNOWN, dataset=None, pairs=None, validation_pairs=None, validation_loss=None)
+    unknown = dataclasses.replace(KNOWN, dataset=None, pairs=None, validation_pairs=None, validation=None)
     text = model_card(unknown).text
     assert "Validation loss: not measured." in text and "Source: not recorded. Number of pairs: not recorded." in text
 

@@ -11,10 +11,11 @@ from transformers.training_args import OptimizerNames
 
 from baselines import METHODS, NotAvailable
 from baselines.lora import LoraTuningConfig, tune_lora
-from gantune.data import Pair
+from gantune.data import Pair, RecordQuestion
 from gantune.errors import UserError
 from gantune.policy.evaluation import answer_losses
 from gantune.trainer import arguments, pair_trainer
+from gantune.trainer import held_out as held_out_metrics
 from gantune.trainer.arguments import LanguageGANConfig, PairConfig, training_arguments
 from gantune.trainer.callbacks import epoch_ends
 from gantune.trainer.pair_trainer import PairTrainer
@@ -127,6 +128,34 @@ def test_early_stopping_keeps_the_best_weights(monkeypatch):
     kept = [p for p in tuned.model.parameters() if p.requires_grad]
     assert all(torch.equal(a, b) for a, b in zip(kept, seen.weights[2], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(kept, seen.weights[4], strict=True))
+
+
+@pytest.mark.parametrize("metric, best", [("rougeL", 3), ("slot_error_rate", 2)])
+def test_the_weights_are_chosen_by_the_metric_that_is_asked_for(metric, best, monkeypatch):
+    """Of ROUGE-L the highest value counts, of slot errors the lowest, whatever the loss does."""
+    coming, asked = iter([0.5, 0.4, 0.6, 0.6, 0.6]), []
+    monkeypatch.setitem(held_out_metrics.OF_ANSWERS, metric, lambda pairs, texts: asked.append(pairs) or next(coming))
+    monkeypatch.setattr(pair_trainer, "check_metric", lambda *_: None)
+    seen = Snapshots()
+    changes = {"early_stopping_patience": 2, "validation_share": 0.2, "metric_for_best_model": metric}
+    tuned = lora(callback=seen, **changes)
+    assert len(seen.weights) == best + 2 and all(len(pairs) == 2 for pairs in asked)
+    kept = [p for p in tuned.model.parameters() if p.requires_grad]
+    assert all(torch.equal(a, b) for a, b in zip(kept, seen.weights[best], strict=True))
+
+
+def test_metrics_of_held_out_answers():
+    record = RecordQuestion((("name", "Ann"), ("city", "Rome")))
+    pairs = [Pair(record, "Ann lives in Rome."), Pair(record, "Rome is where Ann lives.")]
+    said = ["Ann lives in Rome.", "Somebody lives in Rome."]
+    assert held_out_metrics.slot_error_rate(pairs, said) == 1 / 4
+    assert held_out_metrics.rouge_l(pairs, said) == pytest.approx((1 + 2 * (1 / 4) * (1 / 5) / (1 / 4 + 1 / 5)) / 2)
+    with pytest.raises(UserError, match="slot_error_rate: the held-out questions are not all records, expected loss"):
+        held_out_metrics.check_metric("slot_error_rate", [*pairs, Pair("Who?", "Ann.")])
+    with pytest.raises(UserError, match="not all records"):
+        lora(early_stopping_patience=2, validation_share=0.2, metric_for_best_model="slot_error_rate")
+    with pytest.raises(UserError, match="--metric-for-best-model"):
+        lora(metric_for_best_model="bleu")
 
 
 def test_the_validation_loss_is_that_of_the_pairs_which_are_not_trained_on(monkeypatch):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from gantune.data.question import RecordQuestion, Turn, turns_of, with_system
@@ -31,6 +32,8 @@ EMPTY_THINKING = re.compile(r"<([\w:]*think\w*)>\s*</\1>\s*$")
 
 CUT = "\ufdd0"
 """A Unicode noncharacter put inside a spelled control token, where its text is taken apart before tokenization."""
+KEPT = 16384
+"""So many fields of records are kept as ids."""
 
 
 class Template(Protocol):
@@ -198,9 +201,11 @@ class RecordTemplate(TurnTemplate):
         """For each token of [`prompt_ids`] the number of its field, from 1; 0 for what is of none."""
         return [number for ids, number in self._pieces(question, tokenizer) for _ in ids]
 
-    def _pieces(self, record: RecordQuestion, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], int]]:
+    def _pieces(
+        self, record: RecordQuestion, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[tuple[Sequence[int], int]]:
         """Ids of what stands before the fields, of each field with what divides it from the next, and of the end."""
-        specials = _control_tokens(tokenizer, self._written())
+        specials, known = _control_tokens(tokenizer, self._written()), len(tokenizer)
         before, _, after = self.user.partition("{}")
         if system := _cut(record.system, specials):
             before = f"{before}{system}\n\n" if self.system is None else self.system.format(system) + before
@@ -209,9 +214,9 @@ class RecordTemplate(TurnTemplate):
         for number, (name, value) in enumerate(record.fields, start=1):
             text = self.field.format(*(_cut(part, specials) for part in (words_of(name), value)))
             text = text if number == len(record.fields) else text + self.between
-            yield _cut_ids(context, text, tokenizer), number
+            yield _kept_ids(context, text, tokenizer, known), number
             context = self.between
-        yield _ids_after(context, after + self.assistant, tokenizer), 0
+        yield _kept_ids(context, after + self.assistant, tokenizer, known), 0
 
 
 def words_of(name: str) -> str:
@@ -393,6 +398,12 @@ def _cut_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> lis
     first, *others = text.split(CUT)
     ids = _ids_after(context, first, tokenizer)
     return ids + [token for other in others for token in _ids_after("\n", other, tokenizer)]
+
+
+@lru_cache(KEPT)
+def _kept_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase, known: int) -> Sequence[int]:
+    """[`_cut_ids`] of what recurs from record to record; `known` is the size of the tokenizer's vocabulary."""
+    return tuple(_cut_ids(context, text, tokenizer))
 
 
 def _front_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

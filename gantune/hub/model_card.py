@@ -53,7 +53,7 @@ class Training:
     dataset: str | None = None
     pairs: int | None = None
     validation_pairs: int | None = None  # held out of them to choose the weights
-    validation_loss: float | None = None  # of these, nats a token
+    validation: tuple[str, float] | None = None  # the metric of these that chose the weights; a loss is nats a token
     stopped: str | None = None  # why training did not come to its end
     gantune: str = __version__
 

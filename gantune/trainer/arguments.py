@@ -41,6 +41,7 @@ class PairConfig(TuningConfig, TrainingArguments):
     def __post_init__(self) -> None:
         TuningConfig.__post_init__(self)
         local_path(self.output_dir or ".")
+        self.greater_is_better = self.metric_for_best_model == "rougeL"
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise UserError(f"--save-total-limit {self.save_total_limit}: expected at least 2, if one is torn")
         if self.gradient_accumulation_steps != 1:

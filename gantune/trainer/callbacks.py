@@ -138,14 +138,14 @@ class Interrupts(TrainerCallback):
 
 
 class BestWeights(TrainerCallback):
-    """Copies of what is trained: at the lowest held-out loss so far, and after the last epoch.
+    """Copies of what is trained: at the best held-out metric so far, and after the last epoch.
 
     The held-out pairs are scored when likelihood has had its steps and the game begins, at the end of each epoch after
     that, and with early stopping of every epoch if there is nothing but likelihood.
 
     Args:
         parameters: what is trained.
-        config: how many epochs it waits for a lower loss.
+        config: which metric, and how many epochs it waits for a better one.
         warmup: steps of likelihood alone, by the number of all steps.
         held_out: whether there are held-out pairs.
     """
@@ -153,7 +153,9 @@ class BestWeights(TrainerCallback):
     def __init__(self, parameters: Sequence[nn.Parameter], config: TuningConfig, warmup: Any, held_out: bool) -> None:
         self.parameters, self.patience = list(parameters), config.early_stopping_patience
         self.warmup, self.held_out = warmup, held_out
-        self.loss = math.inf
+        self.metric = config.metric_for_best_model
+        self.sign = -1 if self.metric == "rougeL" else 1
+        self.lowest = math.inf
         self.best: tuple[float, list[Tensor]] | None = None
         self.last = 0.0, self._copy()
 
@@ -165,15 +167,19 @@ class BestWeights(TrainerCallback):
         control.should_evaluate |= self.held_out and ((ends and over) or state.global_step == warmup)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        loss = kwargs["metrics"].get("eval_loss", math.inf)
-        if loss < self.loss:
-            self.loss, self.best = loss, (state.epoch, self._copy())
+        value = self.sign * kwargs["metrics"].get(f"eval_{self.metric}", self.sign * math.inf)
+        if value < self.lowest:
+            self.lowest, self.best = value, (state.epoch, self._copy())
         if self.patience and epoch_ends(state, control) and self.epochs_since_best(state.epoch) >= self.patience:
             end(args, control)
 
     def epochs_since_best(self, epoch: float) -> float:
         """Epochs since the best weights; 0 as long as there are none."""
         return epoch - self.best[0] if self.best else 0
+
+    def measure(self) -> tuple[str, float]:
+        """The metric, and what it is of the best weights."""
+        return self.metric, self.sign * self.lowest
 
     @torch.no_grad()
     def restore(self) -> float:
@@ -184,10 +190,10 @@ class BestWeights(TrainerCallback):
         return epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss, "best": self.best, "last": self.last}
+        return {"lowest": self.lowest, "best": self.best, "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.loss, self.best, self.last = state["loss"], state["best"], state["last"]
+        self.lowest, self.best, self.last = state["lowest"], state["best"], state["last"]
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]

@@ -35,6 +35,7 @@ from gantune.distributed import join_processes, without_plugins
 from gantune.embedding_generator import stack_adapters
 from gantune.embedding_generator.generators import GeneratorSpec, build_generator
 from gantune.errors import UserError
+from gantune.generation.generate import generate_answers
 from gantune.hub.loading import check_vocabulary, load_model, load_tokenizer
 from gantune.policy import CausalLMPolicy, checkpoint_layers
 from gantune.policy.evaluation import mean_loss
@@ -43,6 +44,7 @@ from gantune.policy.positions import check_positions
 from gantune.trainer.arguments import PairConfig
 from gantune.trainer.callbacks import BestWeights, Health, Interrupts, Limits, NextRow
 from gantune.trainer.checkpoints import CheckpointedTrainer, has_ended
+from gantune.trainer.held_out import OF_ANSWERS, check_metric
 from gantune.trainer.non_finite import share_gradients
 from gantune.tuning import encode_training_pairs, hold_out
 
@@ -83,7 +85,8 @@ class PairTrainer(CheckpointedTrainer):
         model: a causal language model, or its name; its parameters with `requires_grad` are trained in place.
         args: settings.
         train_dataset: questions and answers, whatever [`gantune.data.as_pairs`] takes; needed for [`train`] only.
-        eval_dataset: the same, held out: its loss chooses the weights. If None, `args.validation_share` of the pairs.
+        eval_dataset: the same, held out: it chooses the weights, by `args.metric_for_best_model`. If None,
+            `args.validation_share` of the pairs.
         processing_class: the tokenizer, or its name; the model's own if None.
         peft_config: what is added to the model and trained, see [`build_generator`]; None trains it as it is.
         callbacks: told of every step and epoch, see `transformers.TrainerCallback`. One with `state_dict` and
@@ -116,6 +119,8 @@ class PairTrainer(CheckpointedTrainer):
         check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], type(self).__name__)
         self.pad_token_id = pad_token_id(tokenizer)
         training, held_out = self._encode(train_dataset, eval_dataset, tokenizer, args)
+        if held_out:
+            check_metric(args.metric_for_best_model, [row.pair for row in held_out])
         self._check_lengths(model, training, args)
         self.args = args
         with torch.random.fork_rng():  # the same seed gives the same networks, whatever was drawn before
@@ -210,7 +215,7 @@ class PairTrainer(CheckpointedTrainer):
             raise KeyboardInterrupt
         if self.best is not None and self.best.best is not None:
             epoch = self.best.restore()
-            logger.info("kept the weights of epoch %.3g, validation loss %.3f", epoch, self.best.loss)
+            logger.info("kept the weights of epoch %.3g, held-out %s %.3f", epoch, *self.best.measure())
         self.model.eval()
         return output
 
@@ -306,7 +311,8 @@ class PairTrainer(CheckpointedTrainer):
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict:
         """Negative log-likelihood of held-out answers at zero noise, nats a token, as `eval_loss`.
 
-        `eval_dataset` is as in the constructor, what is held out if None; `ignore_keys` are of other models.
+        Beside it `args.metric_for_best_model`, if that is of greedy answers. `eval_dataset` is as in the constructor,
+        what is held out if None; `ignore_keys` are of other models.
         """
         encoded = self.eval_dataset
         if eval_dataset is not None and eval_dataset is not encoded:
@@ -317,6 +323,11 @@ class PairTrainer(CheckpointedTrainer):
         policy.model.eval()
         rows = self.micro_batches.size or self.args.per_device_train_batch_size
         metrics = {f"{metric_key_prefix}_loss": mean_loss(policy, encoded, rows, self.parallel)}
+        if (name := self.args.metric_for_best_model) in OF_ANSWERS:
+            pairs = [row.pair for row in encoded]
+            asked = [pair.question for pair in pairs]
+            answers = generate_answers(self.model, self.tokenizer, asked, self.args, batch_size=rows)
+            metrics[f"{metric_key_prefix}_{name}"] = OF_ANSWERS[name](pairs, answers)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
