@@ -21,7 +21,7 @@ from gantune.distributed import ALONE, DataParallel
 from gantune.errors import UserError
 from gantune.policy import Rollout
 from gantune.trainer.config import GameConfig
-from gantune.trainer.corrupting import VARIANTS, Corruptor, build_corruptor
+from gantune.trainer.corrupting import Corruptor, build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
 from gantune.trainer.negatives import drawn_rows, stacked
 from gantune.tuning import encode_with
@@ -229,6 +229,7 @@ class Peers:
 def test_processes_take_the_step_of_one(loss, rows, size):
     """The first row alone has three fields, so that the processes know different numbers of them."""
     batch = batch_of([PAIRS[0], *PAIRS[1::2]][:rows])
+    random.seed(0)
     corrupted = corruptor()(batch)
     settings = {"discriminator_loss": loss, "max_discriminator_accuracy": 1.0, "generated_negatives": False}
 
@@ -250,7 +251,7 @@ def test_processes_take_the_step_of_one(loss, rows, size):
     assert len(found) == size
     for figures, own in found.values():
         assert figures == pytest.approx(expected, rel=1e-5)
-        assert torch.allclose(own, gradient, rtol=1e-4)
+        assert torch.allclose(own, gradient, rtol=1e-4, atol=1e-6)
 
 
 # -------------------------------------------------------------------------------------- what is shown and measured
@@ -339,14 +340,19 @@ def test_a_corrupted_record_keeps_the_answer_and_tells_its_fields():
         assert changed.prompt_fields[row][tokens].tolist() == expected.prompt_fields
 
 
-def test_the_global_random_numbers_say_which_of_its_variants_a_record_gets():
+def test_the_global_random_numbers_say_how_a_record_is_corrupted():
     batch, found = batch_of(PAIRS[:1] * 40), []
-    for corrupt, times in ((corruptor(), 1), (corruptor(), 2), (corruptor(seed=1), 1)):
-        for _ in range(times):
-            random.seed(0)
-            found.append(corrupt(batch)[0].pairs)
-    assert found[0] == found[1] == found[2], "whatever was drawn before"
-    assert found[3] != found[0] and 8 < len({pair.question for pair in found[0]}) <= VARIANTS
+    for seed in (0, 0, 1):
+        random.seed(seed)
+        found.append(corruptor()(batch)[0].pairs)
+    assert found[0] == found[1] != found[2] and len({pair.question for pair in found[0]}) > 8
+
+
+def test_a_corrupted_record_keeps_its_system_prompt():
+    """Or the discriminator would know it by that."""
+    pairs = [Pair(RecordQuestion(pair.question.fields, "Be brief."), pair.answer) for pair in PAIRS[:4]]
+    batch = replace(batch_of(pairs), pairs=tuple(pairs))  # a record is equal to one with another system prompt
+    assert {pair.question.system for pair in corruptor(pairs)(batch)[0].pairs} == {"Be brief."}
 
 
 def test_without_fields_in_the_template_the_question_is_said_or_not():

@@ -74,7 +74,7 @@ class Corruptions:
 
         Two thirds differ in one. The first field is never dropped, and none of two or fewer. A value that the record
         itself has for a field is not taken, so that `said` is right. Fields keep their order, and one more stands where
-        most records would have it.
+        most records would have it. The system prompt stays.
 
         Raises:
             UserError: if nothing can differ: no field has another value, none is absent, none may be dropped.
@@ -95,7 +95,9 @@ class Corruptions:
                 del fields[chosen]
             else:
                 fields.insert(self._place(fields, chosen), Field(chosen, self._values.draw(chosen, (), random), False))
-        return Corrupted(RecordQuestion(field[:2] for field in fields), tuple(field.said for field in fields))
+        return Corrupted(
+            RecordQuestion((field[:2] for field in fields), record.system), tuple(field.said for field in fields)
+        )
 
     def _changes(self, record: RecordQuestion, fields: Sequence[Field]) -> dict[str, list]:
         """What can be swapped (places), dropped (places) and added (names), by kind, of kinds that are possible."""
@@ -126,7 +128,7 @@ class Corruptions:
 def make_up(
     records: Sequence[RecordQuestion], n: int, random: Random, but: Container[str] = ()
 ) -> list[RecordQuestion]:
-    """Up to `n` records, no two alike: the fields of one of `records`, with values drawn for each.
+    """Up to `n` records, no two alike: fields and system prompt of one of `records`, with values drawn for each.
 
     They are fewer where chance finds no more. Of fields of one name no two have the same value.
 
@@ -142,11 +144,12 @@ def make_up(
     vain = 0
     while len(made) < n and vain < VAIN_DRAWS:
         fields: list[tuple[str, str]] = []
-        for name, _ in random.choice(records).fields:
+        like = random.choice(records)
+        for name, _ in like.fields:
             held = _held(name, fields)
             if values.has_other(name, held):  # not if a record repeats a field with its value
                 fields.append((name, values.draw(name, held, random)))
-        record, vain = RecordQuestion(fields), vain + 1
+        record, vain = RecordQuestion(fields, like.system), vain + 1
         if record not in but and record not in made:
             made[record], vain = record, 0
     return list(made.values())

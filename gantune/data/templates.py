@@ -209,7 +209,7 @@ class RecordTemplate(TurnTemplate):
         before, _, after = self.user.partition("{}")
         if system := _cut(record.system, specials):
             before = f"{before}{system}\n\n" if self.system is None else self.system.format(system) + before
-        yield _front_ids(tokenizer) + _cut_ids("", before, tokenizer), 0
+        yield _kept_front_ids(before, tokenizer, known), 0
         context = before.rpartition(CUT)[2]
         for number, (name, value) in enumerate(record.fields, start=1):
             text = self.field.format(*(_cut(part, specials) for part in (words_of(name), value)))
@@ -404,6 +404,12 @@ def _cut_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase) -> lis
 def _kept_ids(context: str, text: str, tokenizer: PreTrainedTokenizerBase, known: int) -> Sequence[int]:
     """[`_cut_ids`] of what recurs from record to record; `known` is the size of the tokenizer's vocabulary."""
     return tuple(_cut_ids(context, text, tokenizer))
+
+
+@lru_cache(KEPT)
+def _kept_front_ids(text: str, tokenizer: PreTrainedTokenizerBase, known: int) -> Sequence[int]:
+    """Ids of the same that begin a prompt."""
+    return (*_front_ids(tokenizer), *_cut_ids("", text, tokenizer))
 
 
 def _front_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

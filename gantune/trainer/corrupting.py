@@ -5,29 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from gantune.data import Batch, Corruptions, EncodedPair, Pair, RecordQuestion, collate, pad_token_id
+from gantune.data import Batch, Corruptions, Pair, RecordQuestion, collate, pad_token_id
 from gantune.data.question import all_records
 from gantune.trainer.config import GameConfig
 from gantune.tuning import encode_with
-
-VARIANTS = 16
-"""A record is corrupted in so many ways, each of which is drawn and encoded once."""
-KEPT = 16384
-"""So many encoded records are kept."""
 
 
 class Corruptor:
     """Puts other questions to the answers of a batch: their records, corrupted; see [`Corruptions`].
 
-    Which of a record's [`VARIANTS`] is taken, Python's global random numbers say; what a variant is hangs on the
-    record and the seed alone, so that a training that is resumed goes on with the same ones.
+    What is drawn comes from Python's global random numbers, which a checkpoint has.
 
     Args:
         questions: the records whose fields and values corrupted ones are made of.
@@ -41,7 +34,6 @@ class Corruptor:
         self, questions: Sequence[RecordQuestion], tokenizer: PreTrainedTokenizerBase, config: GameConfig
     ) -> None:
         self.corruptions, self.tokenizer, self.config = Corruptions(questions), tokenizer, config
-        self._variant = lru_cache(KEPT)(self._encoded)
         for question in dict.fromkeys(questions):
             self.corruptions.corrupted(question, random.Random(0))
 
@@ -52,21 +44,15 @@ class Corruptor:
             The batch; and `[B, F]` float32, 1 where the answer says a field, and where a record has none; F is the
             largest number of fields, and 1 where the template does not tell fields apart and all are one.
         """
-        drawn = [self._variant(question, random.randrange(VARIANTS)) for question, _ in batch.pairs]
-        prompts = collate([encoded for encoded, _ in drawn], pad_token_id(self.tokenizer)).to(batch.device)
+        drawn = [self.corruptions.corrupted(question, random) for question, _ in batch.pairs]
+        pairs = tuple(Pair(record, answer) for (record, _), (_, answer) in zip(drawn, batch.pairs, strict=True))
+        encoded, _ = encode_with([Pair(record, "") for record, _ in drawn], self.tokenizer, self.config)
+        prompts = collate(encoded, pad_token_id(self.tokenizer)).to(batch.device)
         rows = [torch.tensor(said, dtype=torch.float32, device=batch.device) for _, said in drawn]
         said = pad_sequence(rows, batch_first=True, padding_value=1.0)
         if prompts.prompt_fields is None:
             said = said.amin(dim=1, keepdim=True)
-        pairs = tuple(
-            Pair(encoded.pair.question, answer) for (encoded, _), (_, answer) in zip(drawn, batch.pairs, strict=True)
-        )
         return replace(prompts, answer_ids=batch.answer_ids, answer_mask=batch.answer_mask, pairs=pairs), said
-
-    def _encoded(self, record: RecordQuestion, variant: int) -> tuple[EncodedPair, tuple[bool, ...]]:
-        """A variant of a record, with the empty answer, and which of its fields the answers to the record say."""
-        corrupted, said = self.corruptions.corrupted(record, random.Random(f"{self.config.seed}/{record}/{variant}"))
-        return encode_with([Pair(corrupted, "")], self.tokenizer, self.config)[0][0], said
 
 
 def build_corruptor(
