@@ -28,9 +28,10 @@ UNPAIRED: dict[str, Any] = {
 }
 
 # Texts about records, where the game has something to win: checking a text against its record is easier than writing
-# it, and records without text are at hand. 500 pairs are about 1400 steps, 1000 of them likelihood. Each value of the
-# game has beside it where it is from. Of other data only model, lengths and `adversarial_weight` change.
-LIKELIHOOD_STEPS, STEPS = 1000, 1400
+# it, and records without text are at hand. 500 pairs are about 1800 steps, 1000 of them likelihood, then 100 rounds.
+# Each value of the game has beside it where it is from. Of other data only model, lengths and `adversarial_weight`
+# change.
+LIKELIHOOD_STEPS, STEPS = 1000, 1800
 LONGEST_TEXT, MEAN_TEXT = 40, 18  # tokens of mini-records
 DATA_TO_TEXT: dict[str, Any] = {
     "model": "mini-writer",
@@ -42,7 +43,8 @@ DATA_TO_TEXT: dict[str, Any] = {
     "template": "record-line",
     "max_prompt_length": 40,
     "max_completion_length": LONGEST_TEXT,
-    "num_train_epochs": 44,
+    "num_train_epochs": 57,
+    "metric_for_best_model": "slot_error_rate",
     "per_device_train_batch_size": 16,
     "learning_rate": 1e-2,  # the best of likelihood alone, for LoRA on all linear layers (Dettmers et al., 2305.14314)
     "lora_learning_rate": 1e-2,

@@ -44,6 +44,7 @@ from gantune.distributed import join_processes, own_device
 from gantune.errors import PeerEnded, UserError
 from gantune.generation.decoding import Decoding
 from gantune.hub.loading import load_model, load_tokenizer
+from gantune.metrics.rouge_words import rouge_scorer
 from gantune.metrics.slots import records_of
 from gantune.trainer.callbacks import Bar, History, Weights, rows_of
 from gantune.tuning import TuningConfig
@@ -201,6 +202,7 @@ def run(directory: Path) -> dict[str, Any] | None:
         more["unpaired"] = unpaired
     if method.resumes and config["save_steps"]:
         more["arguments"] = {"output_dir": str(directory / CHECKPOINTS), "save_steps": config["save_steps"]}
+    rouge_scorer("rougeL")  # imported here, so that it is not memory of the trainings that ask for it
     try:
         snapshot = memory_snapshot(config["memory_snapshot"] and main_process, directory, device)
         with snapshot as memory_record, measure_memory(device) as memory:
