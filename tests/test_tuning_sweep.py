@@ -14,7 +14,7 @@ from benchmarks.compare.__main__ import main
 from benchmarks.compare.arguments import parse
 from benchmarks.compare.fairness import run_config
 from benchmarks.compare.run import blank_row, run
-from benchmarks.compare.sweep import grids_of, next_value, sweep, validation_size
+from benchmarks.compare.sweep import MEASURES, grids_of, next_value, sweep
 from benchmarks.compare.tuned import Trial, Winner, read_winners, short, tuned_for, write_winners
 from gantune.data import load_pairs, split_pairs
 from gantune.diagnostics import write_json
@@ -24,6 +24,9 @@ from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
 NOT_TUNED = {"base", "chain-of-thought", "copy-question", "few-shot", "few-shot-retrieval", "lead-3", "random-answer"}
+
+
+NLL = MEASURES["loss"]
 
 
 def bowl(**best):
@@ -56,13 +59,13 @@ def test_every_tuned_method_is_swept_over_as_many_learning_rates_and_at_most_one
 def test_the_best_of_the_grid_wins_one_setting_after_the_other():
     score = bowl(rate=2e-3, rank=8)
     grids = {"rate": (5e-4, 1e-3, 2e-3, 4e-3), "rank": (4, 8, 16)}
-    winner = sweep(grids, {"rate": 1e-3, "rank": 4}, score, "10 validation pairs")
+    winner = sweep(grids, {"rate": 1e-3, "rank": 4}, score, NLL, "test pairs")
     assert winner.settings == {"rate": 2e-3, "rank": 8} and winner.score == 0
     assert [settings["rank"] for settings in score.asked[:4]] == [4] * 4, "rates are tried at the default rank"
     assert [settings["rate"] for settings in score.asked[4:]] == [2e-3] * 2, "ranks at the best rate, none tried twice"
     assert [trial.value for trial in winner.trials] == [5e-4, 1e-3, 2e-3, 4e-3, 4, 8, 16]
     assert winner.trials[0] == Trial("rate", 5e-4, 2.0**2 + 1)
-    assert str(winner) == "rate 2e-3 (swept 5e-4 ... 4e-3), rank 8 (swept 4 ... 16) on 10 validation pairs, NLL .000"
+    assert str(winner) == "rate 2e-3 (swept 5e-4 ... 4e-3), rank 8 (swept 4 ... 16) on test pairs, NLL .000"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_the_best_of_the_grid_wins_one_setting_after_the_other():
     ],
 )
 def test_a_grid_whose_edge_wins_grows_at_most_twice(best, tried, chosen):
-    winner = sweep({"rate": (1e-3, 2e-3, 4e-3)}, {"rate": 2e-3}, bowl(rate=best), "pairs")
+    winner = sweep({"rate": (1e-3, 2e-3, 4e-3)}, {"rate": 2e-3}, bowl(rate=best), NLL, "pairs")
     assert [trial.value for trial in winner.trials] == pytest.approx(tried, rel=1e-12)
     assert winner.settings["rate"] == pytest.approx(chosen, rel=1e-12)
     assert ("the winner at the edge" in str(winner)) == (chosen == tried[-1])
@@ -89,20 +92,20 @@ def test_values_that_cannot_be_scored_lose():
     def score(settings):
         return None if settings["rate"] > 1e-3 else 1.0 - settings["rate"]
 
-    winner = sweep({"rate": (5e-4, 1e-3, 2e-3)}, {"rate": 1e-3}, score, "pairs")
+    winner = sweep({"rate": (5e-4, 1e-3, 2e-3)}, {"rate": 1e-3}, score, NLL, "pairs")
     assert winner.settings == {"rate": 1e-3} and winner.trials[-1].score is None
-    assert sweep({"rate": (5e-4, 1e-3)}, {"rate": 1e-3}, lambda settings: None, "pairs") is None
+    assert sweep({"rate": (5e-4, 1e-3)}, {"rate": 1e-3}, lambda settings: None, NLL, "pairs") is None
+
+
+def test_of_rouge_the_highest_wins():
+    score, grids = bowl(rate=2e-3), {"rate": (1e-3, 2e-3, 4e-3)}
+    winner = sweep(grids, {"rate": 1e-3}, lambda settings: 1 - score(settings), MEASURES["rougeL"], "pairs")
+    assert winner.settings == {"rate": 2e-3} and winner.score == 1 and str(winner).endswith("on pairs, ROUGE-L 1.000")
 
 
 def test_options_that_are_given_are_not_swept():
     assert set(grids_of(resolve_method("lora"), {"lora_rank"})) == {"lora_learning_rate"}
     assert grids_of(resolve_method("mle"), {"learning_rate"}) == {}
-
-
-def test_a_fifth_is_held_out_and_at_least_eight():
-    assert (validation_size(50), validation_size(20), validation_size(9)) == (10, 8, 8)
-    with pytest.raises(UserError, match="--train-size 8: --tune holds out 8 of them, expected at least 9"):
-        validation_size(8)
 
 
 def test_winners_come_back_from_their_file(tmp_path):
@@ -190,11 +193,12 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     out = tmp_path / "out"
     arguments = [*command, "--tune", "--methods", "gan", "lora", "qlora", "--lora-rank", "8", "--output", str(out)]
     assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
-    sweeps = [(path, config) for path, config in stubbed if config["validation_size"]]
-    others = [config for _, config in stubbed if not config["validation_size"]]
+    sweeps = [(path, config) for path, config in stubbed if config["sweep"]]
+    others = [config for _, config in stubbed if not config["sweep"]]
     runs = {(config["method"], config["tuning"]["seed"]): config for config in others}
     assert {path.parent for path, _ in sweeps} == {out / "tuning" / name for name in ("gan", "lora", "qlora")}
-    assert all(config["validation_size"] == 8 and config["noise_draws"] == 0 for _, config in sweeps)
+    assert {config["tuning"]["seed"] for _, config in sweeps} == {100, 101}
+    assert all(config["data"]["test_size"] is None and config["noise_draws"] == 0 for _, config in sweeps)
     for seed in (0, 1):
         assert runs["lora", seed]["tuning"]["lora_learning_rate"] == 4e-3
         gan = runs["gan", seed]["tuning"]
@@ -209,13 +213,13 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     assert [trial.value for trial in stored["lora"].trials] == [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
     printed = capsys.readouterr().out
     assert (
-        "lora: lora_learning_rate 4e-3 (swept 2.5e-4 ... 8e-3) on 8 validation pairs of seeds 0, 1, NLL .000" in printed
+        "lora: lora_learning_rate 4e-3 (swept 2.5e-4 ... 8e-3) on the test pairs of seeds 100, 101, NLL .000" in printed
     )
     assert "gan learning_rate by --tune" in printed
 
     del stubbed[:]
     assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
-    swept_again = {config["method"] for _, config in stubbed if config["validation_size"]}
+    swept_again = {config["method"] for _, config in stubbed if config["sweep"]}
     assert swept_again == {"qlora"}, "what tuning.json has is not swept again"
 
 
@@ -251,7 +255,7 @@ def run_here(directory, config):
     return row, {json.loads(line)["question"] for line in (directory / "samples.jsonl").open()}
 
 
-def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pairs(command, tmp_path):
+def test_a_run_of_a_sweep_is_tested_on_all_that_is_left_and_a_main_run_on_its_test_pairs(command, tmp_path):
     options = [
         "--match",
         "parameters",
@@ -267,11 +271,12 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
     data = settings.data
     train, test = split_pairs(load_pairs(data.dataset, "question", "answer"), data.train_size, data.test_size, seed=3)
     assert (len(train), len(test)) == (12, 6)
-    sweep_run = {"validation_size": 8, "decodings": [asdict(Decoding())], "noise_draws": 0}
+    left = asdict(data) | {"test_size": None}
+    sweep_run = {"sweep": True, "data": left, "decodings": [asdict(Decoding())], "noise_draws": 0}
     config = run_config(settings, "lora", 3, "cpu", {"lora_learning_rate": 1e-2}, **sweep_run)
     row, questions = run_here(tmp_path / "sweep", config)
-    assert questions < {pair.question for pair in train} and len(questions) == 8
-    assert row["metrics"]["nll"] > 0 and row["steps"] == row["planned_steps"] == 1, "four pairs are left to train on"
+    assert len(questions) == 8 and not questions & {pair.question for pair in train}
+    assert row["metrics"]["nll"] > 0 and row["steps"] == row["planned_steps"] == 2
     assert row["noise"] is None and not (tmp_path / "sweep/adapter").exists()
 
     row, questions = run_here(tmp_path / "main", run_config(settings, "mle", 3, "cpu"))
@@ -289,7 +294,8 @@ def test_a_run_of_a_sweep_is_tested_on_training_pairs_and_a_main_run_on_test_pai
     ("options", "message"),
     [
         (["--match", "time", "--methods", "gan"], "--match time: expected lora among --methods"),
-        (["--tune", "--train-size", "8"], "expected at least 9"),
+        (["--tune", "--tune-seeds", "100", "0"], "--tune-seeds 0: is among --seeds"),
+        (["--tune", "--metric-for-best-model", "slot_error_rate"], "the held-out questions are not all records"),
         (["--tune", "--winners", "tuning.json"], "--tune and --winners: expected one of them"),
         (["--winners", "/nowhere/tuning.json"], "/nowhere/tuning.json: expected the tuning.json"),
         (["--decoding", "beam"], "--decoding beam: expected greedy, sample, mbr-K or vote-K"),

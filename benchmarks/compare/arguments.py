@@ -12,7 +12,6 @@ from typing import Any
 from baselines import METHODS, resolve_method
 from benchmarks.compare.dataset import DataArguments, check_prompts
 from benchmarks.compare.presets import PRESETS
-from benchmarks.compare.sweep import validation_size
 from benchmarks.compare.tasks import TASKS
 from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
@@ -115,9 +114,13 @@ class FairnessArguments:
     tune: bool = field(
         default=False,
         metadata={
-            "help": "first choose each method's learning rate and one more setting by a small sweep, on a fifth of the "
-            "training pairs; an option that is given is not swept; another rank of LoRA keeps the scale alpha / rank"
+            "help": "first choose each method's learning rate and one more setting by a small sweep on the splits of "
+            "--tune-seeds; an option that is given is not swept; another rank of LoRA keeps the scale alpha / rank"
         },
+    )
+    tune_seeds: list[int] = field(
+        default_factory=lambda: [100, 101],
+        metadata={"help": "of --tune, none of them among --seeds; what decides is --metric-for-best-model"},
     )
     winners: str | None = field(
         default=None,
@@ -210,8 +213,10 @@ class Settings:
                 raise UserError(f"method {method}: expected {needed}")
         check_names(self.tuning | {"format": self.data.format})
         self.fairness.decodings(seed=0)
-        if self.fairness.tune:
-            validation_size(self.data.train_size)
+        if self.fairness.tune and (both := {*self.fairness.tune_seeds} & {*self.comparison.seeds}):
+            raise UserError(f"--tune-seeds {min(both)}: is among --seeds, expected seeds that are not reported")
+        if self.fairness.tune and not self.fairness.tune_seeds:
+            raise UserError("--tune-seeds: expected at least one seed")
         if self.fairness.match in ("time", "sampled-tokens") and "lora" not in self.comparison.methods:
             raise UserError(f"--match {self.fairness.match}: expected lora among --methods, which the others stop with")
         if self.model.dtype not in DTYPES:

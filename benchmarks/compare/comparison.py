@@ -48,6 +48,7 @@ from gantune.registry import GENERATORS
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.trainer.arguments import training_arguments
 from gantune.trainer.callbacks import Interrupts
+from gantune.trainer.held_out import check_metric
 
 ALWAYS = ("copy-question", "random-answer", "base")
 COMPONENTS = (GENERATORS, DISCRIMINATORS, REWARDS, TRANSFORMS, OBJECTIVES, ADVANTAGES, TEMPLATES, JUDGES)
@@ -97,6 +98,7 @@ def check(settings: Settings) -> list[str]:
     train, test, left_out = split.train, split.test, split.left_out
     if data.forgetting:
         question_sets(data.dataset, split.pairs, train, test, seed=comparison.seeds[0])
+    check_metric(tuning["metric_for_best_model"], test)
     if comparison.slots and not records_of([pair.question for pair in test]):
         raise UserError(f"--slots {comparison.slots}: expected records as questions, {data.dataset} has others")
     model_path(model.model)

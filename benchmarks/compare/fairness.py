@@ -12,7 +12,7 @@ from typing import Any
 
 from baselines import NotAvailable, resolve_method
 from benchmarks.compare.arguments import Settings
-from benchmarks.compare.sweep import grids_of, sweep, validation_size
+from benchmarks.compare.sweep import MEASURES, grids_of, sweep
 from benchmarks.compare.tuned import Winner, read_winners, short, winner_of, write_winners
 from benchmarks.report.terminal_table import REFERENCE
 from gantune.generation.decoding import Decoding
@@ -44,7 +44,7 @@ def run_config(
         "device": device,
         "trust_remote_code": settings.model.trust_remote_code,
         "data": asdict(settings.data),
-        "validation_size": 0,
+        "sweep": False,
         "match": settings.fairness.match,
         "decodings": [asdict(decoding) for decoding in settings.fairness.decodings(seed)],
         "noise_draws": settings.fairness.noise_draws,
@@ -63,7 +63,7 @@ def tune(
     """Sweep the methods that `tuning.json` in `directory` does not have yet; it has each as soon as it is chosen.
 
     Args:
-        settings: of the comparison; the sweeps are scored on its seeds.
+        settings: of the comparison.
         methods: names; those without a sweep are passed over.
         directory: of the comparison.
         device: as torch names it.
@@ -74,18 +74,18 @@ def tune(
     """
     file, said = directory / "tuning.json", []
     winners = read_winners(file) if file.is_file() else {}
-    held_out, seeds = validation_size(settings.data.train_size), settings.comparison.seeds
+    seeds, measure = settings.fairness.tune_seeds, MEASURES[settings.tuning["metric_for_best_model"]]
     sweep_run = {
-        "data": asdict(settings.data) | {"forgetting": False},
-        "validation_size": held_out,
+        "data": asdict(settings.data) | {"forgetting": False, "test_dataset": None, "test_size": None},
+        "sweep": True,
         "decodings": [asdict(Decoding())],
         "noise_draws": 0,
         "bleurt": None,
         "memory_snapshot": False,
     }
 
-    def mean_nll(method: str, values: dict[str, float]) -> float | None:
-        losses = []
+    def mean_score(method: str, values: dict[str, float]) -> float | None:
+        scores = []
         for seed in seeds:
             name = ",".join([*(f"{option}={value:g}" for option, value in values.items()), f"seed{seed}"])
             print(f"[tuning] {method}, {name}", file=sys.stderr, flush=True)
@@ -93,8 +93,8 @@ def tune(
             row = run(directory / "tuning" / method / name, config)
             if row["status"] == "not run":
                 raise NotAvailable(row["error"])
-            losses.append(row["metrics"]["nll"])
-        return None if None in losses else fmean(losses)
+            scores.append(row["metrics"].get(measure.metric))
+        return None if None in scores else fmean(scores)
 
     for name in methods:
         method = resolve_method(name)
@@ -103,9 +103,9 @@ def tune(
         if name in winners or not grids:
             continue
         defaults = vars(settings.method_config(name, seeds[0]))
-        chosen_on = f"{held_out} validation pairs of seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        chosen_on = f"the test pairs of seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         with contextlib.suppress(NotAvailable):  # its main runs say why
-            winner = sweep(grids, defaults, lambda values, name=name: mean_nll(name, values), chosen_on)
+            winner = sweep(grids, defaults, lambda values, name=name: mean_score(name, values), measure, chosen_on)
             if winner is None:
                 said.append(f"{name}: no value of its sweep could be scored, so its defaults are used")
             else:

@@ -30,7 +30,6 @@ from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
 from benchmarks.compare.evaluation import METRICS, base_answers, evaluate, with_samples
 from benchmarks.compare.forgetting import forgetting, question_sets
-from gantune.data import split_pairs, split_records
 from gantune.diagnostics import (
     measure_memory,
     plot_health,
@@ -178,12 +177,7 @@ def run(directory: Path) -> dict[str, Any] | None:
         split = read_split(data, settings.seed)
     train, test, references, unpaired = split.train, split.test, split.references, split.unpaired
     decodings = [Decoding(**decoding) for decoding in config["decodings"]]
-    if held_out := config["validation_size"]:  # a run of a sweep never sees the test pairs
-        if references is None:
-            train, test = split_pairs(train, len(train) - held_out, held_out, settings.seed)
-        else:
-            train, test, references = split_records(train, None, held_out, settings.seed)
-    elif records_of([pair.question for pair in test]):
+    if not config["sweep"] and records_of([pair.question for pair in test]):
         decodings = with_samples(decodings)
     sets = question_sets(data.dataset, split.pairs, train, test, seed=settings.seed) if data.forgetting else None
     model = tokenizer = None
@@ -223,7 +217,7 @@ def run(directory: Path) -> dict[str, Any] | None:
             watch.write_plots()
     if not main_process:
         return None
-    if not held_out:
+    if not config["sweep"]:
         tuned.save(directory / "adapter")
 
     trained = tuned.model is not None and trainable_parameters(tuned.model) > 0

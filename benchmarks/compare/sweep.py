@@ -1,35 +1,39 @@
-"""`--tune`: each method's learning rate, and one more setting, by the same small sweep on a part of the training pairs.
+"""`--tune`: each method's learning rate, and one more setting, by the same small sweep on seeds that are not reported.
 
 The learning rates are tried first, at the other setting's default, then the other setting at the best rate: the cost is
 the sum of the two grids and not their product. A grid whose edge wins grows by one value on that side, at most twice.
 
-What decides is the mean NLL of the held-out answers over the asked seeds, the lowest first: ROUGE of ten answers is too
-coarse to tell rates apart. The pairs held out are a fifth of the seed's training pairs, at least 8; the test pairs are
-not looked at. Each value and seed is a run as any other, in `tuning/METHOD/`, so a sweep that was cut off goes on.
+What decides is `metric_for_best_model` of the methods alike, by which the table should be read: the NLL of the answers,
+ROUGE-L, or of records slot errors. It is the mean over the splits of `--tune-seeds`, which no reported run has; each is
+tested on as many pairs as there are, at most 400. Each value and seed is a run as any other, in `tuning/METHOD/`, so a
+sweep that was cut off goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from baselines.method import Method
 from benchmarks.compare.tuned import Trial, Winner
-from gantune.errors import UserError
 
-SHARE, FEWEST = 0.2, 8
 EXTENSIONS = 2
 
 
-def validation_size(train_size: int) -> int:
-    """How many of the training pairs a sweep holds out.
+class Measure(NamedTuple):
+    """What a sweep goes by: its name, where a row has it, and the sign that makes less better."""
 
-    Raises:
-        UserError: if none would be left to train on.
-    """
-    size = max(FEWEST, round(SHARE * train_size))
-    if size >= train_size:
-        raise UserError(f"--train-size {train_size}: --tune holds out {size} of them, expected at least {size + 1}")
-    return size
+    title: str
+    metric: str
+    sign: int
+
+
+MEASURES = {
+    "loss": Measure("NLL", "nll", 1),
+    "rougeL": Measure("ROUGE-L", "rougeL", -1),
+    "slot_error_rate": Measure("SER", "slot_error_rate", 1),
+}
+"""By the names of `metric_for_best_model`."""
 
 
 def grids_of(method: Method, fixed: set[str]) -> dict[str, tuple[float, ...]]:
@@ -53,6 +57,7 @@ def sweep(
     grids: Mapping[str, Sequence[float]],
     defaults: Mapping[str, float],
     score: Callable[[dict[str, float]], float | None],
+    measure: Measure,
     chosen_on: str,
 ) -> Winner | None:
     """Choose one setting after the other.
@@ -60,7 +65,8 @@ def sweep(
     Args:
         grids: sorted values of each setting, in the order they are chosen in.
         defaults: what a setting is before it is chosen.
-        score: of settings, lower is better; None if they cannot be scored.
+        score: of settings; None if they cannot be scored.
+        measure: what the scores are.
         chosen_on: see [`Winner`].
 
     Returns:
@@ -85,10 +91,10 @@ def sweep(
             scored = [trial for trial in of_option if trial.score is not None]
             if not scored:
                 return None
-            best = min(scored, key=lambda trial: trial.score)
+            best = min(scored, key=lambda trial: measure.sign * trial.score)
             value = next_value(sorted(trial.value for trial in of_option), best.value)
             if value is None or extension == EXTENSIONS:
                 break
             attempt(option, value)
         chosen[option] = best.value
-    return Winner(chosen, tuple(trials), best.score, "NLL", chosen_on)
+    return Winner(chosen, tuple(trials), best.score, measure.title, chosen_on)

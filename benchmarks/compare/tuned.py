@@ -46,7 +46,7 @@ class Winner:
         settings: the winning value by option.
         trials: every value that was tried.
         score: of the winner.
-        measure: what the scores are: "NLL", lowest best, or "ROUGE-L", highest best.
+        measure: what the scores are: "NLL" or "SER", lowest best, or "ROUGE-L", highest best.
         chosen_on: the pairs that were scored, in words.
     """
 
