@@ -51,8 +51,9 @@ def add_lora_to_attention(model: PreTrainedModel, config: LoraTuningConfig) -> P
 
 
 def with_rank(config: LoraTuningConfig, rank: int) -> LoraTuningConfig:
-    """The settings at another rank and the same scale alpha / rank."""
-    return replace(config, lora_rank=rank, lora_alpha=config.lora_alpha * rank / config.lora_rank)
+    """The settings at another rank and the same scale, alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
+    growth = (rank / config.lora_rank) ** (0.5 if config.use_rslora else 1)
+    return replace(config, lora_rank=rank, lora_alpha=config.lora_alpha * growth)
 
 
 LORA_SIZE = Size("lora_rank", add_lora, with_rank)

@@ -190,6 +190,8 @@ class LoraOptions(TuningConfig):
     lora_target_modules: list[str] = option(
         [ALL_LINEAR], "names of the adapted modules; all-linear: every linear layer but the output head"
     )
+    use_rslora: bool = option(False, "scale the update by alpha / sqrt(rank) instead (arXiv:2312.03732)")
+    use_dora: bool = option(False, "train magnitude and direction of the weights apart, DoRA (arXiv:2402.09353)")
 
     def __post_init__(self) -> None:
         super().__post_init__()

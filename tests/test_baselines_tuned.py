@@ -208,6 +208,13 @@ def test_lora_of_peft_is_what_the_settings_say():
     assert config.target_modules == {"c_fc"}
 
 
+def test_another_rank_keeps_the_scale_that_rslora_has():
+    method = METHODS.get("lora")
+    for options, alpha in (({}, 32), ({"use_rslora": True}, 16 * 2**0.5)):
+        resized = method.size.resized(method.config_class(**options), 16)
+        assert (resized.lora_rank, resized.lora_alpha) == (16, pytest.approx(alpha)), options
+
+
 def test_lora_is_on_all_linear_layers_and_lora_attention_on_those_of_the_source_study():
     tuned = tune("lora").model.peft_config["default"].target_modules
     assert {name.rsplit(".", 1)[-1] for name in tuned} == {"c_attn", "c_proj", "c_fc"}

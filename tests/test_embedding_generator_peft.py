@@ -793,10 +793,13 @@ def test_lora_on_all_linear_layers_meets_neither_head_nor_embedding_nor_the_gene
 
 
 def test_settings_of_lora_reach_every_place_that_adds_it():
-    named = GameConfig(lora_rank=2, lora_alpha=5, lora_dropout=0.1, lora_target_modules=["c_fc"])
+    named = GameConfig(
+        lora_rank=2, lora_alpha=5, lora_dropout=0.1, lora_target_modules=["c_fc"], use_rslora=True, use_dora=True
+    )
     for spec in ("lora", ["lora"], generators.lora):
         (config,) = build_generator(spec, named)
         assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (2, 5, 0.1, {"c_fc"})
+        assert config.use_rslora and config.use_dora
     for settings in (None, TuningConfig()):
         (config,) = build_generator("lora", settings)
         assert (config.r, config.lora_alpha, config.target_modules) == (8, 16, "all-linear")

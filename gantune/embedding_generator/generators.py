@@ -43,6 +43,8 @@ def lora(settings: LoraOptions | None = None) -> peft.LoraConfig:
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
     )
 
 
