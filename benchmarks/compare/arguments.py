@@ -336,6 +336,8 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
     comparison.methods = expanded(comparison.methods, data)
     if comparison.bleurt == "none":
         comparison.bleurt = None
+    if data.prompts == ["none"]:
+        data.prompts = []
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
     blank = Namespace(**dict.fromkeys(values))  # argparse leaves a default out where the namespace has the name
     given = {name for name, value in vars(parser.parse_known_args(arguments, blank)[0]).items() if value is not None}

@@ -75,7 +75,7 @@ class DataArguments:
         metadata={
             "help": "also questions without answers, for the methods that can use them: 'rest', those neither trained "
             "nor tested; 'made:N', N records made up of the values of the training pairs and of the prompts before; "
-            "or a file, see gantune train --prompts"
+            "or a file, see gantune train --prompts; 'none' where a preset has some"
         },
     )
     decontamination: bool = field(

@@ -1,0 +1,134 @@
+"""What the game's gain on records grows with, and what halves its cost: `python -m benchmarks.growth --output DIR`.
+
+Each line is the preset `data-to-text` with one thing changed. Its gain is the game's figure less that of its control,
+the same generator trained as long by likelihood alone, seed by seed; seconds are those of the game over its control's.
+Options that are not named below are those of `python -m benchmarks.compare`, and change every line:
+
+    python -m benchmarks.growth --seeds 1 2 3 --output results/growth
+    python -m benchmarks.growth --variants rounds=25 rounds=200 --seeds 1 --output results/growth --num-generations 4
+
+Every line is a comparison of its own in `DIR/runs`, so that what was cut off goes on. `DIR/growth.json` has the rows,
+`DIR/growth.md` the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from benchmarks.compare.__main__ import main as compare
+from benchmarks.compare.presets import DATA_TO_TEXT
+from benchmarks.statistics.intervals import mean_and_half_width
+from gantune.command import OneLineParser, exit_status
+from gantune.diagnostics.files import write_atomically, write_json
+from gantune.errors import UserError
+
+GAME, CONTROL = "gan:lora", "mle:lora"
+LIKELIHOOD_EPOCHS, ROUNDS = 31, 100
+Row = dict[str, Any]
+METRICS = {"slot_error_rate": "SER", "slot_error_rate_sampled": "SER T=1", "rougeL": "ROUGE-L"}
+
+
+class Variant(NamedTuple):
+    """One line: pairs and rounds, which a control of its own belongs to, and options of the game alone."""
+
+    pairs: int = DATA_TO_TEXT["train_size"]
+    rounds: int = ROUNDS
+    game: tuple[str, ...] = ()
+
+    def schedule(self) -> list[str]:
+        """As many epochs of likelihood as ever, then the rounds; of game and control alike."""
+        steps = math.ceil(self.pairs / DATA_TO_TEXT["per_device_train_batch_size"])
+        epochs = LIKELIHOOD_EPOCHS + math.ceil(self.rounds * DATA_TO_TEXT["steps_per_generation"] / steps)
+        share = LIKELIHOOD_EPOCHS / epochs
+        return ["--train-size", str(self.pairs), "--num-train-epochs", str(epochs), "--warmup-share", f"{share:.4f}"]
+
+
+VARIANTS = {
+    "preset": Variant(),
+    **{f"rounds={rounds}": Variant(rounds=rounds) for rounds in (25, 50, 200)},
+    **{f"pairs={pairs}": Variant(pairs=pairs) for pairs in (100, 1500)},
+    "prompts=none": Variant(game=("--prompts", "none")),
+    "prompts=rest": Variant(game=("--prompts", "rest")),
+    "prompts=made:2000": Variant(game=("--prompts", "made:2000")),
+    "k=4, as many texts": Variant(game=("--num-generations", "4", "--prompts-per-step", "12")),
+    "k=16, as many texts": Variant(game=("--num-generations", "16", "--prompts-per-step", "3")),
+    "best-of-k": Variant(game=("--objective", "best-of-k")),
+    "half the samples": Variant(game=("--num-generations", "4")),
+    "half the records": Variant(game=("--prompts-per-step", "3")),
+    "half the discriminator": Variant(game=("--discriminator-steps", "5", "--discriminator-warmup-steps", "200")),
+}
+
+
+def rows_of(method: str, variant: Variant, seeds: Sequence[int], more: Sequence[str], folder: Path) -> list[Row]:
+    """The row of each seed; a control is run once for all variants that share it."""
+    options = [*variant.schedule(), *(variant.game if method == GAME else ())]
+    output = folder / "_".join([method, *options]).replace("/", "-").replace("--", "")
+    asked = ["--methods", method, "--seeds", *map(str, seeds), *options, *more, "--output", str(output)]
+    with contextlib.redirect_stdout(sys.stderr):
+        status = compare(["--preset", "data-to-text", *asked])
+    if status:
+        raise UserError(f"{output}: the comparison ended with status {status}, expected 0")
+    rows = json.loads((output / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    return [row for seed in seeds for row in rows if (row["method"], row["seed"]) == (method, seed)]
+
+
+def line(name: str, games: Sequence[Row], controls: Sequence[Row]) -> dict[str, Any]:
+    """What came of a variant: the game's means, and every seed's gain over its control."""
+    pairs = list(zip(games, controls, strict=True))
+    return {
+        "variant": name,
+        "game": {metric: fmean(game["metrics"][metric] for game in games) for metric in METRICS},
+        "gains": {
+            metric: [game["metrics"][metric] - own["metrics"][metric] for game, own in pairs] for metric in METRICS
+        },
+        "seconds": fmean(game["train_seconds"] / own["train_seconds"] for game, own in pairs),
+        "tokens": fmean(game["train_tokens"] / own["train_tokens"] for game, own in pairs),
+    }
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """The lines as Markdown; gains with half of their 95 % confidence interval, Student's t over the seeds."""
+    titles = [title for metric in METRICS.values() for title in (metric, f"gain in {metric}")]
+    rows = [f"| | {' | '.join(titles)} | time / control's |", f"| --- |{' ---: |' * (len(titles) + 1)}"]
+    for each in lines:
+        cells = []
+        for metric in METRICS:
+            mean, half = mean_and_half_width(each["gains"][metric])
+            cells += [f"{each['game'][metric]:.3f}", f"{mean:+.3f}" + ("" if half is None else f" ±{half:.3f}")]
+        rows.append(f"| {each['variant']} | {' | '.join(cells)} | {each['seconds']:.1f} x |")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status as of `benchmarks.compare`."""
+
+    def command() -> None:
+        parser = OneLineParser(prog="python -m benchmarks.growth", allow_abbrev=False)
+        parser.add_argument("--variants", nargs="+", default=[*VARIANTS], metavar="NAME", help=", ".join(VARIANTS))
+        parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run each")
+        parser.add_argument("--output", required=True, type=Path, help="directory of the results")
+        own, more = parser.parse_known_args(arguments)
+        for name in own.variants:
+            if name not in VARIANTS:
+                raise UserError(f"--variants {name}: expected one of {', '.join(VARIANTS)}")
+        lines = []
+        for name in own.variants:
+            variant = VARIANTS[name]
+            games, controls = (rows_of(of, variant, own.seeds, more, own.output / "runs") for of in (GAME, CONTROL))
+            lines.append(line(name, games, controls))
+            write_json(own.output / "growth.json", {"seeds": own.seeds, "options": more, "lines": lines})
+            write_atomically(own.output / "growth.md", table(lines) + "\n")
+        print(table(lines))
+
+    return exit_status(command, "the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
