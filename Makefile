@@ -5,7 +5,7 @@ VENV ?= .venv
 BLEURT_VENV ?= .venv-bleurt
 ARGS ?=
 
-.PHONY: compare test lint install bleurt-reference clean
+.PHONY: compare test lint install reference bleurt-reference clean
 
 compare: install  ## tune the built-in model by GAN and by LoRA, print one table (ARGS="--seeds 0 1 2" adds options)
 	$(VENV)/bin/python -m benchmarks.compare --methods gan lora $(ARGS)
@@ -23,6 +23,9 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .[dev]
 	touch $@
+
+reference: install  ## the plan of remaking results/reference; ARGS="--all", or names of parts, does it
+	$(VENV)/bin/python -m benchmarks.reference $(ARGS)
 
 bleurt-reference:  ## remake tests/fixtures/bleurt with bleurt-pytorch itself, which needs an older transformers
 	$(PYTHON) -m venv $(BLEURT_VENV)

@@ -1,0 +1,231 @@
+"""Remakes the results that a document cites, at one clean commit: `python -m benchmarks.reference`.
+
+    python -m benchmarks.reference                          # the plan: parts, their minutes, commits of what is stored
+    python -m benchmarks.reference mini-records dialogues   # remake these
+    python -m benchmarks.reference --all                    # remake everything
+    python -m benchmarks.reference --keep                   # what is remade becomes results/reference
+
+A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. The seeds of a
+comparison run in two processes side by side, one thread each, so that its seconds and its memory are rough; `timing`
+measures them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.compare.environment import git_state
+from gantune.command import OneLineParser, exit_status
+from gantune.errors import UserError
+
+KEPT, REMADE = Path("results/reference"), Path("results/remade")
+SHARED = Path("../shared/data")
+ON_TOFU = ("--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--test-size", "400")
+STACK = ("lora", "lora-attention", "mle-stack", "gan-stack")
+
+
+class Part(NamedTuple):
+    """Some stored results.
+
+    Args:
+        minutes: on 2 cores, about.
+        module: that makes them, given `--output`.
+        arguments: of it.
+        seeds: of a comparison, which is made in two halves and stored in its small form; none of anything else.
+    """
+
+    minutes: int
+    module: str
+    arguments: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def comparison(minutes: int, *arguments: str, seeds: Sequence[int] = range(5)) -> Part:
+    """A comparison of `benchmarks.compare`."""
+    return Part(minutes, "benchmarks.compare", arguments, tuple(seeds))
+
+
+RECORDS = ("--preset", "data-to-text", "--save-steps", "0")
+OF_RECORDS = (
+    *("lora", "mle-early-stopped:lora", "mle:lora", "gan:lora", "self-training:lora", "self-training-greedy:lora"),
+    *("rerank:lora", "gan-shuffled:lora"),
+)
+PARTS: dict[str, Part] = {
+    "mini-records": comparison(85, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records-embedding": comparison(
+        20, *RECORDS, "--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3",
+        seeds=range(1, 6),
+    ),
+    "mini": comparison(
+        8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
+        seeds=range(20, 25),
+    ),
+    "mini-all": comparison(20, "--methods", "all", "--validation-share", "0.1", seeds=range(3)),
+    "tofu-tinystories": comparison(
+        20, *ON_TOFU, "--methods", "base", *STACK, "gan", "mle", "gan-constant", "--train-size", "50",
+        "--num-train-epochs", "30",
+    ),
+    "tofu-tinystories-200": comparison(
+        25, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "200", "--num-train-epochs", "10",
+        "--noise-draws", "0",
+    ),
+    "tofu-tinystories-1000": comparison(
+        40, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "1000", "--num-train-epochs", "3",
+        "--noise-draws", "0",
+    ),
+    "unpaired": comparison(
+        15, "--preset", "unpaired", "--objective", "best-of-k", "--reward", "consensus", "--num-generations", "8",
+        "--warmup-share", "0.3", "--adversarial-every", "1", "--adversarial-weight", "0.25", seeds=range(5, 10),
+    ),
+    "dialogues": comparison(
+        12, "--task", "summarise", "--methods", "base", "lead-3", "lora", "gan", "gan-stack", "--num-train-epochs",
+        "15", "--validation-share", "0.1", "--noise-draws", "0", seeds=range(3),
+    ),
+    "oracle": Part(
+        150, "benchmarks.oracle",
+        ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "400",
+         "--adversarial-rounds", "267", "--discriminator-bf16", "true", "--seeds", "0", "1", "2"),
+    ),
+    "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
+    "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
+    "soak": Part(12, "benchmarks.speed.soak", ("--steps", "2000")),
+}  # fmt: skip
+"""By the name of their folder in `results/reference`; those that take seconds and memory come last, alone."""
+
+
+def halves(seeds: Sequence[int]) -> list[list[int]]:
+    """The seeds of the two processes; one if there is but one seed."""
+    middle = -(-len(seeds) // 2)
+    return [list(half) for half in (seeds[:middle], seeds[middle:]) if half]
+
+
+def commands(part: Part, folder: Path) -> list[list[str]]:
+    """What is started side by side."""
+    start = [sys.executable, "-m", part.module, *part.arguments]
+    if not part.seeds:
+        return [[*start, "--output", str(folder / "made")]]
+    return [
+        [*start, "--seeds", *map(str, seeds), "--output", str(folder / f"seeds-{seeds[0]}-{seeds[-1]}")]
+        for seeds in halves(part.seeds)
+    ]
+
+
+def remake(name: str) -> None:
+    """Make a part, or go on with it.
+
+    Raises:
+        UserError: if one of its commands fails; what it printed is in a log beside its results.
+    """
+    part, folder = PARTS[name], REMADE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    started, quiet = [], os.environ | ({"OMP_NUM_THREADS": "1"} if part.seeds else {})
+    for number, command in enumerate(commands(part, folder)):
+        log = (folder / f"log-{number}.txt").open("w")
+        started.append((command, log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=quiet)))
+    try:
+        statuses = [process.wait() for *_, process in started]
+    except KeyboardInterrupt:
+        for *_, process in started:
+            process.wait()  # it was interrupted too, and saves
+        raise
+    for (_, log, _), status in zip(started, statuses, strict=True):
+        log.close()
+        if status:
+            raise UserError(f"{log.name}: ended with status {status}, expected 0")
+    if part.seeds:
+        shutil.rmtree(folder / "made", ignore_errors=True)
+        made = [command[-1] for command in commands(part, folder)]
+        joined = ["--from", *made, "--compact", "--output", str(folder / "made")]
+        subprocess.run([sys.executable, "-m", "benchmarks.compare", *joined], check=True, stdout=subprocess.DEVNULL)
+
+
+def states(folder: Path) -> set[tuple[str, bool]]:
+    """The commits, and whether there were uncommitted changes, of what a folder of results holds."""
+    found = set()
+
+    def look(value: object) -> None:
+        if isinstance(value, dict):
+            if isinstance(state := value.get("git"), dict):
+                found.add((state.get("commit"), state.get("dirty")))
+            value = list(value.values())
+        for each in value if isinstance(value, list) else ():
+            look(each)
+
+    for file in folder.glob("*.json"):
+        look(json.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def told(found: set[tuple[str, bool]]) -> str:
+    """Commits in words."""
+    return ", ".join(sorted(f"{str(commit)[:7]}{' dirty' * bool(dirty)}" for commit, dirty in found)) or "-"
+
+
+def plan() -> Iterator[str]:
+    """A line a part: its minutes, and of which commits what is stored and what is remade are."""
+    for name, part in PARTS.items():
+        stored, remade = (told(states(folder)) for folder in (KEPT / name, REMADE / name / "made"))
+        yield f"{name:24} {part.minutes:4} min  stored: {stored}; remade: {remade}"
+    yield f"{'all':24} {sum(part.minutes for part in PARTS.values()):4} min"
+
+
+def keep() -> list[str]:
+    """Put what is remade in the place of what is stored; its parts.
+
+    Raises:
+        UserError: if it is not of one commit without changes, or there is nothing.
+    """
+    made = {name: states(REMADE / name / "made") for name in PARTS if (REMADE / name / "made").is_dir()}
+    commits = set().union(*made.values())
+    if len(commits) != 1 or any(dirty for _, dirty in commits):
+        of = "; ".join(f"{name}: {told(state)}" for name, state in made.items())
+        raise UserError(f"{REMADE}: expected results of one clean commit, found {of or 'none'}")
+    for name in made:
+        shutil.rmtree(KEPT / name, ignore_errors=True)
+        shutil.copytree(REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock"))
+    return [*made]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+
+    def command() -> None:
+        described = __doc__.partition("\n\n")
+        parser = OneLineParser(
+            prog="python -m benchmarks.reference",
+            description=described[0],
+            epilog=described[2],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
+        parser.add_argument("--all", action="store_true", help="every part")
+        parser.add_argument("--keep", action="store_true", help="what is remade becomes what is stored")
+        asked = parser.parse_args(arguments)
+        for name in asked.parts:
+            if name not in PARTS:
+                raise UserError(f"{name}: expected one of {', '.join(PARTS)}")
+        parts = [*PARTS] if asked.all else asked.parts
+        if parts and git_state()["dirty"]:
+            raise UserError("uncommitted changes: expected a clean checkout, or no one could make these results again")
+        for name in parts:
+            print(f"{name}: about {PARTS[name].minutes} minutes", flush=True)
+            remake(name)
+        if asked.keep:
+            print("kept:", ", ".join(keep()))
+        elif not parts:
+            print(*plan(), sep="\n")
+
+    return exit_status(command, "the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

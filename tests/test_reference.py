@@ -1,0 +1,78 @@
+"""Remaking the stored results: what is started, what goes on, and that only one clean commit's are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import reference
+from benchmarks.compare.arguments import parse
+from benchmarks.reference import PARTS, Part, main
+from gantune.diagnostics import write_json
+
+CLEAN = {"git": {"commit": "a" * 40, "dirty": False}}
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """In an empty folder; a command writes one file of `state`, and ends with `status`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reference, "git_state", lambda: {"commit": "a" * 40, "dirty": False})
+
+    class Process:
+        asked, state, status = [], CLEAN, 0
+
+        def __init__(self, command, **_):
+            self.asked.append(command)
+            write_json(Path(command[command.index("--output") + 1]) / "comparison.json", {"rows": [self.state]})
+
+        def wait(self):
+            return self.status
+
+    Process.asked = []
+    monkeypatch.setattr(reference.subprocess, "Popen", Process)
+    monkeypatch.setattr(reference.subprocess, "run", lambda command, **_: Process(command))
+    two = {"pair": reference.comparison(3, "--methods", "lora", seeds=range(5)), "alone": Part(4, "benchmarks.other")}
+    monkeypatch.setattr(reference, "PARTS", two)
+    return Process
+
+
+def test_a_comparison_is_made_in_two_halves_and_joined(started):
+    assert main(["pair"]) == 0
+    first, second, joined = started.asked
+    assert first[first.index("--seeds") + 1 : -2] == ["0", "1", "2"] and first[1:3] == ["-m", "benchmarks.compare"]
+    assert second[second.index("--seeds") + 1 : -2] == ["3", "4"]
+    assert joined[joined.index("--from") + 1 : joined.index("--compact")] == [first[-1], second[-1]]
+
+
+def test_what_is_remade_is_kept_if_it_is_of_one_clean_commit(started, capsys):
+    assert main(["--all"]) == 0 and len(started.asked) == 4
+    assert main([]) == 0
+    assert "alone                       4 min  stored: -; remade: aaaaaaa\n" in capsys.readouterr().out
+    assert main(["--keep"]) == 0
+    kept = json.loads(Path("results/reference/pair/comparison.json").read_text())
+    assert kept == {"rows": [CLEAN]} and Path("results/reference/alone").is_dir()
+    for state in ({"git": {"commit": "b" * 40, "dirty": False}}, {"git": {"commit": "a" * 40, "dirty": True}}):
+        started.state = state
+        assert main(["alone"]) == 0 and main(["--keep"]) == 2
+        assert "expected results of one clean commit, found pair: aaaaaaa; alone:" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_told_in_one_line(started, monkeypatch, capsys):
+    assert main(["other"]) == 2 and "other: expected one of pair, alone" in capsys.readouterr().err
+    assert main(["--keep"]) == 2 and "found none" in capsys.readouterr().err
+    started.status = 1
+    assert main(["alone"]) == 2 and "log-0.txt: ended with status 1, expected 0" in capsys.readouterr().err
+    monkeypatch.setattr(reference, "git_state", lambda: {"commit": "a" * 40, "dirty": True})
+    assert main(["pair"]) == 2 and "uncommitted changes: expected a clean checkout" in capsys.readouterr().err
+
+
+def test_every_comparison_of_the_plan_can_be_read_and_all_take_less_than_a_night():
+    assert sum(part.minutes for part in PARTS.values()) <= 8 * 60
+    for name, part in PARTS.items():
+        if part.module == "benchmarks.compare":
+            settings = parse([*part.arguments, "--seeds", *map(str, part.seeds)])
+            settings.check()
+            assert settings.comparison.seeds == list(part.seeds), name
