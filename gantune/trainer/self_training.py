@@ -29,6 +29,7 @@ class SelfTraining(LanguageGAN):
         super().__init__(*args, unpaired=unpaired, **kwargs)
         self.asked, self.decoding, self.share = unpaired.questions, Decoding.named(decoding), share
         self.answers: list[str] = []
+        self.learned: list[EncodedPair] = []  # these, each with its question
 
     def unpaired_answers(self, step: int) -> Batch | None:
         """Its own answers, each to its question, from the step on that makes them."""
@@ -37,7 +38,8 @@ class SelfTraining(LanguageGAN):
         if not self.answers:
             decoding = replace(self.decoding, seed=self.args.seed)
             self.answers = decode_answers(self.model, self.tokenizer, self.asked, self.args, decoding)
-        batch = numbered_batch(self._encoded(), step, self.order.batch_size, self.args.seed, self.pad_token_id)
+        self.learned = self.learned or self._encoded()
+        batch = numbered_batch(self.learned, step, self.order.batch_size, self.args.seed, self.pad_token_id)
         return batch.to(self.args.device)
 
     def _encoded(self) -> list[EncodedPair]:
