@@ -19,7 +19,7 @@ lint: install  ## style and likely mistakes
 	$(VENV)/bin/ruff format --check .
 
 docs: install  ## the site, in build/site; fails on a link that leads nowhere
-	$(VENV)/bin/python -m mkdocs build --quiet --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict $(ARGS)
 
 install: $(VENV)/installed
 

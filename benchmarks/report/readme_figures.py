@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.differences import OF_ALL
 from benchmarks.report.grid import markdown_table
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically
@@ -29,9 +30,9 @@ HEADINGS = {
     "rougeL": "ROUGE-L",
     "nll": "NLL",
     "slot_error_rate": "slot errors",
-    "slot_error_rate_sampled": "slot errors, sampled",
+    "slot_error_rate_sampled": "slot errors of samples",
     "right_texts": "texts without an error",
-    "distinct2_sampled": "different word pairs, sampled",
+    "distinct2_sampled": "different word pairs in samples",
     "train_seconds": "training time",
     "peak_memory_bytes": "peak memory",
 }
@@ -102,9 +103,9 @@ def differences(run: str, figures: str, *pairs: str) -> str:
 
 @FIGURES.register("against")
 def against(run: str, method: str, *rivals: str) -> str:
-    """A method beside its rivals on records, a measure a row: means, differences with intervals, and cost."""
+    """A method beside its rivals on records, a measure a row: means, differences with intervals, ratios of cost."""
     summary = _stored(f"{run}/comparison.json")["summary"]
-    grid = [["", *(f"`{name}`" for name in (*rivals, method)), *(f"minus `{rival}`" for rival in rivals)]]
+    grid = [["", *(f"`{name}`" for name in (*rivals, method)), *(f"against `{rival}`" for rival in rivals)]]
     for key in QUALITY:
         wanted = "lower" if key in LOWER_IS_BETTER else "higher"
         cells = [_mean(key, summary[name][key]) for name in (*rivals, method)]
@@ -115,14 +116,14 @@ def against(run: str, method: str, *rivals: str) -> str:
         values = {name: summary[name][key]["mean"] for name in (*rivals, method)}
         cells = [_mean(key, summary[name][key]) for name in values]
         grid.append([HEADINGS[key], *cells, *(f"x {values[method] / values[rival]:.2g}" for rival in rivals)])
+    data = _stored(f"{run}/comparison.json")["settings"]["data"]
+    grid[0][0] = f"{data['train_size']} pairs to train, {data['test_size']} records to test, {_seeds(run)} seeds"
     return _block(grid)
 
 
 @FIGURES.register("verdict")
 def verdict(run: str, method: str, *rivals: str) -> str:
     """What the intervals of [`against`] say, in words: a sentence a rival, and one about the price."""
-    stored = _stored(f"{run}/comparison.json")
-    seeds = len({row["seed"] for row in stored["rows"]})
     lines = []
     for rival in rivals:
         said: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
@@ -133,11 +134,16 @@ def verdict(run: str, method: str, *rivals: str) -> str:
             said["better" if low > 0 else "worse" if high < 0 else "open"].append(HEADINGS[key])
         told = [f"is {kind} in {_listed(said[kind])}" for kind in ("better", "worse") if said[kind]]
         if said["open"]:
-            told.append(f"in {_listed(said['open'])} {seeds} seeds cannot tell (the interval contains zero)")
+            told.append(f"in {_listed(said['open'])} {_seeds(run)} seeds cannot tell (the interval contains zero)")
         lines.append(f"- Beside `{rival}` the game {'; '.join(told)}.")
-    times = [stored["summary"][method][key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
+    summary = _stored(f"{run}/comparison.json")["summary"][method]
+    times = [summary[key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
     lines.append(f"- Its price: {times[0]:.1f} times LoRA's training time and {times[1]:.1f} times its memory.")
     return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _seeds(run: str) -> int:
+    return len({row["seed"] for row in _stored(f"{run}/comparison.json")["rows"]})
 
 
 def _listed(names: list[str]) -> str:
@@ -155,9 +161,13 @@ def _mean(key: str, figure: dict[str, Any]) -> str:
     return f"{figure['mean']:.3f}".removeprefix("0") + half_width
 
 
-def _row(run: str, method: str, rival: str, metric: str) -> dict[str, Any]:
-    rows = _stored(f"{run}/comparison.json")["differences"]
-    return next(row for row in rows if (row["method"], row["rival"], row["metric"]) == (method, rival, metric))
+def _row(run: str, method: str, rival: str, key: str) -> dict[str, Any]:
+    """The stored paired difference; differences of records have names of their own for some figures."""
+    names = {key, *(name for name, of_all in OF_ALL.items() if of_all == key)}
+    for row in _stored(f"{run}/comparison.json")["differences"]:
+        if (row["method"], row["rival"]) == (method, rival) and row["metric"] in names:
+            return row
+    raise LookupError(f"{run}: no difference of {method} and {rival} in {key}")
 
 
 def _difference(run: str, method: str, rival: str, metric: str) -> str:
