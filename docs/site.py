@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
+NOTEBOOK_PAGE = "tutorials/notebook.md"
 OUTSIDE = ("results/README.md", "results/reference/**/*", "CHANGELOG.md", "examples/*", "gantune/assets/**/README.md")
 """Files outside docs that pages point to; they are in the site under the same names."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -40,7 +42,7 @@ def outside() -> dict[str, Path]:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, path in outside().items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
-    files.append(File.generated(config, "tutorials/notebook.md", content=notebook(NOTEBOOK)))
+    files.append(File.generated(config, NOTEBOOK_PAGE, content=notebook(NOTEBOOK)))
     return files
 
 
@@ -58,6 +60,7 @@ def in_site(link: re.Match[str], page: str, names: set[str]) -> str:
         return link[0]
     here = page if page in outside() else f"docs/{page}"
     target = posixpath.normpath(posixpath.join(posixpath.dirname(here), parts.path)).removeprefix("docs/")
+    target = NOTEBOOK_PAGE if ROOT / target == NOTEBOOK else target
     if target not in names:
         return link[0] if not (ROOT / target).exists() else text
     anchor = f"#{parts.fragment}" if parts.fragment else ""
@@ -87,20 +90,18 @@ def tables(classes: Iterable[type]) -> str:
 
 
 def _table(of: type, seen: set[str]) -> Iterator[str]:
-    own = vars(of).get("__annotations__", {}) if dataclasses.is_dataclass(of) else {}
+    own = inspect.get_annotations(of) if dataclasses.is_dataclass(of) else {}
     rows = [field for field in dataclasses.fields(of) if field.name in own and field.name not in seen] if own else []
     if not rows:
         return
     seen |= {field.name for field in rows}
-    yield from (f"### {of.__name__}", "", of.__doc__.splitlines()[0], "", "| option | default | what it is |")
+    heading = vars(of).get("_argument_group_name", of.__name__)
+    yield from (f"### {heading}", "", of.__doc__.splitlines()[0], "", "| option | default | what it is |")
     yield "| --- | --- | --- |"
     for field in rows:
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        told = (
-            ""
-            if default in (None, [])
-            else f"`{' '.join(map(str, default)) if isinstance(default, list) else default}`"
-        )
+        values = default if isinstance(default, list) else [] if default is None else [default]
+        told = f"`{' '.join(map(str, values))}`" if values else ""
         text = field.metadata.get("help", "").replace("|", "\\|").replace("<", "&lt;")
         yield f"| `--{field.name.replace('_', '-')}` | {told} | {text} |"
     yield ""

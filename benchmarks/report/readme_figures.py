@@ -115,7 +115,7 @@ def against(run: str, method: str, *rivals: str) -> str:
     for key in ("distinct2_sampled", "train_seconds", "peak_memory_bytes"):
         values = {name: summary[name][key]["mean"] for name in (*rivals, method)}
         cells = [_mean(key, summary[name][key]) for name in values]
-        grid.append([HEADINGS[key], *cells, *(f"x {values[method] / values[rival]:.2g}" for rival in rivals)])
+        grid.append([HEADINGS[key], *cells, *(_times(values[method] / values[rival]) for rival in rivals)])
     data = _stored(f"{run}/comparison.json")["settings"]["data"]
     grid[0][0] = f"{data['train_size']} pairs to train, {data['test_size']} records to test, {_seeds(run)} seeds"
     return _block(grid)
@@ -132,14 +132,18 @@ def verdict(run: str, method: str, *rivals: str) -> str:
             sign = -1 if key in LOWER_IS_BETTER else 1
             low, high = sorted((sign * row["low"], sign * row["high"]))
             said["better" if low > 0 else "worse" if high < 0 else "open"].append(HEADINGS[key])
-        told = [f"is {kind} in {_listed(said[kind])}" for kind in ("better", "worse") if said[kind]]
+        told = [f"the game is {kind} in {_listed(said[kind])}" for kind in ("better", "worse") if said[kind]]
         if said["open"]:
-            told.append(f"in {_listed(said['open'])} {_seeds(run)} seeds cannot tell (the interval contains zero)")
-        lines.append(f"- Beside `{rival}` the game {'; '.join(told)}.")
+            told.append(f"in {_listed(said['open'])} {_seeds(run)} seeds cannot tell, the interval contains zero")
+        lines.append(f"- Beside `{rival}`: {'; '.join(told)}.")
     summary = _stored(f"{run}/comparison.json")["summary"][method]
     times = [summary[key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
     lines.append(f"- Its price: {times[0]:.1f} times LoRA's training time and {times[1]:.1f} times its memory.")
     return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _times(ratio: float) -> str:
+    return f"x {ratio:.1f}" if ratio >= 1 else f"x {ratio:.2f}"
 
 
 def _seeds(run: str) -> int:
