@@ -30,7 +30,7 @@ NOTEBOOK_PAGE = "tutorials/notebook.md"
 OUTSIDE = ("results/README.md", "results/reference/**/*", "CHANGELOG.md", "examples/*", "gantune/assets/**/README.md")
 """Files outside docs that pages point to; they are in the site under the same names."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-MARK = re.compile(r"<!--(options|help) ([\w-]+)-->")
+MARK = re.compile(r"<!--(options|help) ([\w ]+)-->")
 
 
 def outside() -> dict[str, Path]:
@@ -114,7 +114,7 @@ def help_text(command: str) -> str:
     printed = io.StringIO()
     os.environ |= {"COLUMNS": "96", "NO_COLOR": "1"}
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     return f"```text\n{printed.getvalue().strip()}\n```"
 
 

@@ -52,7 +52,7 @@ def test_every_option_is_in_the_tables_once(site, command):
 
 
 def test_help_and_notebook_become_pages(site):
-    assert "--max-new-tokens" in site.help_text("generate")
+    assert "--max-new-tokens" in site.help_text("generate") and "--forbidden" in site.help_text("data clean")
     page = site.notebook(site.NOTEBOOK)
     assert page.startswith("# First steps\n") and "```python\nfrom gantune import" in page
     assert "](data:image/png;base64,iVBOR" in page and "```text\ngame 0." in page
