@@ -27,7 +27,14 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 NOTEBOOK_PAGE = "tutorials/notebook.md"
-OUTSIDE = ("results/README.md", "results/reference/**/*", "CHANGELOG.md", "examples/*", "gantune/assets/**/README.md")
+OUTSIDE = (
+    "results/README.md",
+    "results/reference/**/*",
+    "CHANGELOG.md",
+    "examples/*",
+    "gantune/assets/**/README.md",
+    "gantune/assets/*-slots.json",
+)
 """Files outside docs that pages point to; they are in the site under the same names."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 MARK = re.compile(r"<!--(options|help) ([\w ]+)-->")
