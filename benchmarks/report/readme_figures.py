@@ -61,12 +61,10 @@ def printed(file: str) -> str:
 
 @FIGURES.register("table-printed")
 def table_printed(file: str) -> str:
-    """What a comparison printed: its heading and first table."""
-    lines = (REFERENCE / file).read_text(encoding="utf-8").splitlines()
-    heading = next(index for index, line in enumerate(lines) if line.startswith("model "))
-    table = next(index for index, line in enumerate(lines) if line.startswith("method "))
-    end = next((index for index in range(table, len(lines)) if not lines[index]), len(lines))
-    return _fenced("text", "\n".join([lines[heading], *lines[table:end]]))
+    """What a comparison printed, from its heading to the end of its first table."""
+    text = (REFERENCE / file).read_text(encoding="utf-8")
+    heading = text.index("model ")
+    return _fenced("text", text[heading : text.index("\n\n", text.index("\nmethod ", heading))])
 
 
 @FIGURES.register("example")
