@@ -1,8 +1,9 @@
-"""What README prints is what a stored run printed, what documents point to is there, and stored results are small."""
+"""README and docs: figures are those of stored runs, what they point to and name is there; stored results are small."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -15,39 +16,110 @@ import gantune
 from benchmarks.compare.answers import FILE, stored_answers
 from benchmarks.compare.stored import read
 from benchmarks.report.differences import differences
-from benchmarks.report.readme_figures import MARKED, REFERENCE, filled
+from benchmarks.report.readme_figures import MARKED, REFERENCE, documents, filled, verdict
+from gantune.cli.options import TrainingOptions
 from gantune.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOREIGN = {
+    "--multi-gpu",
+    "--num-processes",
+    "--config-file",
+    "--nproc-per-node",
+    "--model-args",
+    "--tasks",
+    "--index-url",
+}
+"""Options of other programs."""
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    texts = (page.read_text(encoding="utf-8") for page in PAGES)
+    return [block for text in texts for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)]
 
 
-def test_every_figure_is_that_of_the_stored_runs():
-    assert len(MARKED.findall(README)) >= 20
-    assert filled(README) == README, "run: python -m benchmarks.report.readme_figures"
+def test_readme_is_short_and_begins_with_python():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert lines.index("```python") < 25
+
+
+@pytest.mark.parametrize("document", documents(), ids=name)
+def test_every_figure_is_that_of_the_stored_runs(document):
+    text = document.read_text(encoding="utf-8")
+    assert filled(text, document.name) == text, "run: python -m benchmarks.report.readme_figures"
+    assert text.count("<!--figure ") == text.count("<!--/figure-->") == len(MARKED.findall(text))
 
 
 def test_figures_are_written_anew_and_unknown_ones_refused():
-    old = "GAN <!--figure rouge mini gan-->9.999<!--/figure--> and text"
-    new = filled(old)
-    mean = json.loads((REFERENCE / "mini/comparison.json").read_text())["summary"]["gan"]["rougeL"]["mean"]
-    assert new.startswith(f"GAN <!--figure rouge mini gan-->{mean:.3f}".replace("0.", ".", 1))
-    assert new.endswith("<!--/figure--> and text") and filled(new) == new
-    for mark in ("colour mini", "rouge mini nobody", "rouge nowhere gan", "rouge mini"):
-        with pytest.raises(UserError):
+    new = filled("GAN <!--figure means mini rougeL gan-->9.999<!--/figure--> and text")
+    of_gan = json.loads((REFERENCE / "mini/comparison.json").read_text())["summary"]["gan"]["rougeL"]
+    mean, half_width = (f"{of_gan[key]:.3f}".removeprefix("0") for key in ("mean", "half_width"))
+    assert new.startswith("GAN <!--figure means mini rougeL gan-->\n\n| method | ROUGE-L |\n")
+    assert f"\n| `gan` | {mean} ±{half_width} |\n" in new and new.endswith("<!--/figure--> and text")
+    assert filled(new) == new
+    for mark in ("colour mini", "means mini rougeL nobody", "means nowhere rougeL gan", "means mini", "printed no.txt"):
+        with pytest.raises(UserError, match=r"README.md: figure"):
             filled(f"<!--figure {mark}-->1<!--/figure-->")
+
+
+def stored_differences(monkeypatch, **intervals):
+    """A comparison of a method `ours` with `lora`, whose differences have these intervals."""
+    rows = [
+        {"method": "ours", "rival": "lora", "metric": metric, "difference": (low + high) / 2, "low": low, "high": high}
+        for metric, (low, high) in intervals.items()
+    ]
+    ratios = {key: {"ratio_to_lora": 2.0} for key in ("train_seconds", "peak_memory_bytes")}
+    stored = {"differences": rows, "summary": {"ours": ratios}, "rows": [{"seed": 1}, {"seed": 2}]}
+    monkeypatch.setattr("benchmarks.report.readme_figures._stored", lambda name: stored)
+
+
+def test_the_verdict_says_what_the_intervals_say(monkeypatch):
+    better = {"slot_errors": (-0.3, -0.1), "right": (0.1, 0.2)}
+    stored_differences(monkeypatch, **better, slot_errors_sampled=(0.1, 0.3), rougeL=(-0.1, 0.1))
+    first, price = verdict("any", "ours", "lora").split("\n- ")[1:]
+    assert first == (
+        "Beside `lora`: the game is better in slot errors and texts without an error; the game is worse in slot errors "
+        "of samples; in ROUGE-L 2 seeds cannot tell, the interval contains zero."
+    )
+    assert price.startswith("Its price: 2.0 times LoRA's training time and 2.0 times its memory.")
 
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_blocks_parse_and_import_what_exists(block):
     for node in ast.walk(ast.parse(block)):
-        if isinstance(node, ast.ImportFrom) and node.module == "gantune":
-            assert {alias.name for alias in node.names} <= set(gantune.__all__)
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "gantune":
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names)
+            assert node.module != "gantune" or {alias.name for alias in node.names} <= set(gantune.__all__)
+
+
+def test_all_names_of_the_package_are_there_for_editors_too():
+    tree = ast.parse((ROOT / "gantune/__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert {alias.name for node in block.body for alias in node.names} == set(gantune.__all__)
+    assert all(getattr(gantune, each) for each in gantune.__all__)
+    assert (ROOT / "gantune/py.typed").exists()
+
+
+def test_options_that_documents_name_are_there():
+    sources = [path for package in ("gantune", "benchmarks", "baselines") for path in (ROOT / package).rglob("*.py")]
+    words = set(re.findall(r"[\w-]+", " ".join(path.read_text(encoding="utf-8") for path in sources)))
+    known = words | {option.replace("_", "-") for option in (*words, *TrainingOptions().types)}
+    for page in PAGES:
+        named = {
+            option.replace("_", "-") for option in re.findall(r"(?<![\w`-])--[a-z][\w-]+", page.read_text("utf-8"))
+        }
+        missing = {option for option in named - FOREIGN if option not in known and option[2:] not in known}
+        assert not missing, f"{page}: {missing}"
 
 
 def anchors(text: str) -> set[str]:
@@ -56,7 +128,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", [*PAGES, *sorted((ROOT / "results").rglob("*.md"))], ids=name)
 def test_what_a_document_points_to_is_there(document):
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if not link.startswith(("https:", "http:")):

@@ -1,7 +1,7 @@
-"""Puts the figures of the stored reference runs into README: `python -m benchmarks.report.readme_figures`.
+"""Puts stored figures into README and the pages of docs: `python -m benchmarks.report.readme_figures`.
 
-Each stands between two comments that a reader of the page does not see, the first of which says what it is:
-`<!--figure rouge mini gan-->.421 ±.045<!--/figure-->`. So no figure there is typed by hand; a test sees to it.
+A block stands between two comments that a reader of the page does not see; the first says what is in it:
+`<!--figure means mini rougeL,nll lora gan-->` ... `<!--/figure-->`. So no figure is typed by hand; a test sees to it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.differences import RECORD_METRICS_COMPARED
+from benchmarks.report.differences import OF_ALL
 from benchmarks.report.grid import markdown_table
-from benchmarks.report.terminal_table import RECORD_COLUMNS
 from gantune.command import exit_status
 from gantune.diagnostics import write_atomically
 from gantune.errors import UserError
@@ -27,6 +26,20 @@ REFERENCE = ROOT / "results" / "reference"
 MARKED = re.compile(r"<!--figure ([^>]*?)-->(.*?)<!--/figure-->", re.DOTALL)
 
 FIGURES = Registry("figure")
+HEADINGS = {
+    "rougeL": "ROUGE-L",
+    "nll": "NLL",
+    "slot_error_rate": "slot errors",
+    "slot_error_rate_sampled": "slot errors of samples",
+    "right_texts": "texts without an error",
+    "distinct2_sampled": "different word pairs in samples",
+    "train_seconds": "training time",
+    "peak_memory_bytes": "peak memory",
+}
+"""What a figure is called where it is a heading."""
+LOWER_IS_BETTER = {"nll", "slot_error_rate", "slot_error_rate_sampled"}
+QUALITY = ("slot_error_rate", "slot_error_rate_sampled", "right_texts", "rougeL")
+"""The measures of texts about records, in the order in which they are told."""
 
 
 @functools.cache
@@ -37,67 +50,138 @@ def _stored(name: str) -> Any:
         raise UserError(f"{REFERENCE / name}: cannot be read ({error})") from error
 
 
+# ----------------------------------------------------------------------------------------- what was printed, and code
+
+
 @FIGURES.register("printed")
 def printed(file: str) -> str:
-    """What a command printed: its heading and first table, in a block of their own."""
-    lines = (REFERENCE / file).read_text(encoding="utf-8").splitlines()
-    heading = next(index for index, line in enumerate(lines) if line.startswith("model "))
-    table = next(index for index, line in enumerate(lines) if line.startswith("method "))
-    end = next((index for index in range(table, len(lines)) if not lines[index]), len(lines))
-    return "\n".join(["", "```text", lines[heading], *lines[table:end], "```", ""])
+    """What a command printed."""
+    return _fenced("text", (REFERENCE / file).read_text(encoding="utf-8"))
 
 
-@FIGURES.register("rouge")
-def rouge(run: str, method: str) -> str:
-    """Mean ROUGE-L of a method over the seeds, with half of the interval."""
-    return _mean(_stored(f"{run}/comparison.json")["summary"][method]["rougeL"])
+@FIGURES.register("table-printed")
+def table_printed(file: str) -> str:
+    """What a comparison printed, from its heading to the end of its first table."""
+    text = (REFERENCE / file).read_text(encoding="utf-8")
+    heading = text.index("model ")
+    return _fenced("text", text[heading : text.index("\n\n", text.index("\nmethod ", heading))])
 
 
-RECORD_MEANS = ("slot_error_rate", "slot_error_rate_sampled", "right_texts", "rougeL", "distinct2_sampled")
+@FIGURES.register("example")
+def example(name: str) -> str:
+    """A program of `examples/`, without the docstring above it."""
+    source = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    return _fenced("python", source.split('"""', 2)[2])
 
 
-@FIGURES.register("records")
-def records(run: str, *methods: str) -> str:
-    """The means of methods on records over the seeds, each with half of its interval, and the seconds of training."""
-    summary = _stored(f"{run}/comparison.json")["summary"]
-    columns = {column.key: column for column in RECORD_COLUMNS}
-    grid = [["method", *(columns[key].heading for key in (*RECORD_MEANS, "train_seconds"))]]
-    for method in methods:
-        seconds = summary[method]["train_seconds"]["mean"]
-        told = "-" if seconds is None else columns["train_seconds"].write(seconds)
-        grid.append([f"`{method}`", *(_mean(summary[method][key]) for key in RECORD_MEANS), told])
-    return f"\n\n{markdown_table(grid)}\n\n"
+def _fenced(language: str, text: str) -> str:
+    return f"\n\n```{language}\n{text.strip()}\n```\n\n"
 
 
-@FIGURES.register("record-differences")
-def record_differences(run: str, *pairs: str) -> str:
-    """Paired differences on records with their intervals; a pair is METHOD,RIVAL."""
-    grid = [["difference", *RECORD_METRICS_COMPARED.values()]]
+# ---------------------------------------------------------------------------------------------- comparisons of methods
+
+
+@FIGURES.register("means")
+def means(run: str, figures: str, *methods: str) -> str:
+    """The means of methods over the seeds, each with half of its interval; a row a method."""
+    summary, keys = _stored(f"{run}/comparison.json")["summary"], figures.split(",")
+    rows = [[f"`{method}`", *(_mean(key, summary[method][key]) for key in keys)] for method in methods]
+    return _block([["method", *(HEADINGS[key] for key in keys)], *rows])
+
+
+@FIGURES.register("differences")
+def differences(run: str, figures: str, *pairs: str) -> str:
+    """Paired differences with their intervals; a pair is METHOD,RIVAL, and a row of the table."""
+    keys = figures.split(",")
+    rows = []
     for method, rival in (pair.split(",") for pair in pairs):
-        cells = [difference(run, method, rival, metric) for metric in RECORD_METRICS_COMPARED]
-        grid.append([f"`{method}` minus `{rival}`", *cells])
-    return f"\n\n{markdown_table(grid)}\n\n"
+        rows.append([f"`{method}` minus `{rival}`", *(_difference(run, method, rival, key) for key in keys)])
+    return _block([["difference", *(HEADINGS[key] for key in keys)], *rows])
 
 
-def _mean(figure: dict[str, Any]) -> str:
+@FIGURES.register("against")
+def against(run: str, method: str, *rivals: str) -> str:
+    """A method beside its rivals on records, a measure a row: means, differences with intervals, ratios of cost."""
+    summary = _stored(f"{run}/comparison.json")["summary"]
+    grid = [["", *(f"`{name}`" for name in (*rivals, method)), *(f"against `{rival}`" for rival in rivals)]]
+    for key in QUALITY:
+        wanted = "lower" if key in LOWER_IS_BETTER else "higher"
+        cells = [_mean(key, summary[name][key]) for name in (*rivals, method)]
+        grid.append(
+            [f"{HEADINGS[key]} ({wanted} is better)", *cells, *(_difference(run, method, r, key) for r in rivals)]
+        )
+    for key in ("distinct2_sampled", "train_seconds", "peak_memory_bytes"):
+        values = {name: summary[name][key]["mean"] for name in (*rivals, method)}
+        cells = [_mean(key, summary[name][key]) for name in values]
+        grid.append([HEADINGS[key], *cells, *(_times(values[method] / values[rival]) for rival in rivals)])
+    data = _stored(f"{run}/comparison.json")["settings"]["data"]
+    grid[0][0] = f"{data['train_size']} pairs to train, {data['test_size']} records to test, {_seeds(run)} seeds"
+    return _block(grid)
+
+
+@FIGURES.register("verdict")
+def verdict(run: str, method: str, *rivals: str) -> str:
+    """What the intervals of [`against`] say, in words: a sentence a rival, and one about the price."""
+    lines = []
+    for rival in rivals:
+        said: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+        for key in QUALITY:
+            row = _row(run, method, rival, key)
+            sign = -1 if key in LOWER_IS_BETTER else 1
+            low, high = sorted((sign * row["low"], sign * row["high"]))
+            said["better" if low > 0 else "worse" if high < 0 else "open"].append(HEADINGS[key])
+        told = [f"the game is {kind} in {_listed(said[kind])}" for kind in ("better", "worse") if said[kind]]
+        if said["open"]:
+            told.append(f"in {_listed(said['open'])} {_seeds(run)} seeds cannot tell, the interval contains zero")
+        lines.append(f"- Beside `{rival}`: {'; '.join(told)}.")
+    summary = _stored(f"{run}/comparison.json")["summary"][method]
+    times = [summary[key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
+    lines.append(f"- Its price: {times[0]:.1f} times LoRA's training time and {times[1]:.1f} times its memory.")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _times(ratio: float) -> str:
+    return f"x {ratio:.1f}" if ratio >= 1 else f"x {ratio:.2f}"
+
+
+def _seeds(run: str) -> int:
+    return len({row["seed"] for row in _stored(f"{run}/comparison.json")["rows"]})
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _mean(key: str, figure: dict[str, Any]) -> str:
     if figure["mean"] is None:
         return "-"
+    if key == "train_seconds":
+        return f"{figure['mean']:.0f} s"
+    if key == "peak_memory_bytes":
+        return f"{figure['mean'] / 1e6:.0f} MB"
     half_width = f" ±{figure['half_width']:.3f}".replace("0.", ".") if figure["half_width"] else ""
     return f"{figure['mean']:.3f}".removeprefix("0") + half_width
 
 
-@FIGURES.register("ratio")
-def ratio(run: str, method: str, figure: str) -> str:
-    """A figure of a method divided by LoRA's."""
-    return f"{_stored(f'{run}/comparison.json')['summary'][method][figure]['ratio_to_lora']:.1f}"
+def _row(run: str, method: str, rival: str, key: str) -> dict[str, Any]:
+    """The stored paired difference; differences of records have names of their own for some figures."""
+    names = {key, *(name for name, of_all in OF_ALL.items() if of_all == key)}
+    for row in _stored(f"{run}/comparison.json")["differences"]:
+        if (row["method"], row["rival"]) == (method, rival) and row["metric"] in names:
+            return row
+    raise LookupError(f"{run}: no difference of {method} and {rival} in {key}")
 
 
-@FIGURES.register("difference")
-def difference(run: str, method: str, rival: str, metric: str) -> str:
-    """A paired difference with its interval."""
-    rows = _stored(f"{run}/comparison.json")["differences"]
-    row = next(row for row in rows if (row["method"], row["rival"], row["metric"]) == (method, rival, metric))
+def _difference(run: str, method: str, rival: str, metric: str) -> str:
+    row = _row(run, method, rival, metric)
     return f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})".replace("0.", ".")
+
+
+def _block(grid: list[list[str]]) -> str:
+    return f"\n\n{markdown_table(grid)}\n\n"
+
+
+# ------------------------------------------------------------------------------------------------- other measurements
 
 
 @FIGURES.register("table")
@@ -109,66 +193,64 @@ def table(file: str) -> str:
     return "\n".join(["", "", *lines[start:end], "", ""])
 
 
-def _oracle(run: str, method: str) -> list[dict[str, Any]]:
-    return [row for row in _stored(f"{run}/oracle.json")["rows"] if row["method"] == method]
-
-
-@FIGURES.register("oracle-gain")
-def oracle_gain(run: str, method: str) -> str:
-    """How far a method's NLL_oracle falls below its maximum-likelihood start."""
-    start = {row["seed"]: row["nll_oracle"] for row in _oracle(run, "mle")}
-    return f"{statistics.fmean(start[row['seed']] - row['nll_oracle'] for row in _oracle(run, method)):.2f}"
-
-
-@FIGURES.register("oracle-nll")
-def oracle_nll(run: str, *method: str) -> str:
-    """NLL_oracle of a method."""
-    return f"{statistics.fmean(row['nll_oracle'] for row in _oracle(run, ' '.join(method))):.2f}"
-
-
-@FIGURES.register("oracle-epoch")
-def oracle_epoch(run: str, epoch: str) -> str:
-    """NLL_oracle of maximum likelihood after an epoch, counted from 0 as the released code's log does."""
-    values = [
-        row["nll_oracle"] for trained in _oracle(run, "mle") for row in trained["history"] if row["epoch"] == int(epoch)
-    ]
-    return f"{statistics.fmean(values):.2f}"
+@FIGURES.register("oracle-epochs")
+def oracle_epochs(run: str, *epochs: str) -> str:
+    """NLL_oracle of maximum likelihood after some epochs, counted from 0 as the released code's log does."""
+    trained = [row["history"] for row in _stored(f"{run}/oracle.json")["rows"] if row["method"] == "mle"]
+    of_epoch = {
+        each: [row["nll_oracle"] for rows in trained for row in rows if row["epoch"] == int(each)] for each in epochs
+    }
+    cells = [f"{statistics.fmean(values):.2f}" for values in of_epoch.values()]
+    return _block([["epoch", *epochs], ["NLL_oracle", *cells]])
 
 
 @FIGURES.register("profiled")
-def profiled(number: str, *search: str) -> str:
-    """How many times as long a search takes as copied states do, of the number-th command of the profile."""
+def profiled(*searches: str) -> str:
+    """How many times as long each search takes as copied states do, a column a command of the profile."""
     commands = (REFERENCE / "oracle-profile.txt").read_text(encoding="utf-8").split("$ ")[1:]
-    line = next(line for line in commands[int(number) - 1].splitlines() if line.startswith(" ".join(search)))
-    return re.search(r"([\d.]+) x", line)[1]
+    grid = [["search", *(f"run {number}" for number in range(1, len(commands) + 1))]]
+    for search in (name.replace("_", " ") for name in searches):
+        found = [re.search(rf"^{re.escape(search)}.*?([\d.]+) x", command, re.MULTILINE) for command in commands]
+        grid.append([search, *(f"{match[1]} x" if match else "-" for match in found)])
+    return _block(grid)
 
 
-def filled(text: str) -> str:
+# --------------------------------------------------------------------------------------------------------- documents
+
+
+def filled(text: str, name: str = "README.md") -> str:
     """The text with the present figures at its marks.
 
     Raises:
-        UserError: naming a mark that is not known or that the stored runs cannot fill.
+        UserError: naming the document and a mark that is not known or that the stored runs cannot fill.
     """
 
     def fill(mark: re.Match[str]) -> str:
-        name, *arguments = mark.group(1).split()
+        kind, *arguments = mark.group(1).split()
         try:
-            value = FIGURES.get(name)(*arguments)
-        except (LookupError, StopIteration, TypeError, statistics.StatisticsError) as error:
-            raise UserError(f"README.md: figure {mark.group(1)!r} is not in the stored runs ({error!r})") from error
+            value = FIGURES.get(kind)(*arguments)
+        except (LookupError, OSError, StopIteration, TypeError, ValueError) as error:
+            raise UserError(f"{name}: figure {mark.group(1)!r} is not in the stored runs ({error!r})") from error
         return f"<!--figure {mark.group(1)}-->{value}<!--/figure-->"
 
     return MARKED.sub(fill, text)
 
 
+def documents() -> list[Path]:
+    """README and the pages of docs that have such marks."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [file for file in files if MARKED.search(file.read_text(encoding="utf-8"))]
+
+
 def main() -> int:
-    """Fill README in place."""
+    """Fill all of them in place."""
 
     def command() -> None:
-        file = ROOT / "README.md"
-        write_atomically(file, filled(file.read_text(encoding="utf-8")))
+        texts = {file: filled(file.read_text(encoding="utf-8"), file.name) for file in documents()}
+        for file, text in texts.items():
+            write_atomically(file, text)
 
-    return exit_status(command, "README is as it was")
+    return exit_status(command, "the documents are as they were")
 
 
 if __name__ == "__main__":

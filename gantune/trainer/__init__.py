@@ -6,6 +6,7 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "arguments": ["LanguageGANConfig", "PairConfig"],
+        "callbacks": ["History", "Weights"],
         "checkpoints": ["last_whole_checkpoint"],
         "config": ["GameConfig"],
         "language_gan": ["LanguageGAN"],
