@@ -77,6 +77,9 @@ DATA_TO_TEXT: dict[str, Any] = {
     "max_discriminator_accuracy": 1.0,
 }
 
+# Half the rounds: what `make compare` shows of it in a few minutes.
+SHORT: dict[str, Any] = DATA_TO_TEXT | {"num_train_epochs": 44, "warmup_share": LIKELIHOOD_STEPS / 1400}
+
 # GAD (Ye et al. 2025, arXiv:2511.10643): a language model with a scalar head judges whole answers, true ones against
 # the generator's own to the same question (Bradley-Terry), and its score is GRPO's reward; both are warmed up before.
 # The true answer of a pair stands for the teacher's. Ours beside it are the adapter in place of whole models, and the
@@ -102,6 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tofu-gpt2": SOURCE_STUDY,
     "unpaired": UNPAIRED,
     "data-to-text": DATA_TO_TEXT,
+    "data-to-text-short": SHORT,
     "gad": GAD,
     # and its table: its own recipe between the untuned model and LoRA; figures in `benchmarks.report.published`
     "source": SOURCE_STUDY | {"methods": ["base", "gan-source", "lora-attention"]},
