@@ -63,6 +63,7 @@ class ComparisonArguments:
             "aliases": ["--from"],
         },
     )
+    wide: bool = field(default=False, metadata={"help": "print every column, ratios to LoRA, tests and notes"})
     compact: bool = field(
         default=False,
         metadata={"help": "with --from: keep one answers.parquet in --output in place of the folders of the runs"},
