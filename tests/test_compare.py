@@ -361,6 +361,12 @@ def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
     assert "no end-of-sequence token" in refused("--model", str(tmp_path))
 
 
+def test_unknown_names_are_told_with_the_nearest(refused):
+    assert refused("--methods", "lorra").endswith("; did you mean lora?")
+    assert refused("--metods", "lora").endswith("; did you mean --methods? (--help lists the options)")
+    assert refused("--question-column", "aq").endswith("; did you mean q?")
+
+
 def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
@@ -392,14 +398,26 @@ def test_a_command_line_that_cannot_be_read_ends_with_status_2(options, capsys):
 
 def test_help_is_grouped_and_complete(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        main(["--help-all"])
     text = capsys.readouterr().out
-    assert ended.value.code == 0
+    assert ended.value.code == 0 and text.count("--num-train-epochs") == 1 and "--num_train_epochs" not in text
     for group in ("comparison:", "model:", "data:", "training, the same for every method:", "gan: LanguageGAN:",
                   "gan-source: the source study's recipe", "lora: the baseline:"):  # fmt: skip
         assert group in text
     for option in ("--methods", "--generator", "--discriminator", "--reward", "--lora-rank", "--preset", "--bleurt"):
         assert option in text
+
+
+def test_help_has_the_everyday_options_with_the_rates_that_are_used(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.findall(r" (--[\w-]+)", text.partition("everyday options: ")[2])[0] == "--seeds"
+    assert "(default: 2e-3; swept for this model and data: mle 2e-3, mle-stack 8e-3" in text
+    assert "--help-all shows all" in text and "--lora-rank" not in text
+    with pytest.raises(SystemExit):
+        main(["--help", "--dataset", "tofu"])
+    assert "swept" not in capsys.readouterr().out.replace("not swept", "")
 
 
 def test_list_names_every_component(capsys):
