@@ -135,7 +135,7 @@ class _HelpAll(argparse.Action):
     """Prints the help of all options."""
 
     def __init__(self, *names: Any, **more: Any) -> None:
-        super().__init__(*names, nargs=0, **more)
+        super().__init__(*names, nargs=0, default=argparse.SUPPRESS, **more)
 
     def __call__(self, parser: OptionParser, *_: Any) -> NoReturn:
         parser.everyday = ()
