@@ -140,7 +140,7 @@ function results() {
       : intervals ? "No value is marked as the best: the intervals of the best overlap with others."
         : "No value is marked as the best without intervals."));
   if (reference && rows.length > 1) {
-    node.append(h("details", null, h("summary", null, `Ratio to ${reference}`), sortableTable(`Means divided by those of ${reference}.`, heads,
+    node.append(h("details", { class: "screen" }, h("summary", null, `Ratio to ${reference}`), sortableTable(`Means divided by those of ${reference}.`, heads,
       rows.filter((row) => row.method !== reference).map((row) => [rowHeading(row.method, null, row.control), ...row.cells.map((one) =>
         one && known(one.ratio) ? cell(one.ratio, `${one.ratio.toFixed(2)} \u00d7`) : cell(null, "\u2013"))]))));
   }
