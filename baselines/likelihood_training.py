@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines.matching import Size
 from baselines.method import Method, TunedModel, method
+from gantune.diagnostics.files import write_json
+from gantune.trainer.config import CONFIG_FILE
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -50,8 +53,9 @@ def likelihood_method(
     """Decorator of a function `(model, tokenizer, config) -> model` that adds what is trained: a method by likelihood.
 
     What is trainable in that model is trained on the answers' tokens, see [`PairTrainer`]. If it is the given model
-    itself, its tokenizer is saved beside it: a Hugging Face folder that can be loaded as it is. `learning_rate` is the
-    setting that is the method's; all else is as in [`Method`]. A model that carries an adapter is a `UserError`.
+    itself, its tokenizer is saved beside it: a Hugging Face folder that can be loaded as it is. An adapter is saved as
+    peft does it, with the settings that `gantune generate` reads beside it. `learning_rate` is the setting that is the
+    method's; all else is as in [`Method`]. A model that carries an adapter is a `UserError`.
     """
 
     def register(adapt: Callable[..., PreTrainedModel]) -> Method:
@@ -76,6 +80,8 @@ def likelihood_method(
                 tuned.save_pretrained(directory)
                 if tuned is model:
                     tokenizer.save_pretrained(directory)
+                else:  # template and limits, which `gantune generate` reads
+                    write_json(directory / CONFIG_FILE, {f.name: getattr(config, f.name) for f in fields(TuningConfig)})
 
             return TunedModel(tuned, tokenizer, config, save=save)
 

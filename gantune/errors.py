@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 LONGEST = 1500
 """Characters of a message; what a file holds can be named in it, and be of any length."""
 
@@ -32,6 +35,13 @@ class NotAvailable(UserError):
 def first_line(error: Exception) -> str:
     """What another library's error says first, to be told within one line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(": \t")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that is nearest, or holds it; empty without any."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1) or [other for other in known if len(name) > 3 and name in other]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class PeerEnded(UserError):

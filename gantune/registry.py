@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gantune.errors import UserError, first_line
+from gantune.errors import UserError, did_you_mean, first_line
 
 
 class Registry:
@@ -49,7 +49,8 @@ class Registry:
         if isinstance(name, str) and "." in name:
             option = self.option.replace("_", "-")
             expected = f"--{option} {name} (in Python {self.option}=), as a file never makes gantune import anything"
-        raise UserError(f"unknown {self.kind} {name!r}: expected {expected}")
+        near = did_you_mean(str(name), self.names())
+        raise UserError(f"unknown {self.kind} {name!r}: expected {expected}{near}")
 
     def get(self, name: str) -> Any:
         """The component registered as `name`, or that a dotted path has brought in before; else as [`check`]."""

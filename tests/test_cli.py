@@ -50,7 +50,8 @@ def test_version(capsys):
     [
         (["tain"], "unknown command 'tain': expected one of train, generate"),
         (["train", "--num-train-epochs", "many"], "--num-train-epochs: invalid float value: 'many'"),
-        (["train", "--epoch", "3"], "unknown option --epoch"),
+        (["train", "--epoch", "3"], "unknown option --epoch; did you mean --num-train-epochs?"),
+        (["train", "--lerning_rate", "3"], "unknown option --lerning_rate; did you mean --learning-rate?"),
         (["train", "stray"], "unknown argument stray"),
         (["train", "--dataset", "mini-tofu"], "--output-dir: expected a new directory"),
         (["train", "--num-train-epochs", "0"], "--num-train-epochs 0.0: expected above 0"),

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from gantune.cli.options import option_types, parse, read_config, settled, write_config
+from gantune.cli.options import OptionParser, option_types, parse, read_config, settled, write_config
 from gantune.errors import UserError
 from gantune.trainer.config import GameConfig
 
@@ -121,3 +121,24 @@ def test_an_empty_file_holds_no_options_and_a_missing_one_is_named(tmp_path):
     assert read(tmp_path, "# nothing\n")[0][0] == Options()
     with pytest.raises(UserError, match=r"gone\.yaml: cannot be read"):
         read_config(tmp_path / "gone.yaml", option_types(CLASSES))
+
+
+def test_help_names_each_option_once_with_its_default():
+    text = OptionParser([Options], prog="gantune test", add_help=False).format_help()
+    assert text.splitlines() == [
+        "usage: gantune test [options]",
+        "",
+        "options:",
+        "  --name TEXT     a text (default: ann)",
+        "  --kind one|two  a choice (default: one)",
+        "  --limit N       a number or none",
+        "  --fast          yes or no (default: yes; --no-fast)",
+    ]
+    few = OptionParser([Options], ["limit", "name"], prog="gantune test", add_help=False).format_help()
+    assert few.splitlines()[2:] == [
+        "everyday options:",
+        "  --limit N    a number or none",
+        "  --name TEXT  a text (default: ann)",
+        "",
+        "--help-all shows all 5 options.",
+    ]

@@ -94,7 +94,12 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys, 
     )
     assert f"Validation loss: {loss:.4f} nats a token" in (output / "README.md").read_text()
     captured = capsys.readouterr()
-    assert "training: 100%" in captured.err and "loss=" in captured.err and str(output) in captured.out
+    assert "training: 100%" in captured.err and "loss=" in captured.err and "phase=adversarial" in captured.err
+    assert "training: 4 pairs, 2 more held out; " in captured.err
+    assert "4 steps: 2 of likelihood, then the discriminator's own 2, then 2 adversarial\n" in captured.err
+    told, losses = captured.out, [row["loss"] for row in rows if row.get("phase") == "likelihood"]
+    assert f"likelihood loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last\nnext:\n" in told
+    assert f"\n  gantune generate --adapter {output}\n  gantune evaluate --adapter {output} --dataset" in told
     assert captured.err.count(f"warning: {tmp_path / 'pairs.jsonl'}: columns not read: id\n") == 1
 
 
@@ -290,7 +295,20 @@ def test_a_tracker_hears_settings_every_row_and_the_end(no_plots, tmp_path, monk
     assert len(rows) >= 6 and [{"step": step} | row for step, row in rows] == written
 
 
-def test_tensorboard_writes_its_files(no_plots, tmp_path):
-    pytest.importorskip("tensorboard")
-    assert train(tmp_path, "--report-to", "tensorboard") == 0
-    assert list((tmp_path / "tuned").rglob("events.out.tfevents.*"))
+@pytest.mark.parametrize(
+    ("tracker", "written"),
+    [
+        ("tensorboard", "tuned/**/events.out.tfevents.*"),
+        ("trackio", "trackio/*.db"),
+        ("wandb", "wandb/offline-run-*/run-*.wandb"),
+        ("mlflow", "mlruns/*/*/metrics/loss"),
+    ],
+)
+def test_a_tracker_that_is_installed_writes_its_local_files(no_plots, tmp_path, monkeypatch, tracker, written):
+    places = {"TRACKIO_DIR": tmp_path / "trackio", "WANDB_MODE": "offline", "WANDB_DIR": tmp_path}
+    places |= {"MLFLOW_TRACKING_URI": (tmp_path / "mlruns").as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
+    for name, value in places.items():
+        monkeypatch.setenv(name, str(value))  # which trackio reads when it is imported
+    pytest.importorskip(tracker, reason=f"{tracker} is not installed (pip install {tracker})")
+    assert train(tmp_path, "--report-to", tracker) == 0
+    assert list(tmp_path.glob(written))

@@ -12,14 +12,16 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+from baselines import resolve_method
 from gantune.cli import main
 from gantune.cli.adapters import AdapterOptions, load_adapter, seeded_noise
 from gantune.cli.streaming import AnswerStreamer
+from gantune.data import Pair
 from gantune.embedding_generator import hold_noise
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.hub.adapter_settings import naming_base_model
-from gantune.hub.loading import model_path
+from gantune.hub.loading import load_model, load_tokenizer, model_path
 from gantune.metrics import Rouge
 from gantune.trainer.language_gan import LanguageGAN
 from tests.test_cli_train import ROWS, SMALL, prepare, train
@@ -56,6 +58,20 @@ def test_one_question_is_streamed_and_says_what_generation_says(folder, capsys):
     for question in QUESTIONS:
         assert main(["generate", "--adapter", str(folder / "tuned"), question]) == 0
         assert capsys.readouterr().out.strip() == expected(folder, [question])[0]
+
+
+def test_the_adapter_of_a_compared_lora_answers_as_the_method_does(tmp_path, capsys):
+    prepare(tmp_path)
+    model, tokenizer = load_model(str(tmp_path / "base"), torch.float32, "cpu"), load_tokenizer(str(tmp_path / "base"))
+    method = resolve_method("lora")
+    limits = {"max_prompt_length": 32, "max_completion_length": 8, "template": "chatml"}
+    config = method.config_class(num_train_epochs=2, lora_learning_rate=0.02, **limits)
+    tuned = method(model, tokenizer, [Pair(row["question"], row["answer"]) for row in ROWS], config, [])
+    tuned.save(tmp_path / "adapter")
+    assert main(["generate", "--adapter", str(tmp_path / "adapter"), "--device", "cpu", QUESTIONS[0]]) == 0
+    assert capsys.readouterr().out.strip() == tuned.answer(QUESTIONS[:1])[0]
+    loaded = load_adapter(AdapterOptions(str(tmp_path / "adapter"), device="cpu"))
+    assert loaded.config.template == "chatml" and list(loaded.model.peft_config) == ["lora"]
 
 
 def test_words_are_printed_as_they_come_without_prompt_and_first_blank(monkeypatch):

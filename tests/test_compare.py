@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from benchmarks.compare.arguments import parse
 from benchmarks.compare.dataset import read_split
 from benchmarks.compare.run import METRICS
 from benchmarks.compare.stored import join, read
-from benchmarks.report.terminal_table import as_markdown, as_text, notes, summarise
+from benchmarks.report.notes import notes
+from benchmarks.report.terminal_table import as_markdown, as_text, summarise
+from benchmarks.report.verdict import verdict
 from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.diagnostics import locked
 from gantune.errors import UserError
@@ -151,7 +154,7 @@ def test_all_methods_of_a_seed_see_the_same_split_and_seeds_differ(comparison):
 def test_the_same_command_again_runs_nothing_again(comparison, command, capfd):
     before = {path: path.stat().st_mtime_ns for path in comparison.glob("runs/*/metrics.json")}
     own = ["--discriminator", "tests.test_language_gan.OwnDiscriminator", "--reward", "sequence"]
-    assert main(["--methods", "lora", "--output", str(comparison), *command, *own]) == 0
+    assert main(["--methods", "lora", "--output", str(comparison), "--wide", *command, *own]) == 0
     assert {path: path.stat().st_mtime_ns for path in comparison.glob("runs/*/metrics.json")} == before
     table = capfd.readouterr().out
     assert all(name in table for name in ("copy-question", "random-answer", "base", "gan", "lora", "gan / lora"))
@@ -358,6 +361,12 @@ def test_bad_models_are_told_in_one_line(refused, model, tmp_path):
     assert "no end-of-sequence token" in refused("--model", str(tmp_path))
 
 
+def test_unknown_names_are_told_with_the_nearest(refused):
+    assert refused("--methods", "lorra").endswith("; did you mean lora?")
+    assert refused("--metods", "lora").endswith("; did you mean --methods? (--help lists the options)")
+    assert refused("--question-column", "aq").endswith("; did you mean q?")
+
+
 def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
@@ -389,14 +398,26 @@ def test_a_command_line_that_cannot_be_read_ends_with_status_2(options, capsys):
 
 def test_help_is_grouped_and_complete(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        main(["--help-all"])
     text = capsys.readouterr().out
-    assert ended.value.code == 0
+    assert ended.value.code == 0 and text.count("--num-train-epochs") == 1 and "--num_train_epochs" not in text
     for group in ("comparison:", "model:", "data:", "training, the same for every method:", "gan: LanguageGAN:",
                   "gan-source: the source study's recipe", "lora: the baseline:"):  # fmt: skip
         assert group in text
     for option in ("--methods", "--generator", "--discriminator", "--reward", "--lora-rank", "--preset", "--bleurt"):
         assert option in text
+
+
+def test_help_has_the_everyday_options_with_the_rates_that_are_used(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.findall(r" (--[\w-]+)", text.partition("everyday options: ")[2])[0] == "--seeds"
+    assert "(default: 2e-3; swept for this model and data: mle 2e-3, mle-stack 8e-3" in text
+    assert "--help-all shows all" in text and "--lora-rank" not in text
+    with pytest.raises(SystemExit):
+        main(["--help", "--dataset", "tofu"])
+    assert "swept" not in capsys.readouterr().out.replace("not swept", "")
 
 
 def test_list_names_every_component(capsys):
@@ -442,24 +463,78 @@ def row_of(method, seed, rougeL, seconds=2.0, status="success"):
 
 def test_summary_by_hand():
     rows = [row_of("gan", 0, 0.2, 6.0), row_of("gan", 1, 0.4, 2.0), row_of("lora", 0, 0.4), row_of("lora", 1, 0.6)]
-    rows.append(row_of("gan", 2, None, None, status="failed"))
+    rows += [row_of("gan", 2, 0.3, 4.0), row_of("gan", 3, None, None, status="failed")]
     summary = summarise(rows)
-    assert (summary["gan"]["seeds"], summary["gan"]["failed"]) == (2, 1)
+    assert (summary["gan"]["seeds"], summary["gan"]["failed"]) == (3, 1)
     figure = summary["gan"]["rougeL"]
     assert figure["mean"] == pytest.approx(0.3) and figure["ratio_to_lora"] == pytest.approx(0.6)
-    # Student's t for one degree of freedom at 97.5 % is 12.706; the standard error of (0.2, 0.4) is 0.1
-    assert figure["half_width"] == pytest.approx(12.7062 * 0.1, rel=1e-4)
+    # Student's t for two degrees of freedom at 97.5 % is 4.30265; the standard error of (0.2, 0.3, 0.4) is .1 / sqrt(3)
+    assert figure["half_width"] == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-4)
+    assert summary["lora"]["rougeL"]["half_width"] is None, "two seeds are too few"
     assert summary["gan"]["train_seconds"]["ratio_to_lora"] == pytest.approx(2)
     assert summary["gan"]["bleurt"]["mean"] is None
-    assert any("gan, seed 2: failed: why" in line for line in notes(rows))
-    assert "2.00 x" in as_text(summary) and "| gan / lora |" in as_markdown(summary)
+    assert "gan, seed 3: failed: why" in notes(rows).cautions
+    assert "2.00 x" in as_text(summary, wide=True) and "| gan / lora |" in as_markdown(summary)
 
 
-def test_one_seed_has_no_interval():
-    assert mean_and_half_width([0.25]) == (0.25, None)
+def test_the_printed_table_fits_80_columns_best_first_and_controls_last():
+    methods = {"base": 0.9, "a-method-with-a-name-that-is-much-too-long-for-a-table": 0.3, "lora": 0.5}
+    rows = [row_of(name, seed, rouge + seed / 100) for seed in (0, 1, 2) for name, rouge in methods.items()]
+    summary = summarise(rows)
+    heading, rule, *lines = as_text(summary).splitlines()
+    assert heading.split() == ["method", "ROUGE-L", "trainable", "time", "memory"], "no column without a value"
+    assert all(len(line) <= 80 for line in (heading, rule, *lines))
+    assert [line.split()[0] for line in lines] == ["lora", "a-method-with-a-name-that-is-much-too-lo…", rule, "base"]
+    assert lines[0].split()[1:] == ["0.510", "±.025", "10", "2.0", "s", "3", "MB"]
+    styled = as_text(summary, styled=True)
+    assert "\033[2m\033[1m0.910 ±.025\033[0m" in styled, "a control is dim; its value is the best, beyond doubt"
+    assert re.sub(r"\033\[\dm", "", styled) == as_text(summary)
+
+
+def found(method, rival, difference, p_holm, seeds=5, metric="rougeL"):
+    return {"method": method, "rival": rival, "metric": metric, "difference": difference, "p_holm": p_holm,
+            "seeds": seeds}  # fmt: skip
+
+
+def test_the_verdict_is_one_sentence_a_rival():
+    rows = [found("gan", "lora", -0.02, 0.3), found("full", "lora", 0.04, 0.01), found("mle", "lora", -0.2, 0.02)]
+    rows += [found("gan", "mle", 0.01, 0.04), found("gan", "lora", 9.0, 0.01, metric="nll")]
+    assert verdict(rows) == [
+        "Against lora, by ROUGE-L, these 5 seeds show full 0.040 ahead and mle 0.200 behind and cannot tell gan "
+        "(0.020 behind) apart.",
+        "Against mle, by ROUGE-L, these 5 seeds show gan 0.010 ahead.",
+    ]
+    lower = [found("gan", "lora", -0.02, 0.01, metric="slot_errors")]
+    assert verdict(lower) == ["Against lora, by SER, these 5 seeds show gan 0.020 ahead."]
+    one = verdict([found("gan", "lora", -0.02, 0.001, seeds=1)])
+    assert one == ["Against lora, by ROUGE-L: gan 0.020 behind; one seed cannot tell methods apart."]
+    many = verdict([found(f"m{place}", "lora", -place / 100, 0.5) for place in range(1, 9)])
+    assert many[0].endswith("m4 (0.040 behind) or 4 more apart.")
+    assert verdict([])[0].startswith("No verdict: ")
+
+
+def test_notes_are_merged_over_seeds_and_parted_by_weight():
+    warning = "step {}: the discriminator is right on {:.1%} of what it reads"
+    rows = [row_of("gan", seed, 0.5) | {"warnings": [warning.format(9 + seed, 0.999)]} for seed in (0, 1, 2)]
+    rows += [row_of("lora", seed, None, None, status="failed") for seed in (0, 1, 2)]
+    told = notes(rows, ["learning rates: lora 1", "8 rows cut"], test_size=400)
+    assert told.cautions == [
+        "lora, seeds 0, 1, 2: failed: why",
+        "gan, seeds 0, 1, 2: warning: from step 9 to 11 on: the discriminator is right on 99.9% of what it reads",
+        "BLEURT not run for gan, lora: no checkpoint",
+        "8 rows cut",
+    ]
+    assert told.settings == ["learning rates: lora 1"]
+    assert told.reading == ["Means over 3 seeds, ± half of the 95 % confidence interval (Student's t over seeds)."]
+
+
+def test_fewer_than_three_seeds_have_no_interval():
+    assert mean_and_half_width([0.25]) == (0.25, None) and mean_and_half_width([0.25, 0.75]) == (0.5, None)
     mean, half_width = mean_and_half_width([1.0, 2.0, 3.0])
     assert mean == 2 and half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    assert any("One seed" in line for line in notes([row_of("lora", 0, 0.5)]))
+    assert any("One seed" in line for line in notes([row_of("lora", 0, 0.5)]).cautions)
+    two = notes([row_of("lora", 0, 0.5), row_of("lora", 1, 0.5)])
+    assert any("no interval from fewer than 3" in line for line in two.cautions)
 
 
 def test_all_methods_are_those_that_the_data_suffice_for():

@@ -14,7 +14,7 @@ from baselines import METHODS, TunedModel
 from baselines.untuned import ChainOfThoughtConfig
 from benchmarks.compare.decoding_cost import cost_lines
 from benchmarks.compare.evaluation import evaluate, noise_figures
-from benchmarks.report.terminal_table import notes
+from benchmarks.report.notes import notes
 from gantune.data import Pair
 from gantune.embedding_generator import EmbeddingGeneratorConfig
 from gantune.errors import UserError
@@ -123,10 +123,10 @@ def row(seed, mean, sd, by_decoding=None):
 
 
 def test_noise_and_decodings_stand_below_the_table():
-    lines = notes([row(0, 0.41, 0.004), row(1, 0.43, 0.006)])
+    lines = notes([row(0, 0.41, 0.004), row(1, 0.43, 0.006)]).settings
     assert "gan: ROUGE-L .430 at zero noise, .420 ±.005 (SD) over 5 noise draws" in lines
     by_decoding = {"sample at temperature 0.5": {"rougeL": 0.42}, "sample at temperature 1": {"rougeL": 0.3}}
-    lines = notes([row(0, 0.41, 0.004, by_decoding)])
+    lines = notes([row(0, 0.41, 0.004, by_decoding)]).settings
     assert "gan: ROUGE-L .420 sample at temperature 0.5, .300 sample at temperature 1" in lines
 
 

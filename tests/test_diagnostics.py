@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from torch import nn
 from transformers import TrainerControl, TrainerState
 
+from benchmarks.report.pictures import draw_comparison
 from gantune.diagnostics import (
     JsonLines,
     Trajectory,
@@ -23,7 +25,6 @@ from gantune.diagnostics import (
     load_trajectory,
     measure_memory,
     memory,
-    plot_comparison,
     plot_history,
     plot_memory_timeline,
     plot_weight_trajectories,
@@ -32,6 +33,7 @@ from gantune.diagnostics import (
     write_atomically,
     write_json,
 )
+from gantune.diagnostics.plots import COLOURS, GREY
 from gantune.errors import UserError
 from gantune.trainer.callbacks import Weights
 from tests.tiny_models import TINY_MODELS
@@ -449,16 +451,18 @@ def test_plot_history(tmp_path, drawn):
         "Generator loss",
         "Loss on held-out pairs",
         "Reward",
-        "Discriminator loss",
-        "Discriminator accuracy",
         "Likelihood",
+        "Discriminator accuracy, warm-up",
+        "Discriminator loss, warm-up",
     ]
     held_out, reward = drawn[1].lines[0], drawn[2].lines[1]
     np.testing.assert_allclose(held_out.get_xydata(), [[249, 2.51], [299, 2.01]])
     np.testing.assert_allclose(reward.get_xdata(), np.arange(201, 300))  # one line, whatever stands in between
     assert len(drawn[2].lines) == 2
     accuracy = drawn[4].lines[0]
-    np.testing.assert_allclose(accuracy.get_xdata(), 199 + np.arange(20) / 20)  # within the step after which they are
+    np.testing.assert_allclose(accuracy.get_xdata(), 1 + np.arange(20))  # steps of its own, none of the generator's
+    assert drawn[4].get_xlabel() == "step of the discriminator's warm-up" and drawn[0].get_xlabel() == "step"
+    assert not drawn[4].patches and len(drawn[0].patches) == 2
     np.testing.assert_allclose(accuracy.get_ydata(), 0.5 + np.arange(20) / 50)
     # The likelihood loss falls linearly: its mean over a window of 5 steps is the value in the window's middle.
     mean = drawn[0].lines[1]
@@ -473,32 +477,48 @@ def test_plot_history_of_one_step_and_of_none(tmp_path):
         plot_history([{"step": 1, "phase": "likelihood", "loss": math.nan}], tmp_path / "none.png", "none")
 
 
-def test_plot_comparison(tmp_path, drawn):
-    rows = [
-        {"method": "base", "rougeL": 0.1},
-        {"method": "lora", "rougeL": 0.3, "half_width": 0.02, "train_seconds": 60.0},
-        {
-            "method": "gan",
-            "rougeL": 0.2,
-            "half_width": None,
-            "train_seconds": 90.0,
-            "peak_memory_bytes": 300 * MB,
-        },
-    ]
-    plot_comparison(rows, tmp_path / "comparison.png")
-    assert_png(tmp_path / "comparison.png")
-    bars, cost = drawn
-    assert [bar.get_width() for bar in bars.patches] == [0.1, 0.3, 0.2]
-    assert [label.get_text() for label in bars.get_yticklabels()] == ["base", "lora", "gan"]
-    assert {text.get_text() for text in cost.texts} == {"base", "lora", "gan, 300 MB"}
-    assert cost.lines[0].get_linestyle() == "--" and cost.lines[0].get_ydata()[0] == 0.1
+def summary_of(**methods):
+    """ROUGE-L with its half width, seconds and bytes of each method, as a comparison summarises them."""
+    keys = ("rougeL", "train_seconds", "peak_memory_bytes")
+    return {
+        name.replace("_", "-"): {
+            key: {"mean": value, "half_width": half} for key, value in zip(keys, costs, strict=True)
+        }
+        for name, (half, *costs) in methods.items()
+    }
 
 
-def test_plot_comparison_without_training_and_without_rows(tmp_path):
-    plot_comparison([{"method": "base", "rougeL": 0.0}], tmp_path / "comparison.png")
+def test_comparison_png(tmp_path, drawn):
+    summary = summary_of(base=(None, 0.1, None, None), gan=(0.3, 0.2, 90.0, 300 * MB), lora=(0.02, 0.9, 60.0, 200 * MB))
+    draw_comparison(summary, tmp_path / "comparison.png")
     assert_png(tmp_path / "comparison.png")
-    with pytest.raises(UserError, match="no methods to compare"):
-        plot_comparison([], tmp_path / "comparison.png")
+    bars, time, memory = drawn
+    assert [bar.get_width() for bar in bars.patches] == [0.9, 0.2, 0.1], "best first, controls last"
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["lora", "gan", "base"]
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in bars.patches]
+    assert colours == [COLOURS[0], COLOURS[1], GREY]
+    assert [*bars.lines[1].get_xdata()] == [0, 0.5], "an interval from -0.1 ends where ROUGE does"
+    assert [text.get_text() for text in bars.texts] == ["0.900", "0.200", "0.100"]
+    assert {text.get_position()[0] for text in bars.texts} == {1.02}, "in a column, whatever the intervals"
+    assert {text.get_text() for text in time.texts} == {text.get_text() for text in memory.texts} == {"lora", "gan"}
+    assert [to_hex(line.get_color()).upper() for line in time.lines] == [COLOURS[0]] * 2 + [COLOURS[1]] * 2
+
+
+def test_labels_of_many_methods_are_numbers_that_lie_apart(tmp_path, drawn):
+    many = {f"m{i}": (0.01, 0.3 + (i % 5) / 500, 20.0 + i % 7, (50 + i) * MB) for i in range(25)}
+    draw_comparison(summary_of(**many), tmp_path / "comparison.png")
+    bars, time, _ = drawn
+    assert bars.get_yticklabels()[0].get_text().startswith("1  m")
+    assert time.texts and all(text.get_text().isdigit() for text in time.texts)
+    boxes = [text.get_window_extent() for text in time.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_comparison_png_says_what_there_is_nothing_to_weigh(tmp_path, drawn):
+    draw_comparison(summary_of(base=(None, 0.1, None, None)), tmp_path / "comparison.png")
+    assert drawn[1].texts[0].get_text() == "no method was tuned"
+    draw_comparison(summary_of(lora=(None, 0.1, 3.0, 9.0)), tmp_path / "comparison.png")
+    assert drawn[4].texts[0].get_text().startswith("one tuned method")
 
 
 @pytest.mark.parametrize("content", ["{", '{"samples": []}', '{"samples": [[1]]}', "[]"])

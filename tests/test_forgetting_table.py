@@ -28,20 +28,22 @@ def test_means_intervals_and_the_best_by_hand():
         ("lora", known_after(0.1, real_authors__probability=0.1, model_utility_geometric=0.2)),
         ("gan", known_after(0.6, real_authors__probability=0.42, model_utility_geometric=0.1)),
         ("lora", known_after(0.1, real_authors__probability=0.1, model_utility_geometric=0.4)),
+        ("gan", known_after(0.4, real_authors__probability=0.41, model_utility_geometric=0.1)),
+        ("lora", known_after(0.1, real_authors__probability=0.1, model_utility_geometric=0.3)),
     )
     assert list(tables) == ["utility", "tuned authors", "held-out authors", "real authors", "world facts"]
     known = tables["real authors"]
     assert known.headings == ("probability", "ROUGE-L recall", "truth ratio (arithmetic)", "truth ratio (geometric)")
-    # Student's t for one degree of freedom at 97.5 % is 12.7062; the standard error of (0.4, 0.42) is 0.01
-    assert known.rows["gan"][0] == (pytest.approx(0.41), pytest.approx(0.127062, rel=1e-4), True)
+    # Student's t for two degrees of freedom at 97.5 % is 4.30265; the standard error of .4, .41, .42 is .01 / sqrt(3)
+    assert known.rows["gan"][0] == (pytest.approx(0.41), pytest.approx(0.0248414, rel=1e-4), True)
     assert known.rows["lora"][0] == (pytest.approx(0.1), 0.0, False)
-    assert known.rows["gan"][1][:2] == (pytest.approx(0.4), pytest.approx(2.54124, rel=1e-4))
+    assert known.rows["gan"][1][:2] == (pytest.approx(0.4), pytest.approx(0.496828, rel=1e-4))
     assert not known.rows["gan"][1].best  # its interval meets lora's
     utility = tables["utility"]
     assert utility.headings[1] == "model utility (geometric)" and utility.headings[2] == "retained utility (arithmetic)"
     assert [cells[1].mean for cells in utility.rows.values()] == [pytest.approx(0.1), pytest.approx(0.3)]
-    assert forgetting_grid(known)[1][:2] == ["gan", "* 0.410 ±.127"]
-    assert forgetting_grid(known, "**{}**")[1][:3] == ["gan", "**0.410 ±.127**", "0.400 ±2.541"]
+    assert forgetting_grid(known)[1][:2] == ["gan", "* 0.410 ±.025"]
+    assert forgetting_grid(known, "**{}**")[1][:3] == ["gan", "**0.410 ±.025**", "0.400 ±.497"]
     assert forgetting_grid(known)[2][:2] == ["lora", "0.100"]
 
 
@@ -53,8 +55,9 @@ def test_clear_best():
     assert clear_best({"a": (1.0, 0.0)}) is None and clear_best({}) is None
 
 
-def test_one_seed_has_no_interval_and_no_best():
-    tables = tables_of(("gan", known_after(0.9)), ("lora", known_after(0.1)))
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_have_no_interval_and_no_best(seeds):
+    tables = tables_of(*(("gan", known_after(0.9)), ("lora", known_after(0.1))) * seeds)
     assert forgetting_grid(tables["utility"])[1:] == [["gan", *["0.900"] * 4], ["lora", *["0.100"] * 4]]
 
 
@@ -88,11 +91,11 @@ def test_the_terminal_and_the_markdown_file_show_them(tmp_path, capsys):
     (directory / "comparison.json").write_text(
         (directory / "comparison.json").read_text().replace('"method": ', '"directory": "none", "method": ')
     )
-    present(directory, read(directory))
+    present(directory, read(directory), wide=True)
     printed, written = capsys.readouterr().out, (directory / "comparison.md").read_text()
-    assert "Forgetting: world facts\nmethod" in printed and "* 0.901 ±.013" in printed
+    assert "Forgetting: world facts\nmethod" in printed and "* 0.902 ±.005" in printed
     assert "## Forgetting: world facts\n\n| method | probability | ROUGE-L recall |" in written
-    assert "| gan | **0.901 ±.013** | 0.510 ±.127 |" in written
+    assert "| gan | **0.902 ±.005** | 0.550 ±.124 |" in written
     for text in (printed, written):
         assert "World facts: a source; 7 questions a run." in text and "Model utility is the harmonic mean" in text
     block = printed[printed.index("Forgetting: utility") :].split("\n\n")[0].splitlines()

@@ -44,16 +44,17 @@ def stored_rows():
         row("base", 0, 0.20, 0), row("copy-question", 0, 0.50, 0), row("lora", 0, 0.50, 9), row("gan", 0, 0.15, 9),
         row("base", 1, 0.30, 0), row("copy-question", 1, 0.50, 0), row("lora", 1, 0.64, 9),
         row("gan", 1, 0.0, 9, status="failed"),
+        row("base", 2, 0.25, 0), row("copy-question", 2, 0.50, 0), row("lora", 2, 0.57, 9),
     ]  # fmt: skip
 
 
 def test_before_and_after_by_hand():
     heading, *rows = before_after_grid(stored_rows())
     assert heading == ["method", "figure", "base", "tuned", "improvement", "seeds"]
-    half_width = mean_and_half_width([0.30, 0.34])[1]  # 12.706 * .04 / 2 = .254
-    assert half_width == pytest.approx(0.254, abs=5e-4)
-    assert rows[0] == ["lora", "ROUGE-1", "0.250", "0.570", "+.320 ±.254", "2"]
-    assert rows[1] == ["lora", "ROUGE-2", "0.125", "0.285", "+.160 ±.127", "2"]
+    half_width = mean_and_half_width([0.30, 0.34, 0.32])[1]  # 4.3027 * .02 / sqrt(3) = .050
+    assert half_width == pytest.approx(0.0497, abs=5e-5)
+    assert rows[0] == ["lora", "ROUGE-1", "0.250", "0.570", "+.320 ±.050", "3"]
+    assert rows[1] == ["lora", "ROUGE-2", "0.125", "0.285", "+.160 ±.025", "3"]
     assert rows[4] == ["gan", "ROUGE-1", "0.200", "0.150", "-.050", "1"]  # its other seed failed
     assert [line[0] for line in rows] == ["lora"] * 4 + ["gan"] * 4  # what is not tuned has no row
 
@@ -74,11 +75,11 @@ def test_the_table_stands_beside_the_normal_one_everywhere(tmp_path, capsys):
     shown, markdown = capsys.readouterr().out, (tmp_path / "comparison.md").read_text()
     assert "Before and after tuning\nmethod" in shown and "ROUGE-Lsum" in shown
     assert "## Before and after tuning\n\n| method | figure | base | tuned | improvement | seeds |" in markdown
-    assert "| lora | ROUGE-1 | 0.250 | 0.570 | +.320 ±.254 | 2 |" in markdown
+    assert "| lora | ROUGE-1 | 0.250 | 0.570 | +.320 ±.050 | 3 |" in markdown
     page = (tmp_path / "comparison.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)[1])
     assert data["task"][0] == "Before and after tuning"
-    assert data["task"][1][1] == ["lora", "ROUGE-1", "0.250", "0.570", "+.320 ±.254", "2"]
+    assert data["task"][1][1] == ["lora", "ROUGE-1", "0.250", "0.570", "+.320 ±.050", "3"]
 
 
 def test_without_a_task_there_is_none(tmp_path, capsys):
@@ -189,7 +190,7 @@ def test_the_documented_command_of_qlora_is_refused_here_with_the_reason(tmp_pat
     assert main([*options, "--device", "cpu", "--decontamination", "false"]) == 0
     reason = "qlora needs the package bitsandbytes, which is not installed"
     line = f"qlora, seed 0: not run: {reason}"
-    assert line in capfd.readouterr().out.splitlines() and line in (out / "comparison.md").read_text()
+    assert f"- {line}" in capfd.readouterr().out.splitlines() and line in (out / "comparison.md").read_text()
     assert line in QLORA.read_text().splitlines()
     (found,) = json.loads((out / "comparison.json").read_text())["rows"]
     assert (found["status"], found["error"]) == ("not run", reason)

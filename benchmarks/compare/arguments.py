@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from baselines import METHODS, resolve_method
 from benchmarks.compare.dataset import DataArguments, check_prompts
 from benchmarks.compare.presets import PRESETS
 from benchmarks.compare.tasks import TASKS
-from benchmarks.compare.tuned import Winner, read_winners, tuned_for, winner_of
+from benchmarks.compare.tuned import Winner, read_winners, short, tuned_for, winner_of
 from benchmarks.judge.arguments import JudgeArguments
 from gantune.cli.devices import DTYPES
 from gantune.cli.options import OptionParser, check_names
@@ -22,6 +22,11 @@ from gantune.errors import UserError
 from gantune.generation.decoding import Decoding
 from gantune.tuning import LoraOptions, TuningConfig, refuse_old_name
 
+EVERYDAY = (
+    *("methods", "seeds", "preset", "task", "model", "dataset", "train_size", "test_size", "num_train_epochs"),
+    *("learning_rate", "tune", "output", "from_directories", "wide", "list_components"),
+)
+"""Options that `--help` shows."""
 MATCHES = ("parameters", "time", "sampled-tokens")
 
 
@@ -62,6 +67,7 @@ class ComparisonArguments:
             "aliases": ["--from"],
         },
     )
+    wide: bool = field(default=False, metadata={"help": "print every column, ratios to LoRA, tests and notes"})
     compact: bool = field(
         default=False,
         metadata={"help": "with --from: keep one answers.parquet in --output in place of the folders of the runs"},
@@ -299,6 +305,18 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     return dataclasses.replace(_parsed(arguments, task | preset), stand_ins=stand_ins)
 
 
+def _tell_swept(parser: OptionParser, winners: Mapping[str, Winner]) -> None:
+    """Name in the help what is used in place of a default because a sweep found it for this model and data set."""
+    found: dict[str, list[str]] = {}
+    for method, winner in winners.items():
+        for name, value in winner.settings.items():
+            found.setdefault(name, []).append(f"{method} {short(value)}")
+    for action in parser._actions:
+        if action.dest in found:
+            swept = ", ".join(found[action.dest])
+            action.help += f" (default: {short(action.default)}; swept for this model and data: {swept})"
+
+
 def _first(arguments: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Namespace:
     """The options that say which others there are; unknown ones are passed over."""
     groups = [ComparisonArguments, ModelArguments, DataArguments]
@@ -317,19 +335,20 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
             *(ComparisonArguments, FairnessArguments, JudgeArguments, ModelArguments, DataArguments),
             *_groups(METHODS.names()),
         ],
+        EVERYDAY,
         usage="python -m benchmarks.compare [options]",
         description="Tune a frozen language model by several methods and compare them in one table.",
-        formatter_class=ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(**preset)
+    _tell_swept(parser, tuned_for(first.model, first.dataset))
     *parsed, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
         known = {f.name for group in parsed for f in dataclasses.fields(group)}
         refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", known)
-        parser.error(f"unknown option {unknown[0]}")
+        parser.unknown(unknown[0])
     comparison, fairness, judging, model, data, *tuning = parsed
     if comparison.compact and not comparison.from_directories:
         raise UserError("--compact: expected --from DIR, a comparison that has ended")

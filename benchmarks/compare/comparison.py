@@ -256,7 +256,7 @@ def run_all(
         stored.rows.append(main_run(settings, method, seed, directory, device, stored.rows))
         store(directory, stored, summarise(stored.rows))
     judge_answers(settings, directory, stored)
-    present(directory, stored)
+    present(directory, stored, settings.comparison.wide)
     return 1 if any(row["status"] == "failed" for row in stored.rows) else 0
 
 
@@ -272,7 +272,7 @@ def rebuild(settings: Settings) -> None:
     if settings.judging.judge:
         with locked(output):
             judge_answers(settings, output, stored)
-    present(output, stored)
+    present(output, stored, settings.comparison.wide)
 
 
 def judge_answers(settings: Settings, directory: Path, stored: Stored) -> None:

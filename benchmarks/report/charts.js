@@ -134,6 +134,10 @@ function lineChart({ title, note, series, x, y, width = NARROW, log = false, low
     .filter((one) => one.points.length);
   const caption = h("figcaption", null, title, note && h("small", null, note));
   if (!drawn.length) return h("figure", null, caption, h("p", { class: "quiet" }, "Not measured."));
+  if (drawn.every((one) => one.points.length === 1)) { // a dot shows nothing
+    const told = drawn.map((one) => `${one.name} ${short(one.points[0][1])} (${x} ${short(one.points[0][0])})`);
+    return h("figure", null, caption, h("p", { class: "quiet" }, `Measured once: ${told.join(", ")}.`));
+  }
   const xs = drawn.flatMap((one) => one.points.map((p) => p[0]));
   const ys = drawn.flatMap((one) => [...one.points.map((p) => p[1]), ...(one.band || []).flatMap((b) => [b[1], b[2]])]);
   const f = frame({
@@ -182,14 +186,15 @@ function labeller(f) {
     && taken.every((other) => box[2] < other[0] || box[0] > other[2] || box[3] < other[1] || box[1] > other[3]);
   return {
     take(x, y, r) { taken.push([x - r, y - r, x + r, y + r]); },
-    // Each of `spots` is [x, baseline, anchor]; the first that is free is used, else the first.
+    // Each of `spots` is [x, baseline, anchor]; the first that is free is used, else the text is left to the legend.
     put(text, spots) {
       const cut = text.length > 26 ? `${text.slice(0, 25)}\u2026` : text;
       const boxes = spots.map(([x, y, anchor]) => {
         const start = x - { start: 0, middle: width(cut) / 2, end: width(cut) }[anchor];
         return [start, y - 10, start + width(cut), y + 3];
       });
-      const chosen = Math.max(boxes.findIndex(free), 0);
+      const chosen = boxes.findIndex(free);
+      if (chosen < 0) return;
       taken.push(boxes[chosen]);
       const [x, y, anchor] = spots[chosen];
       f.node.append(s("text", { class: "name", x, y, "text-anchor": anchor }, cut, s("title", null, text)));
@@ -199,54 +204,43 @@ function labeller(f) {
 
 // ---- Quality against cost
 
-/* `points`: {name, cls, shape, cost: [mean, half width], quality: [mean, half width]}; no cost is a dashed line.
-   `front`: names on the Pareto front, cheapest first. */
-function scatterChart({ title, points, front, x, y }) {
-  const costly = points.filter((p) => known(p.cost[0]) && known(p.quality[0]));
-  const free = points.filter((p) => !known(p.cost[0]) && known(p.quality[0]));
+/* `points`: {name, cls, shape, cost: [mean, half width], quality: [mean, half width]}, of which the interval of quality
+   is drawn within `bounds`. `front`: names of those that no other beats in both, cheapest first. */
+function scatterChart({ title, points, front, x, y, better, bounds }) {
   const caption = h("figcaption", null, title);
-  if (!costly.length) return h("figure", null, caption, h("p", { class: "quiet" }, "Not stored for any method."));
-  const ends = ([mean, half]) => [mean - (half || 0), mean + (half || 0)];
-  const costs = costly.map((p) => p.cost[0]);
+  if (points.length < 2) {
+    const why = points.length ? `Only ${points[0].name} was trained and measured: there is nothing to weigh it against.` : "No method was trained and measured.";
+    return h("figure", null, caption, h("p", { class: "quiet" }, why));
+  }
+  const [least, most] = bounds.map((bound, i) => bound ?? [-Infinity, Infinity][i]);
+  const ends = ([mean, half]) => [Math.max(mean - (half || 0), least), Math.min(mean + (half || 0), most)];
+  const costs = points.map((p) => p.cost[0]);
   const log = Math.min(...costs) > 0 && Math.max(...costs) > 6 * Math.min(...costs);
-  const spread = costly.flatMap((p) => ends(p.cost).map((cost) => (log ? Math.max(cost, p.cost[0] / 2) : Math.max(cost, 0))));
   const f = frame({
-    x: axis({ values: spread, label: log ? `${x}, logarithmic` : x, log, include: log ? [] : [0], margin: 0.08, low: log ? null : 0 }),
-    y: axis({ values: [...costly.flatMap((p) => ends(p.quality)), ...free.map((p) => p.quality[0])], label: y, margin: 0.08 }),
-    description: `${title}. ${costly.map((p) => `${p.name}: ${short(p.quality[0])} at ${short(p.cost[0])}`).join("; ")}. On the Pareto front: ${front.join(", ")}.`,
+    x: axis({ values: costs, label: log ? `${x}, logarithmic` : x, log, include: log ? [] : [0], margin: 0.08, low: log ? null : 0 }),
+    y: axis({ values: points.flatMap((p) => ends(p.quality)), label: y, margin: 0.08 }),
+    description: `${title}. ${points.map((p) => `${p.name}: ${short(p.quality[0])} at ${short(p.cost[0])}`).join("; ")}. Beaten by no other in both: ${front.join(", ")}.`,
     width: WIDE, height: 320,
   });
-  const labels = labeller(f);
-  for (const p of costly) labels.take(f.X(p.cost[0]), f.Y(p.quality[0]), 7);
-  for (const p of free) {
-    const level = f.Y(p.quality[0]);
-    f.node.append(s("g", { class: p.cls }, s("line", { class: "whisker", "stroke-dasharray": "5 4", x1: f.left, x2: f.right, y1: level, y2: level })));
-  }
-  const corner = front.map((name) => costly.find((p) => p.name === name)).filter(Boolean);
+  const labels = labeller(f), at = (p) => [f.X(p.cost[0]), f.Y(p.quality[0])];
+  for (const p of points) labels.take(...at(p), 7);
+  const corner = front.map((name) => points.find((p) => p.name === name)).filter(Boolean);
   if (corner.length) {
-    const steps = [`M${f.X(corner[0].cost[0])} ${f.bottom}`, ...corner.flatMap((p) => [`H${f.X(p.cost[0])}`, `V${f.Y(p.quality[0])}`]), `H${f.right}`];
+    const worst = better === "low" ? f.top : f.bottom;
+    const steps = [`M${at(corner[0])[0]} ${worst}`, ...corner.flatMap((p) => [`H${at(p)[0]}`, `V${at(p)[1]}`]), `H${f.right}`];
     f.node.append(s("path", { class: "front", d: steps.join("") }));
   }
-  for (const p of costly) {
-    const [cx, cy] = [f.X(p.cost[0]), f.Y(p.quality[0])];
-    const clip = (value) => Math.max(f.left, Math.min(f.right, value));
+  for (const p of points) {
+    const [cx, cy] = at(p), [low, high] = ends(p.quality);
     const group = s("g", { class: p.cls }, s("title", null, `${p.name}: ${short(p.quality[0])} at ${short(p.cost[0])}`));
-    if (p.quality[1]) group.append(s("line", { class: "whisker", x1: cx, x2: cx, y1: f.Y(ends(p.quality)[0]), y2: f.Y(ends(p.quality)[1]) }));
-    if (p.cost[1]) {
-      const [low, high] = ends(p.cost).map((cost) => (log ? Math.max(cost, p.cost[0] / 2) : cost));
-      group.append(s("line", { class: "whisker", x1: clip(f.X(low)), x2: clip(f.X(high)), y1: cy, y2: cy }));
-    }
+    if (high > low) group.append(s("line", { class: "whisker", x1: cx, x2: cx, y1: f.Y(low), y2: f.Y(high) }));
     group.append(marker(p.shape, cx, cy, 6));
     f.node.append(group);
   }
-  for (const p of costly) {
-    const [cx, cy] = [f.X(p.cost[0]), f.Y(p.quality[0])];
-    labels.put(p.name, [[cx + 10, cy - 8, "start"], [cx - 10, cy - 8, "end"], [cx + 10, cy + 17, "start"], [cx - 10, cy + 17, "end"],
-      [cx, cy - 14, "middle"], [cx, cy + 22, "middle"], [cx + 10, cy - 20, "start"], [cx + 10, cy + 29, "start"]]);
-  }
-  for (const p of free) {
-    const level = f.Y(p.quality[0]), text = p.name;
-    labels.put(text, [[f.right, level - 4, "end"], [f.right, level + 13, "end"], [f.left + 4, level - 4, "start"], [f.left + 4, level + 13, "start"], [(f.left + f.right) / 2, level - 4, "middle"]]);
+  for (const p of [...corner, ...points.filter((p) => !corner.includes(p))]) {
+    const [cx, cy] = at(p);
+    labels.put(p.name, [[cx + 10, cy + 4, "start"], [cx - 10, cy + 4, "end"], [cx + 10, cy - 8, "start"], [cx - 10, cy - 8, "end"],
+      [cx + 10, cy + 17, "start"], [cx - 10, cy + 17, "end"], [cx, cy - 14, "middle"], [cx, cy + 22, "middle"]]);
   }
   return h("figure", null, caption, f.node);
 }

@@ -10,10 +10,10 @@ import numpy as np
 
 from baselines.method import known_method
 from benchmarks.compare.answers import Answers, stored_answers
+from benchmarks.report.terminal_table import CONTROLS, REFERENCE
 from benchmarks.statistics import compare_methods, smallest_detectable, stored_scores
 from gantune.errors import UserError
 
-REFERENCE = "lora"
 METRICS_COMPARED = {"rougeL": "ROUGE-L", "nll": "NLL"}
 RECORD_METRICS_COMPARED = {
     "slot_errors": "SER",
@@ -29,8 +29,9 @@ OF_ALL = {
 }
 """What a score is called among the metrics of all answers, where that is another name."""
 SLOT_ERRORS = ("slot_errors", "slot_errors_sampled")
+METRIC_NAMES = METRICS_COMPARED | RECORD_METRICS_COMPARED
+LOWER_IS_BETTER = ("nll", *SLOT_ERRORS)
 FEW_QUESTIONS = 50
-WITHOUT_TUNING = ("copy-question", "random-answer", "lead-3", "base", REFERENCE)
 
 
 def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
             method, seed = row["method"], row["seed"]
             if (method, seed) in answers and row["metrics"].get(OF_ALL.get(metric, metric)) is not None:
                 runs.setdefault(method, {})[seed] = answers[method, seed]
-        rivals = {method: _rivals(method, runs, records) for method in runs if method not in WITHOUT_TUNING}
+        rivals = {method: _rivals(method, runs, records) for method in runs if method not in (*CONTROLS, REFERENCE)}
         scores = stored_scores(runs, metric)
         if metric in SLOT_ERRORS:
             scores = _as_rates(scores, stored_scores(runs, "slots"))
@@ -92,7 +93,7 @@ def differences_grid(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         grid.append(
             [
                 f"{row['method']} - {row['rival']}",
-                (METRICS_COMPARED | RECORD_METRICS_COMPARED)[row["metric"]],
+                METRIC_NAMES[row["metric"]],
                 f"{row['difference']:+.3f}{star}",
                 interval,
                 _p(row["p"]),

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 
-def text_table(grid: Sequence[Sequence[str]], rules: Collection[int] = (1,)) -> str:
-    """Columns aligned, the first to the left; a rule stands above each of the rows numbered in `rules`."""
+def text_table(
+    grid: Sequence[Sequence[str]],
+    rules: Collection[int] = (1,),
+    paint: Callable[[int, int, str], str] | None = None,
+) -> str:
+    """Columns aligned, the first to the left.
+
+    Args:
+        grid: of cells.
+        rules: numbers of rows above which a rule stands.
+        paint: of row, column and the cell as wide as its column, what is printed.
+    """
     widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
     lines = []
     for number, row in enumerate(grid):
         if number in rules:
-            lines.append("-" * len(lines[0]))
+            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
         cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells))
+        lines.append("  ".join(paint(number, column, cell) if paint else cell for column, cell in enumerate(cells)))
     return "\n".join(lines)
 
 

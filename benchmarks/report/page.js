@@ -5,16 +5,12 @@ const report = JSON.parse(document.getElementById("data").textContent);
 const sections = document.getElementById("sections");
 const MB = 1e6;
 
-// Tuned methods get colours, in their order; those that need no training are grey. Markers differ for all.
+// Each method has one colour here and in comparison.png, the controls are grey. Markers tell apart those of one colour.
 const styles = {};
-{
-  let trained = 0, control = 0;
-  for (const { name, trained: tuned } of report.methods) {
-    const i = tuned ? trained++ : control++;
-    const look = (tuned ? i + 3 * Math.floor(i / 8) : i + 4) % 8;
-    styles[name] = { name, cls: tuned ? `s${i % 8}` : "control", shape: SHAPES[look], dash: tuned ? DASHES[look] : "5 4" };
-  }
-}
+report.methods.forEach(({ name, colour }, place) => {
+  const control = colour === null, look = (control ? place : colour + 3 * Math.floor(colour / 8)) % 8;
+  styles[name] = { name, cls: control ? "control" : `s${colour % 8}`, shape: SHAPES[look], dash: control ? "5 4" : DASHES[look] };
+});
 const styleOf = (name) => styles[name] || { name, cls: "control", shape: "star", dash: "1 4" };
 const trainedMethods = report.methods.filter((method) => method.trained).map((method) => method.name);
 
@@ -33,13 +29,34 @@ function select(label, options, chosen, changed) {
   return h("label", null, label, node);
 }
 
-// ---- Heading
+// ---- Heading: the verdict, and what speaks against it
 
 function heading() {
   document.title = `${report.title} \u2013 gantune comparison`;
   document.getElementById("title").textContent = report.title;
-  const facts = document.getElementById("facts");
-  facts.append(h("dl", { class: "facts" }, report.facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
+  document.getElementById("verdict").append(
+    h("p", { class: "kind" }, report.setting.map(([, value]) => value).join(" \u00b7 ")),
+    h("ul", { class: "verdict", "aria-label": "Verdict" }, report.verdict.map((line) => h("li", null, line))));
+  if (report.cautions.length) {
+    document.getElementById("verdict").append(h("details", { class: "cautions", open: report.cautions.length <= 3 },
+      h("summary", null, report.cautions.length === 1 ? "One caution" : `${report.cautions.length} cautions`),
+      h("ul", { class: "notes", "aria-label": "Cautions" }, report.cautions.map((line) => h("li", null, line)))));
+  }
+  document.getElementById("contents").append(h("ul"));
+}
+
+// ---- Notes, and where the figures are from
+
+function noted() {
+  const groups = report.notes.filter(([, lines]) => lines.length);
+  if (!groups.length) return;
+  section("notes", "Notes", groups.map(([title, lines]) => [h("h3", null, title),
+    h("ul", { class: "said", "aria-label": title }, lines.map((line) => h("li", null, line)))]));
+}
+
+function provenance() {
+  const node = section("provenance", "Where the figures are from");
+  node.append(h("dl", { class: "facts" }, report.facts.flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
   if (report.command) {
     const code = h("code", null, report.command);
     const copied = h("span", { class: "hidden", role: "status" });
@@ -55,15 +72,12 @@ function heading() {
       copied.textContent = `Command ${button.textContent.toLowerCase()}`;
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     }
-    facts.append(h("div", { class: "command" }, h("pre", { "aria-label": "Command to reproduce" }, code), button, copied));
-  } else facts.append(quiet("Command to reproduce: not stored."));
+    node.append(h("div", { class: "command" }, h("pre", { "aria-label": "Command to reproduce" }, code), button, copied));
+  } else node.append(quiet("Command to reproduce: not stored."));
   if (report.settings.length) {
-    facts.append(h("details", null, h("summary", null, `All ${report.settings.length} settings of tuning`),
+    node.append(h("details", null, h("summary", null, `All ${report.settings.length} settings of tuning`),
       h("dl", { class: "facts" }, report.settings.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))))));
   }
-  const said = [...report.warnings, ...report.notes];
-  if (said.length) facts.append(h("ul", { class: "notes", "aria-label": "Notes" }, said.map((line) => h("li", null, line))));
-  document.getElementById("contents").append(h("ul"));
 }
 
 // ---- Tables that sort by a click on a heading
@@ -79,7 +93,7 @@ function sortableTable(caption, columns, rows) {
     return h("th", { scope: "col", "aria-sort": "none", class: column.text && "text" }, button);
   });
   function show(ordered) {
-    body.replaceChildren(...ordered.map((row) => h("tr", { "data-row": row[0].value }, row.map((cell) => cell.node))));
+    body.replaceChildren(...ordered.map((row) => h("tr", { "data-row": row[0].value, class: row[0].control && "control-row" }, row.map((cell) => cell.node))));
   }
   function sort(i) {
     const first = columns[i].text || columns[i].better === "low" ? 1 : -1;
@@ -100,10 +114,10 @@ const cell = (value, text, extra = {}) => ({
   node: h("td", { class: extra.best ? "best" : known(value) || typeof value === "string" ? null : "none" }, text,
     extra.best && h("span", { class: "hidden" }, " (best)"), extra.small && h("small", null, extra.small)),
 });
-const rowHeading = (text, small) => ({ value: text, node: h("th", { scope: "row" }, text, small && h("small", null, small)) });
+const rowHeading = (text, small, control = false) => ({ value: text, control, node: h("th", { scope: "row" }, text, small && h("small", null, small)) });
 
 function results() {
-  const { columns, rows, reference, empty } = report.table;
+  const { columns, rows, reference } = report.table;
   const node = section("results", "Results");
   if (!rows.length) return void node.append(quiet("No run has ended yet."));
   const ended = (row) => row.runs.success || 0;
@@ -111,22 +125,24 @@ function results() {
   const heads = [{ heading: "method", text: true }, ...columns];
   const runs = (row) => ended(row) === seeds && Object.keys(row.runs).length === 1 ? null
     : Object.entries(row.runs).map(([status, count]) => (status === "success" ? `${count} of ${report.seeds.length} seeds` : `${count} ${status}`)).join(", ");
-  const marked = rows.some((row) => row.cells.some((one) => one && one.best));
+  const cells = rows.flatMap((row) => row.cells).filter(Boolean);
+  const intervals = cells.some((one) => one.interval), marked = cells.some((one) => one.best);
+  const few = seeds > 1 ? `Means over ${seeds} seeds, too few for an interval.` : "One seed: no interval.";
   node.append(...sortableTable(
-    seeds > 1 ? `Means over ${seeds} seeds, below them half of the 95 % confidence interval (Student's t).` : "One seed: no interval.",
+    intervals ? `Means over ${seeds} seeds, below them half of the 95 % confidence interval (Student's t).` : few,
     heads,
-    rows.map((row) => [rowHeading(row.method, runs(row)), ...row.cells.map((one) =>
+    rows.map((row) => [rowHeading(row.method, runs(row), row.control), ...row.cells.map((one) =>
       one ? cell(one.mean, one.text, { small: one.interval, best: one.best }) : cell(null, "\u2013"))])));
   node.append(quiet(
-    "\u2191 higher is better, \u2193 lower is better. ", h("span", { class: "screen" }, "A click on a heading sorts. "),
-    marked ? "Bold: the best mean, where its interval overlaps with no other. "
-      : seeds > 1 ? "No value is marked as the best: the intervals of the best overlap with others. " : "No value is marked as the best: one seed gives no interval. ",
-    empty.length ? `Without any value: ${list(empty)}.` : ""));
+    "\u2191 higher is better, \u2193 lower is better; memory is the peak above the loaded model. ",
+    h("span", { class: "screen" }, "A click on a heading sorts. "),
+    marked ? "Bold: the best mean, where its interval overlaps with no other."
+      : intervals ? "No value is marked as the best: the intervals of the best overlap with others."
+        : "No value is marked as the best without intervals."));
   if (reference && rows.length > 1) {
-    node.append(h("h3", null, `Ratio to ${reference}`));
-    node.append(...sortableTable(`Means divided by those of ${reference}.`, heads,
-      rows.filter((row) => row.method !== reference).map((row) => [rowHeading(row.method), ...row.cells.map((one) =>
-        one && known(one.ratio) ? cell(one.ratio, `${one.ratio.toFixed(2)} \u00d7`) : cell(null, "\u2013"))])));
+    node.append(h("details", { class: "screen" }, h("summary", null, `Ratio to ${reference}`), sortableTable(`Means divided by those of ${reference}.`, heads,
+      rows.filter((row) => row.method !== reference).map((row) => [rowHeading(row.method, null, row.control), ...row.cells.map((one) =>
+        one && known(one.ratio) ? cell(one.ratio, `${one.ratio.toFixed(2)} \u00d7`) : cell(null, "\u2013"))]))));
   }
 }
 
@@ -212,20 +228,23 @@ const pick = ({ cls, shape }) => ({ cls, shape });
 // ---- Quality against cost
 
 function quality() {
-  const { points, fronts } = report.quality;
+  const { points, fronts, heading: metric, better, bounds } = report.quality;
   const node = section("cost", "Quality against cost");
   const chart = (title, cost, scale, x) => scatterChart({
-    title, x, y: "ROUGE-L", front: fronts[cost],
-    points: points.map((point) => ({
-      ...styleOf(point.method), quality: point.rougeL, cost: point[cost].map((value) => (known(value) ? value / scale : null)),
+    title, x, y: metric, front: fronts[cost], better, bounds,
+    points: points.filter((point) => known(point[cost][0]) && known(point.quality[0])).map((point) => ({
+      ...styleOf(point.method), quality: point.quality, cost: point[cost].map((value) => (known(value) ? value / scale : null)),
     })),
   });
   node.append(h("div", { class: "charts wide" },
-    chart("ROUGE-L against training time", "train_seconds", 1, "training time (s)"),
-    chart("ROUGE-L against peak memory", "peak_memory_bytes", MB, "peak memory (MB)")));
-  const intervals = points.some((point) => known(point.rougeL[1]));
-  node.append(quiet(intervals ? "Whiskers: 95 % intervals over seeds. " : "", "Dotted: the Pareto front of the means; a tuned method below it is beaten in " +
-    "quality by one that costs no more. Dashed: methods without training."));
+    chart(`${metric} against training time`, "train_seconds", 1, "training time (s)"),
+    chart(`${metric} against peak memory`, "peak_memory_bytes", MB, "peak memory (MB)")));
+  const drawn = points.filter((point) => known(point.train_seconds[0]) && known(point.quality[0]));
+  if (drawn.length < 2) return;
+  const intervals = drawn.some((point) => known(point.quality[1]));
+  node.append(legend(drawn.map((point) => styleOf(point.method)), true));
+  node.append(quiet(intervals ? "Whiskers: 95 % intervals over seeds. " : "",
+    "Dotted: the methods that no other beats in both; any other is beaten in quality by one that costs no more."));
 }
 
 // ---- Training
@@ -236,6 +255,8 @@ const series = (phase, key) => (phase[key] ? phase.step.map((step, i) => [step, 
 function training() {
   const node = section("training", "Training");
   if (!report.seeds.length) return void node.append(quiet("No run has ended yet."));
+  if (!trainedMethods.length) return void node.append(quiet("No method was trained."));
+  if (report.compact) return void node.append(quiet("Learning curves, weights and memory: not stored. Only rows and answers were kept, as --compact does; the folders of the runs are not there."));
   const view = h("div");
   const draw = (seed) => view.replaceChildren(...[curves, health, weights, memory].flatMap((part) => part(seed)));
   node.append(h("div", { class: "controls" }, select("Seed of the curves", report.seeds.map((seed) => [seed, seed]), report.seeds[0], draw)), view);
@@ -292,7 +313,7 @@ function health(seed) {
 }
 
 function healthCharts(history) {
-  const phase = history.adversarial;
+  const phase = history.adversarial, warmup = history.discriminator;
   const styled = (i, name) => ({ cls: `s${i}`, shape: SHAPES[i], dash: DASHES[i], name });
   const chart = (title, y, lines, more = {}) => {
     const drawn = lines.map(([key, name, from], i) => ({ ...styled(i, name), points: series(from || phase, key), smooth: true }))
@@ -304,7 +325,7 @@ function healthCharts(history) {
   const shares = { low: -0.03, high: 1.03 };
   const reward = series(phase, "reward"), deviation = series(phase, "reward_std");
   const band = reward.map(([x, mean], i) => [x, mean - (deviation[i] || [])[1], mean + (deviation[i] || [])[1]]).filter((b) => known(b[1]));
-  const norms = Object.entries(history).map(([kind, of]) => ["grad_norm", `generator, ${kind}`, of]).filter(([key, , of]) => of[key]);
+  const norms = Object.entries(history).filter(([kind]) => kind !== "discriminator").map(([kind, of]) => ["grad_norm", `generator, ${kind}`, of]).filter(([key, , of]) => of[key]);
   return [
     chart("Reward (band: \u00b1 one standard deviation)", "reward of an answer", [["reward", "mean"]], { band }),
     chart("Spread of a rollout", "share", [["no_spread_share", "questions without reward spread"], ["distinct_answers", "distinct answers"],
@@ -315,15 +336,16 @@ function healthCharts(history) {
     chart("Length of answers", "tokens", [["answer_length", "mean length"]]),
     chart("Answers that end by themselves", "share", [["ended", "ended"]], shares),
     chart("Loss of the generator, adversarial steps", "loss", [["loss", "whole"], ["policy_gradient", "policy gradient"]]),
-    chart("Loss of the discriminator, all phases", "nats", [["discriminator_loss", "discriminator", merged(history, "discriminator_loss")]]),
-    chart("Gradient norms, all phases", "L2 norm, logarithmic", [...norms,
-      ["discriminator_grad_norm", "discriminator", merged(history, "discriminator_grad_norm")]], { log: true }),
+    chart("Loss of the discriminator", "nats", [["discriminator_loss", "discriminator"]]),
+    ...(warmup ? [chart("Loss of the discriminator in its warm-up", "nats", [["discriminator_loss", "discriminator", warmup]], { x: "step of the warm-up" })] : []),
+    chart("Gradient norms", "L2 norm, logarithmic", [...norms,
+      ["discriminator_grad_norm", "discriminator"]], { log: true }),
   ];
 }
 
-// A figure over the steps of all phases.
+// A figure over the steps of the generator, which those of the discriminator's warm-up are not.
 function merged(history, key) {
-  const points = Object.values(history).flatMap((phase) => series(phase, key)).sort((a, b) => a[0] - b[0]);
+  const points = Object.entries(history).filter(([name]) => name !== "discriminator").flatMap(([, phase]) => series(phase, key)).sort((a, b) => a[0] - b[0]);
   return { step: points.map((point) => point[0]), [key]: points.length ? points.map((point) => point[1]) : null };
 }
 
@@ -405,9 +427,9 @@ function marked(answer, reference) {
 function questions() {
   const node = section("answers", "Questions and answers");
   const seeds = Object.keys(report.questions).sort((a, b) => a - b);
-  if (!seeds.length) return void node.append(quiet("Answers: not stored."));
+  if (!seeds.length) return void node.append(quiet("Answers: not stored, neither in the folders of the runs nor as answers.parquet."));
   const methods = [...new Set(seeds.flatMap((seed) => Object.keys(report.questions[seed].answers)))];
-  const better = methods.includes("gan") ? "gan" : trainedMethods.find((name) => methods.includes(name)) || methods[0];
+  const better = methods.find((name) => name === "gan" || name.startsWith("gan:")) || trainedMethods.find((name) => methods.includes(name)) || methods[0];
   const rival = methods.includes("lora") && better !== "lora" ? "lora" : methods.find((name) => name !== better) || better;
   const state = { seed: seeds[0], text: "", a: better, b: rival, order: "stored", methods: new Set(methods), count: PAGE };
 
@@ -494,14 +516,16 @@ function questions() {
 
 heading();
 results();
+quality();
+questions();
+differences();
 task();
 published();
 forgetting();
-differences();
 judging();
-quality();
 training();
-questions();
+noted();
+provenance();
 
 const closed = [];
 addEventListener("beforeprint", () => {

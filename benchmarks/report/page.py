@@ -14,13 +14,16 @@ from typing import Any
 from benchmarks.compare.files import read_json
 from benchmarks.judge.table import judged
 from benchmarks.report.curves import runs
-from benchmarks.report.differences import caution
+from benchmarks.report.differences import how_to_read
+from benchmarks.report.forgetting_table import how_to_read_forgetting
+from benchmarks.report.notes import TITLES, notes
+from benchmarks.report.pictures import colour_numbers
 from benchmarks.report.published import HOW_TO_READ, SETTING, TITLE, published_grid
 from benchmarks.report.questions import questions
 from benchmarks.report.read import Comparison, number, read_comparison
-from benchmarks.report.table import forgetting, paired_differences, quality_and_cost, table
+from benchmarks.report.table import forgetting, metric_name, paired_differences, quality_and_cost, table
 from benchmarks.report.task_tables import table_of_task
-from benchmarks.report.terminal_table import notes
+from benchmarks.report.verdict import verdict
 from gantune.diagnostics import write_atomically
 from gantune.generation.decoding import Decoding
 
@@ -54,31 +57,38 @@ def content(comparison: Comparison, differences: Sequence[Mapping[str, Any]] | N
     """All that the page shows; see [`write_report`]."""
     settings = comparison.settings
     data = settings.get("data") or {}
-    compared, reading = paired_differences(comparison.differences if differences is None else differences)
+    compared = paired_differences(comparison.differences if differences is None else differences)
+    said = notes(comparison.rows, comparison.warnings, compared, number(data.get("test_size")))
     beside = {
         "title": TITLE,
         "grid": published_grid(comparison.summary),
         "notes": [f"Published: model {SETTING}.", HOW_TO_READ],
     }
+    beside_differences, beside_forgetting = how_to_read(compared), how_to_read_forgetting(comparison.rows)
+    reading = [line for line in said.reading if line not in (*beside_differences, *beside_forgetting)]
     trained = {row["method"] for row in comparison.rows if row.get("train_seconds")}
+    colours = colour_numbers(comparison.methods)
     return {
         "title": f"{_last_part(settings.get('model'))} on {_last_part(data.get('dataset'))}",
-        "facts": facts(comparison),
+        "setting": facts(comparison)[:2],
+        "verdict": verdict(compared),
+        "cautions": said.cautions if comparison.rows else ["No run has ended yet."],
+        "notes": [[TITLES.settings, said.settings], [TITLES.reading, reading]],
+        "facts": facts(comparison)[2:],
         "command": settings.get("command"),
         "settings": [[name, _plain(value)] for name, value in (settings.get("tuning") or {}).items()],
-        "warnings": [*comparison.warnings, *caution(number(data.get("test_size")))],
-        "notes": notes(comparison.rows) if comparison.rows else ["No run has ended yet."],
-        "methods": [{"name": method, "trained": method in trained} for method in comparison.methods],
+        "methods": [{"name": m, "trained": m in trained, "colour": colours[m]} for m in comparison.methods],
         "seeds": [str(seed) for seed in comparison.seeds],
         "table": table(comparison),
         "task": table_of_task(settings, comparison.rows),
         "forgetting": forgetting(comparison),
         "published": beside if settings.get("preset") == "source" else None,
         "judged": [one._asdict() for one in judged(comparison.directory)],
-        "differences": compared,
-        "reading": reading,
+        "differences": [row | {"metric": metric_name(row["metric"])} for row in compared],
+        "reading": beside_differences,
         "quality": quality_and_cost(comparison),
         "runs": runs(comparison),
+        "compact": not any(comparison.run_directory(row).is_dir() for row in comparison.rows),
         "questions": questions(comparison),
     }
 

@@ -6,52 +6,44 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.differences import RECORD_METRICS_COMPARED, how_to_read
+from benchmarks.report.differences import RECORD_METRICS_COMPARED
 from benchmarks.report.forgetting_table import Cell, forgetting_tables, how_to_read_forgetting
+from benchmarks.report.pictures import bounds
 from benchmarks.report.read import Comparison, number
-from benchmarks.report.terminal_table import COLUMNS, REFERENCE, Column, columns_of
-from benchmarks.statistics.intervals import clear_best
+from benchmarks.report.terminal_table import (
+    COLUMNS,
+    CONTROLS,
+    COSTS,
+    REFERENCE,
+    Column,
+    best_method,
+    columns_of,
+    figure_of,
+    headline_of,
+    sorted_methods,
+)
 
-# Direction in which a figure is better. More varied or longer answers are not better in themselves.
-BETTER = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"), "high")
-BETTER |= dict.fromkeys(("right_texts", "bleu"), "high")
-BETTER |= dict.fromkeys(("slot_error_rate", "slot_error_rate_sampled"), "low")
-BETTER |= dict.fromkeys(("nll", "trainable_parameters", "train_seconds", "peak_memory_bytes"), "low")
-
-COSTS = ("train_seconds", "peak_memory_bytes")
 DIFFERENCE = ("difference", "low", "high", "p", "p_holm", "detectable", "seeds", "questions")
 
 
 def table(comparison: Comparison) -> dict[str, Any]:
-    """Columns and rows as they are written, with the plain numbers to sort by.
+    """Columns and rows as they are written, with the plain numbers to sort by: the best first, controls last.
 
-    Columns without any value are named in `empty` and left out.
+    Columns without any value are left out.
     """
-    columns = columns_of(comparison.summary)
-    figures = {
-        method: {column.key: _figure(comparison.summary.get(method, {}), column) for column in columns}
-        for method in comparison.methods
-    }
-    shown = [column for column in columns if any(of_method[column.key] for of_method in figures.values())]
-    best = {column.key: best_method(figures, column.key) for column in shown}
+    summary = {method: comparison.summary.get(method, {}) for method in comparison.methods}
+    shown = columns_of(summary)
+    best = {column: best_method(summary, column) for column in shown}
     rows = []
-    for method, of_method in figures.items():
-        cells = [_cell(column, of_method[column.key], best[column.key] == method) for column in shown]
+    for method in sorted_methods(summary):
+        cells = [_cell(column, figure_of(summary[method], column), best[column] == method) for column in shown]
         runs = Counter(row["status"] for row in comparison.rows if row["method"] == method)
-        rows.append({"method": method, "runs": dict(runs), "cells": cells})
+        rows.append({"method": method, "control": method in CONTROLS, "runs": dict(runs), "cells": cells})
     return {
-        "reference": REFERENCE if REFERENCE in figures else None,
-        "columns": [{"heading": column.heading, "better": BETTER.get(column.key)} for column in shown],
+        "reference": REFERENCE if REFERENCE in summary else None,
+        "columns": [{"heading": column.heading, "better": column.better} for column in shown],
         "rows": rows,
-        "empty": [column.heading for column in columns if column not in shown],
     }
-
-
-def _figure(figures: Mapping[str, Any], column: Column) -> Mapping[str, Any] | None:
-    """Mean, half width and ratio of a figure; None where there is no value, as for the parameters of no training."""
-    figure = figures.get(column.key) or {}
-    untrained = column.key == "trainable_parameters" and not figure.get("mean")
-    return None if untrained or number(figure.get("mean")) is None else figure
 
 
 def _cell(column: Column, figure: Mapping[str, Any] | None, best: bool) -> dict[str, Any] | None:
@@ -65,23 +57,6 @@ def _cell(column: Column, figure: Mapping[str, Any] | None, best: bool) -> dict[
         "ratio": number(ratio) or None,
         "best": best,
     }
-
-
-def best_method(figures: Mapping[str, Mapping[str, Any]], key: str) -> str | None:
-    """The method with the best mean, if its 95 % interval overlaps with no other method's.
-
-    Args:
-        figures: by method and key, `mean` and `half_width`, or None where there is no value.
-        key: of the figure.
-
-    Returns:
-        None as well if the figure has no better direction, only one method has it, or one has no interval.
-    """
-    known = {method: of_method[key] for method, of_method in figures.items() if of_method[key]}
-    if key not in BETTER:
-        return None
-    intervals = {method: (figure["mean"], figure["half_width"]) for method, figure in known.items()}
-    return clear_best(intervals, 1 if BETTER[key] == "high" else -1)
 
 
 def forgetting(comparison: Comparison) -> dict[str, Any] | None:
@@ -111,43 +86,50 @@ def _forgetting_cell(cell: Cell) -> dict[str, Any]:
 
 
 def quality_and_cost(comparison: Comparison) -> dict[str, Any]:
-    """ROUGE-L of each method beside what it costs, and by cost the methods that no other beats in both."""
+    """The headline metric of each method beside what it costs, and by cost the methods that no other beats in both.
+
+    `heading` names the metric, `better` its direction, `bounds` what it can be.
+    """
+    column = headline_of(comparison.summary)
     points = []
     for method in comparison.methods:
         figures = comparison.summary.get(method, {})
         point = {"method": method}
-        for key in ("rougeL", *COSTS):
+        for key, name in ((column.key, "quality"), *((cost.key, cost.key) for cost in COSTS[1:])):
             figure = figures.get(key) or {}
-            point[key] = [number(figure.get("mean")), number(figure.get("half_width"))]
+            point[name] = [number(figure.get("mean")), number(figure.get("half_width"))]
         points.append(point)
-    return {"points": points, "fronts": {cost: pareto_front(points, cost) for cost in COSTS}}
+    fronts = {cost.key: pareto_front(points, cost.key, column.better) for cost in COSTS[1:]}
+    told = {"heading": column.heading, "better": column.better, "bounds": bounds(column.key)}
+    return told | {"points": points, "fronts": fronts}
 
 
-def pareto_front(points: Sequence[Mapping[str, Any]], cost: str) -> list[str]:
-    """The methods whose mean ROUGE-L no method reaches at the same or a lower mean cost, cheapest first."""
-    known = [(point[cost][0], -point["rougeL"][0], point["method"]) for point in points if _has(point, cost)]
-    front, highest = [], float("-inf")
-    for _, quality, method in sorted(known):
-        if -quality > highest:
+def pareto_front(points: Sequence[Mapping[str, Any]], cost: str, better: str | None = "high") -> list[str]:
+    """The methods whose mean quality no method reaches at the same or a lower mean cost, cheapest first."""
+    sign = 1 if better == "low" else -1
+    known = [
+        (point[cost][0], sign * point["quality"][0], point["method"])
+        for point in points
+        if point[cost][0] is not None and point["quality"][0] is not None
+    ]
+    front, least = [], float("inf")
+    for _, loss, method in sorted(known):
+        if loss < least:
             front.append(method)
-            highest = -quality
+            least = loss
     return front
 
 
-def _has(point: Mapping[str, Any], cost: str) -> bool:
-    return point[cost][0] is not None and point["rougeL"][0] is not None
-
-
-def paired_differences(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Paired differences between two methods, as `write_report` takes them, with None for what a row lacks.
-
-    Returns:
-        The rows, their metrics named as in the table; and how to read them, as the terminal says it.
-    """
-    headings = {column.key: column.heading for column in COLUMNS} | RECORD_METRICS_COMPARED
-    known = [
+def paired_differences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Paired differences between two methods, as `write_report` takes them, with None for what a row lacks."""
+    return [
         {"method": str(row["method"]), "rival": str(row["rival"]), "metric": str(row.get("metric") or "rougeL")}
         | {key: number(row.get(key)) for key in DIFFERENCE}
         for row in rows
     ]
-    return [row | {"metric": headings.get(row["metric"], row["metric"])} for row in known], how_to_read(known)
+
+
+def metric_name(metric: str) -> str:
+    """A metric of paired differences as the table names it."""
+    headings = {column.key: column.heading for column in COLUMNS} | RECORD_METRICS_COMPARED
+    return headings.get(metric, metric)

@@ -8,16 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import t as student_t
 
+FEWEST = 3
+"""Values that it takes for an interval."""
+
 
 def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None]:
     """Mean of independent values and the half width of its confidence interval by Student's t.
 
     Returns:
-        (mean, half width); the half width is None for a single value, which tells nothing of the spread.
+        (mean, half width); the half width is None for fewer than three values, which tell next to nothing of the
+        spread: that of two is 13 times their distance from the mean.
     """
     mean = statistics.fmean(values)
     n = len(values)
-    if n < 2:
+    if n < FEWEST:
         return mean, None
     return mean, float(student_t.ppf(0.5 + confidence / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from gantune.command import exit_status
+from gantune.errors import did_you_mean
 from gantune.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gantune {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"error: unknown command {name!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        near = did_you_mean(name, COMMANDS)
+        print(f"error: unknown command {name!r}: expected one of {', '.join(COMMANDS)}{near}", file=sys.stderr)
         return 2
     try:
         return exit_status(lambda: import_module(f"gantune.cli.{name}").run(rest), goes_on=COMMANDS[name][1])

@@ -31,7 +31,9 @@ class Adapter(NamedTuple):
 class AdapterOptions:
     """What was tuned; what is a user's own is imported only if it is named here."""
 
-    adapter: str | None = option(None, "folder that gantune train or save_pretrained has written")
+    adapter: str | None = option(
+        None, "folder that gantune train, save_pretrained or a run of gantune compare has written"
+    )
     model: str | None = option(None, "the base model, if it is not where the adapter says")
     dtype: Dtype = option("float32", "of the base model")
     device: str = option("auto", "'auto' (CUDA where there is one), or as torch names it")

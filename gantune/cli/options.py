@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import sys
 import typing
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field, fields, make_dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import yaml
 from transformers.hf_argparser import HfArgumentParser
@@ -23,7 +24,7 @@ from gantune.data import FORMATS, TEMPLATES
 from gantune.data.sources import BUILT_IN
 from gantune.diagnostics.files import absolute_path, local_path, write_atomically
 from gantune.discriminators import DISCRIMINATORS
-from gantune.errors import UserError
+from gantune.errors import UserError, did_you_mean
 from gantune.field_types import other_type
 from gantune.registry import GENERATORS, Registry
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
@@ -44,6 +45,7 @@ PLACES = {"model": MODELS, "dataset": BUILT_IN, "prompts": (), "adapter": (), "b
 """Options that may name a file or folder, and the names that mean something else wherever one is."""
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """A number that may be a text to YAML, such as `2e-3` and `1E-3`."""
+LONGEST_METAVAR = 24
 THEIRS = {
     "optim": ("training_args", "OptimizerNames", ""),
     "lr_scheduler_type": ("trainer_utils", "SchedulerType", ""),
@@ -52,10 +54,93 @@ THEIRS = {
 """Options that name something of transformers: its module, its list there, and what else is known."""
 
 
+class OptionHelp(argparse.HelpFormatter):
+    """Each option once, as `--its-name N`, with the default that it has."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.option_strings[0] == "-h":
+            return super()._format_action_invocation(action)
+        return f"{action.option_strings[-1]} {self._format_args(action, '')}".rstrip()
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs in (0, "?"):  # nothing, or yes and no
+            return ""
+        named = {int: "N", float: "X"}.get(action.type, "TEXT")
+        if action.choices:
+            named = "|".join(map(str, action.choices))
+        metavar = action.metavar or (named if len(named) <= LONGEST_METAVAR else "NAME")
+        return f"{metavar} ..." if action.nargs in ("+", "*") else metavar
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        choices = [str(choice) for choice in action.choices or ()]
+        if len("|".join(choices)) > LONGEST_METAVAR and choices[0] not in text:
+            text += f": {', '.join(choices)}"
+        if default is False or default in (None, "", [], argparse.SUPPRESS) or "(default" in text:
+            return text
+        if default is True:
+            return f"{text} (default: yes; --no-{action.dest.replace('_', '-')})"
+        written = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+        return f"{text} (default: {written.replace('%', '%%')})"
+
+
 class OptionParser(HfArgumentParser):
-    """Options from dataclasses; says what is wrong with the command line as [`OneLineParser`] does."""
+    """Options from dataclasses; says what is wrong with the command line as [`OneLineParser`] does.
+
+    Args:
+        classes: the dataclasses.
+        everyday: names of the options that `--help` shows, in that order; `--help-all` shows all. Empty: all.
+        more: of `argparse.ArgumentParser`.
+    """
 
     error = OneLineParser.error
+
+    def __init__(self, classes: Any, everyday: Sequence[str] = (), **more: Any) -> None:
+        self.everyday = everyday
+        super().__init__(classes, **{"formatter_class": OptionHelp, "usage": "%(prog)s [options]"} | more)
+        if everyday:
+            self.add_argument("--help-all", action=_HelpAll, help="show all options")
+        for action in self._actions:
+            if isinstance(action, argparse._StoreFalseAction):
+                action.help = argparse.SUPPRESS  # the option that it turns off says so
+
+    def format_help(self) -> str:
+        """What `--help` prints."""
+        if not self.everyday:
+            return super().format_help()
+        by_name = {action.dest: action for action in reversed(self._actions)}  # of two, that which is not --no-...
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, ())
+        formatter.add_text(self.description)
+        formatter.start_section("everyday options")
+        formatter.add_arguments([by_name[name] for name in self.everyday])
+        formatter.end_section()
+        shown = sum(action.help != argparse.SUPPRESS for action in self._actions)
+        formatter.add_text(f"--help-all shows all {shown} options.")
+        return formatter.format_help()
+
+    def unknown(self, argument: str, more: Iterable[str] = ()) -> NoReturn:
+        """Refuse what is no option; `more` are names of options that are taken elsewhere."""
+        if not argument.startswith("-"):
+            self.error(f"unknown argument {argument}")
+        known = [name.replace("_", "-") for name in (*(action.dest for action in self._actions), *more)]
+        near = did_you_mean(argument.lstrip("-").split("=")[0].replace("_", "-"), known)
+        self.error(f"unknown option {argument}{near.replace('mean ', 'mean --')}")
+
+
+class _HelpAll(argparse.Action):
+    """Prints the help of all options."""
+
+    def __init__(self, *names: Any, **more: Any) -> None:
+        super().__init__(*names, nargs=0, default=argparse.SUPPRESS, **more)
+
+    def __call__(self, parser: OptionParser, *_: Any) -> NoReturn:
+        parser.everyday = ()
+        parser.print_help()
+        parser.exit()
 
 
 class _Loader(yaml.SafeLoader):
@@ -78,10 +163,11 @@ def parse(
     description: str,
     config: str | None = None,
     transformers_too: bool = False,
+    everyday: Sequence[str] = (),
 ) -> tuple[list[Any], dict[str, Any]]:
     """Read the options that are fields of dataclasses, and of `transformers.TrainingArguments` if wanted.
 
-    `config` is the YAML file if `--config` names none.
+    `config` is the YAML file if `--config` names none; `everyday` is as in [`OptionParser`].
 
     Returns:
         An object of each class, and all values by option name; those of transformers if they were given.
@@ -90,7 +176,7 @@ def parse(
         UserError: if an option or a key is not known, a value is not of the right kind or out of range, or the file
             names something that would have to be imported.
     """
-    parser = OptionParser(classes, prog=command, description=description, allow_abbrev=False)
+    parser = OptionParser(classes, everyday, prog=command, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file of options by name; the command line wins")
     first = OneLineParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", default=config)
@@ -114,7 +200,7 @@ def parse(
         of_theirs |= given
     if unknown:
         refuse_old_name(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "--", hints)
-        parser.error(f"unknown {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
+        parser.unknown(unknown[0], theirs.types if theirs else ())
     values = {name: value for group in groups for name, value in asdict(group).items()} | of_theirs
     of_file = {name: value for name, value in from_file.items() if not _given(name, arguments)}
     check_names({name: value for name, value in values.items() if name not in of_file})
@@ -241,7 +327,8 @@ def read_config(path: str | Path, hints: Mapping[str, Any], theirs: TrainingOpti
             hints = {**theirs.types, **hints}
         if name not in hints:
             refuse_old_name(name, f"{path}: ", hints)
-            raise UserError(f"{path}: unknown option {str(key)!r} (--help lists the options)")
+            near = did_you_mean(name, {**hints, **(theirs.types if theirs else {})})
+            raise UserError(f"{path}: unknown option {str(key)!r} (--help-all lists the options){near}")
         if name in options:
             raise UserError(f"{path}: {key!r} is there twice, with underscores and with dashes")
         number = type(value) is int or EXPONENT.fullmatch(str(value))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,6 +121,11 @@ class GameDataOptions:
         return Unpaired(load_prompts(self.prompts, data.question_column, data.split))
 
 
+EVERYDAY = (
+    *("output_dir", "dataset", "model", "template", "generator", "discriminator", "reward"),
+    *("num_train_epochs", "per_device_train_batch_size", "learning_rate", "validation_size", "max_completion_length"),
+    *("seed", "resume_from_checkpoint", "config"),
+)
 CLASSES = (RunOptions, ModelOptions, DataOptions, GameDataOptions, GameConfig)
 
 
@@ -133,6 +139,7 @@ def run(arguments: Sequence[str]) -> int:
         "options below, those of transformers.TrainingArguments are taken.",
         config=_file_to_resume(arguments),
         transformers_too=True,
+        everyday=EVERYDAY,
     )
     if groups[0].output_dir is None:
         raise UserError("--output-dir: expected a new directory")
@@ -179,6 +186,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
             watching = [History(output / HISTORY), weights, bar] if parallel.main else []
             tokenizer = load_tokenizer(model.model)
             gan = LanguageGAN(base, args, pairs, processing_class=tokenizer, unpaired=unpaired, callbacks=watching)
+        bar.plan = partial(_plan, gan)
         if parallel.main:
             write_config(output / RUN_FILE, COMMAND, {k: v for k, v in values.items() if k != "resume_from_checkpoint"})
         stopped = _train(gan, bar, options.resume_from_checkpoint)
@@ -199,8 +207,41 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
     if parallel.main and stopped is not None:
         print(f"error: {stopped}; they are saved in {output}", file=sys.stderr)
     elif parallel.main:
-        print(f"{output}: the adapter and its model card; gantune generate --adapter {output}")
+        print(
+            f"{output}: the adapter and its model card; {_told(gan)}",
+            "next:",
+            f"  gantune generate --adapter {output}",
+            f"  gantune evaluate --adapter {output} --dataset HELD_OUT_PAIRS",
+            sep="\n",
+        )
     return 0 if stopped is None else 1
+
+
+def _plan(gan: "LanguageGAN", steps: int) -> str:
+    """What a training of so many steps is going to do."""
+    args, held_out = gan.args, len(gan.eval_dataset or ())
+    trained = sum(parameter.numel() for parameter in gan.parameters)
+    known = sum(parameter.numel() for parameter in gan.model.parameters())
+    warmup, every = gan.warmup_steps(steps), args.adversarial_every
+    adversarial = -(-(steps - warmup) // every) if every and args.plays else 0
+    phases = [f"{warmup if adversarial else steps} of likelihood"]
+    if adversarial and gan.judged and args.discriminator_warmup_steps:
+        phases.append(f"the discriminator's own {args.discriminator_warmup_steps}")
+    if adversarial:
+        between = steps - warmup - adversarial
+        phases.append(f"{adversarial} adversarial" + f" among {between} of likelihood" * bool(between))
+    pairs = f"{len(gan.train_dataset)} pairs" + f", {held_out} more held out" * bool(held_out)
+    return (
+        f"training: {pairs}; {trained:,} of {known:,} parameters ({100 * trained / known:.2g} %)\n"
+        f"{steps} steps: {', then '.join(phases)}"
+    )
+
+
+def _told(gan: "LanguageGAN") -> str:
+    """How long it took, and the loss of likelihood's first and last step; adversarial losses are of another kind."""
+    losses = [row["loss"] for row in gan.state.log_history if row.get("phase") == "likelihood" and "loss" in row]
+    told = f"{gan.limits.seconds:.1f} s"
+    return f"{told}, likelihood loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last" if losses else told
 
 
 def _train(gan: "LanguageGAN", bar: Any, resume: bool) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from gantune.data.question import Pair, Question, Role, Turn
 from gantune.data.record_formats import RecordFormat
 from gantune.data.records import Record
-from gantune.errors import UserError
+from gantune.errors import UserError, did_you_mean
 from gantune.registry import Registry
 
 FORMATS = Registry("data format", option="format")
@@ -231,7 +231,8 @@ def build_format(
     for column in FORMATS.tried(name, lambda: needed(chosen)):
         if column not in columns:
             existing = ", ".join(columns) or "none"
-            raise UserError(f"{source}: no column {column!r}, existing ones: {existing}{hint}")
+            near = did_you_mean(column, columns)
+            raise UserError(f"{source}: no column {column!r}, existing ones: {existing}{hint}{near}")
     return name, chosen
 
 

@@ -9,7 +9,7 @@ __getattr__, __all__ = lazy(
         "health": ["HealthMonitor", "kl_estimate", "rollout_health"],
         "health_plot": ["plot_health"],
         "memory": ["MemoryMonitor", "MemoryRecord", "MemoryReport", "measure_memory", "record_memory_snapshot"],
-        "plots": ["plot_comparison", "plot_history", "plot_memory_timeline", "plot_weight_trajectories"],
+        "plots": ["plot_history", "plot_memory_timeline", "plot_weight_trajectories"],
         "weights": ["Trajectory", "WeightTrajectory", "load_trajectory"],
     },
 )

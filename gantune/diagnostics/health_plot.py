@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gantune.diagnostics.plots import COLOURS, GREY, draw_series, is_number, png_figure, rows_of_steps, running_mean
+from gantune.diagnostics.plots import (
+    COLOURS,
+    GREY,
+    WARMUP,
+    draw_series,
+    is_number,
+    png_figure,
+    rows_of_steps,
+    running_mean,
+)
 from gantune.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +31,9 @@ HELD_OUT = {"linestyle": "--", "alpha": 0.8}
 def plot_health(rows: Rows, path: str | Path, title: str) -> None:
     """Rewards, spread, entropy, lengths, the discriminator and gradient norms over the adversarial steps.
 
-    The last panel, gradient norms, also shows the steps of the other phases and so has a longer axis. A panel whose
-    quantities are all missing says "not measured".
+    The last panel, gradient norms, also shows the steps of likelihood and so has a longer axis; the discriminator's
+    warm-up, whose steps are none of the generator's, is in no panel. A panel whose quantities are all missing says "not
+    measured".
 
     Args:
         rows: the training history; drawn are those of steps, with `step`, `phase` and the figures of
@@ -34,7 +44,7 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
     Raises:
         UserError: if there is no adversarial step, or the file cannot be written.
     """
-    rows = rows_of_steps(rows)
+    rows = [row for row in rows_of_steps(rows) if row["phase"] != WARMUP]
     adversarial = [row for row in rows if row["phase"] == "adversarial"]
     if not adversarial:
         raise UserError(f"{path}: the training history has no adversarial step, whose health could be drawn")
@@ -44,7 +54,7 @@ def plot_health(rows: Rows, path: str | Path, title: str) -> None:
         "Entropy and KL to the base": (_entropy, adversarial),
         "Answers": (_answers, adversarial),
         "Discriminator accuracy": (_discriminator, adversarial),
-        "Gradient norms, all phases": (_gradient_norms, rows),
+        "Gradient norms": (_gradient_norms, rows),
     }
     with png_figure(path, 8, 8) as figure:
         grid = figure.subplots(3, 2)

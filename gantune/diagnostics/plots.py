@@ -1,4 +1,4 @@
-"""Plots of a run and of a comparison, as PNG files.
+"""Plots of a run, as PNG files.
 
 matplotlib is imported when the first plot is drawn, and figures are built without its global state.
 """
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 MB = 1e6
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
+# Okabe and Ito's colours, which stay apart for colour-blind readers, darkened until they stand out from white; those of
+# benchmarks/report/page.css.
+COLOURS = ("#0072B2", "#C44F00", "#00845F", "#B3558E", "#9A6F00", "#2E86C1", "#7A58A8", "#A3243B")
 GREY = "#8A8A8A"
 STYLE = {
     "figure.dpi": 150,
@@ -119,7 +120,8 @@ def _without_shared_parts(names: Sequence[str]) -> list[str]:
 
 # ---- Training history
 
-PHASES = {"likelihood": COLOURS[5], "discriminator": COLOURS[4], "adversarial": COLOURS[3]}
+WARMUP = "discriminator"
+PHASES = {"likelihood": COLOURS[5], "adversarial": COLOURS[3]}
 LABELS = {
     "loss": ("Generator loss", ""),
     "likelihood_loss": ("Likelihood loss", "nats a token"),
@@ -142,20 +144,21 @@ NOT_DRAWN = {"step", "phase", "epoch", "tokens", "learning_rate", *HEALTH}
 
 
 def rows_of_steps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a training history that are of steps, the discriminator's warm-up spread from its step to the next.
+    """The rows of a training history that are of steps; those of the discriminator's warm-up have steps of their own.
 
-    All rows of the warm-up have the `step` after which it happens.
+    They are counted from 1: no step of the generator is made in between, and all have the `step` after which they are.
     """
     found: list[dict[str, Any]] = []
     for phase, span in groupby((row for row in rows if "phase" in row), key=lambda row: row["phase"]):
-        of_phase = list(span)
-        spread = 1 / len(of_phase) if phase == "discriminator" else 0
-        found += [dict(row) | {"step": row["step"] + spread * number} for number, row in enumerate(of_phase)]
+        own = phase == WARMUP
+        found += [dict(row) | ({"step": number} if own else {}) for number, row in enumerate(span, start=1)]
     return found
 
 
 def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
     """Each quantity of a training history over the steps, the phases shaded; figures of health have their own plot.
+
+    What the discriminator's warm-up logged has panels of its own, over the steps of the warm-up.
 
     Args:
         rows: of steps, with `step`, `phase` and any numbers: `loss`, `reward`, `discriminator_loss`, ... A row may lack
@@ -164,40 +167,46 @@ def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
     Raises:
         UserError: if there is nothing to draw, or the file cannot be written.
     """
-    steps = rows_of_steps(rows)
-    present = {key for row in steps for key, value in row.items() if is_number(value)} - NOT_DRAWN
-    if not present:
-        raise UserError(f"{path}: the training history has no numbers to draw")
-    drawn = dict.fromkeys(present, steps)
+    all_steps = rows_of_steps(rows)
+    steps = [row for row in all_steps if row["phase"] != WARMUP]
+    warmup = [row for row in all_steps if row["phase"] == WARMUP]
+    drawn: list[tuple[str, bool, list[dict]]] = [(key, False, steps) for key in _quantities(steps)]
     if held_out := [row | {"phase": None} for row in rows if is_number(row.get("eval_loss"))]:
-        drawn["eval_loss"] = held_out
-    keys = [key for key in LABELS if key in drawn] + sorted(present - LABELS.keys())
-    columns = min(len(keys), 2 if len(keys) <= 4 else 3)
-    lines = math.ceil(len(keys) / columns)
+        drawn.append(("eval_loss", False, held_out))
+    drawn.sort(key=lambda panel: [*LABELS, panel[0]].index(panel[0]))
+    drawn += [(key, True, warmup) for key in _quantities(warmup)]
+    if not drawn:
+        raise UserError(f"{path}: the training history has no numbers to draw")
+    columns = min(len(drawn), 2 if len(drawn) <= 4 else 3)
+    lines = math.ceil(len(drawn) / columns)
     spans = _phase_spans(steps)
     with png_figure(path, 4.4 * columns, 0.7 + 2.4 * lines) as figure:
-        panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
-        for axes, key in zip(panels, keys, strict=False):
-            for phase, start, end in spans:
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, (key, own, of_panel) in zip(panels, drawn, strict=False):
+            for phase, start, end in [] if own else spans:
                 axes.axvspan(start, end, color=PHASES.get(phase, GREY), alpha=0.13, linewidth=0)
-            for _, span in groupby(drawn[key], key=lambda row: row["phase"]):
-                points = [(row["step"], row[key]) for row in span if is_number(row.get(key))]
+            for phase in dict.fromkeys(row["phase"] for row in of_panel):  # the steps of the game lie among likelihood's
+                points = [(r["step"], r[key]) for r in of_panel if r["phase"] == phase and is_number(r.get(key))]
                 if points:
                     draw_series(axes, *np.array(points, dtype=float).T, color=COLOURS[0])
             name, unit = LABELS.get(key, (key.replace("_", " ").capitalize(), ""))
-            axes.set(title=name, ylabel=unit)
-            axes.set_xlim(spans[0][1], max(spans[-1][2], spans[0][1] + 1))
+            axes.set(title=f"{name}, warm-up" if own else name, ylabel=unit)
+            axes.set_xlabel("step of the discriminator's warm-up" if own else "step")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            if not own:
+                axes.set_xlim(spans[0][1], max(spans[-1][2], spans[0][1] + 1))
             if key == "discriminator_accuracy":
                 axes.axhline(0.5, color=GREY, linestyle="--", linewidth=1)
                 axes.set_ylim(-0.03, 1.03)
-        for axes in panels[len(keys) :]:
+        for axes in panels[len(drawn) :]:
             axes.remove()
-        for axes in panels[max(len(keys) - columns, 0) : len(keys)]:
-            axes.set_xlabel("step")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.tick_params(labelbottom=True)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        _phase_legend(figure, dict.fromkeys(phase for phase, _, _ in spans))
+        if spans:
+            _phase_legend(figure, dict.fromkeys(phase for phase, _, _ in spans))
+
+
+def _quantities(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({key for row in rows for key, value in row.items() if is_number(value)} - NOT_DRAWN)
 
 
 def draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, **style: Any) -> None:
@@ -220,6 +229,8 @@ def running_mean(values: np.ndarray) -> np.ndarray:
 def _phase_spans(rows: list[dict]) -> list[tuple[str, float, float]]:
     """Phase, first step and end of each run of rows in one phase; a span ends where the next begins."""
     starts = [(phase, next(iter(span))["step"]) for phase, span in groupby(rows, key=lambda row: row["phase"])]
+    if not starts:
+        return []
     ends = [start for _, start in starts[1:]] + [max(row["step"] for row in rows)]
     return [(str(phase), start, end) for (phase, start), end in zip(starts, ends, strict=True)]
 
@@ -260,85 +271,3 @@ def plot_memory_timeline(path_json: str | Path, path_png: str | Path) -> None:
         axes.set(title="Process memory", xlabel="time (s)", ylabel="resident memory (MB)")
         axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 1e-3))
         figure.legend(loc="outside lower right", ncols=2)
-
-
-# ---- Comparison
-
-
-def plot_comparison(rows: list[dict], path: str | Path) -> None:
-    """Quality of each method, and quality against cost.
-
-    Left, ROUGE-L as bars with 95 % intervals. Right, ROUGE-L against training time, the area of a bubble in proportion
-    to peak memory; methods without training are dashed lines.
-
-    Args:
-        rows: one a method, in the order of the bars, with `method`, `rougeL`, `half_width`,
-            `train_seconds` and `peak_memory_bytes`. The last three may be None or missing.
-
-    Raises:
-        UserError: if there are no rows.
-    """
-    if not rows:
-        raise UserError(f"{path}: there are no methods to compare")
-    colours = {row["method"]: COLOURS[i % len(COLOURS)] for i, row in enumerate(rows)}
-    with png_figure(path, 11, max(3.6, 1.2 + 0.38 * len(rows))) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        _quality_bars(left, rows, colours)
-        _quality_against_time(right, rows, colours)
-
-
-def _quality_bars(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> None:
-    means = [row["rougeL"] for row in rows]
-    halves = [row.get("half_width") or 0 for row in rows]
-    places = range(len(rows))
-    axes.barh(places, means, height=0.62, color=[colours[row["method"]] for row in rows], alpha=0.85)
-    for place, mean, half in zip(places, means, halves, strict=True):
-        if half:
-            axes.errorbar(mean, place, xerr=half, color="#333333", capsize=3, linewidth=1)
-        axes.annotate(f"{mean:.3f}", (mean + half, place), xytext=(5, 0), textcoords="offset points", va="center")
-    axes.set_yticks(places, [row["method"] for row in rows])
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, 1.18 * max(mean + half for mean, half in zip(means, halves, strict=True)) or 1)
-    axes.set(title="Quality (bars: 95 % interval)", xlabel="ROUGE-L")
-
-
-def _quality_against_time(axes: Axes, rows: list[dict], colours: Mapping[str, str]) -> None:
-    from matplotlib.ticker import LogLocator
-
-    trained = [row for row in rows if row.get("train_seconds")]
-    largest = max((row.get("peak_memory_bytes") or 0 for row in trained), default=0)
-    for row in rows:
-        colour, quality, seconds = colours[row["method"]], row["rougeL"], row.get("train_seconds")
-        if not seconds:
-            axes.axhline(quality, color=colour, linestyle="--", linewidth=1.2)
-            across = axes.get_yaxis_transform()
-            axes.text(1, quality, row["method"], transform=across, ha="right", va="bottom", size=8, color=colour)
-            continue
-        memory = row.get("peak_memory_bytes")
-        area = 900 * memory / largest if memory else 20
-        axes.errorbar(seconds, quality, yerr=row.get("half_width") or 0, color=colour, linewidth=1, capsize=0)
-        axes.scatter(seconds, quality, s=area, color=colour, alpha=0.45, linewidths=0)
-        axes.scatter(seconds, quality, s=12, color=colour, zorder=3)
-        side = 1 if sum(other["train_seconds"] < seconds for other in trained) % 2 else -1
-        axes.annotate(
-            f"{row['method']}, {memory / MB:,.0f} MB" if memory else row["method"],
-            (seconds, quality),
-            xytext=(0, side * (3 + math.sqrt(area) / 2)),  # neighbours in time have theirs above and below
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if side > 0 else "top",
-            fontsize=8,
-        )
-    axes.set(title="Quality against cost (area: peak memory above the loaded model)", xlabel="training time (s)")
-    axes.set_ylabel("ROUGE-L")
-    if trained:
-        seconds = [row["train_seconds"] for row in trained]
-        axes.set_xscale("log")
-        axes.set_xlim(min(seconds) / 2, max(seconds) * 4)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-    else:
-        axes.set_xticks([])
-    axes.margins(y=0.2)

@@ -26,7 +26,7 @@ from gantune.embedding_generator.virtual_tokens import (
     saved_config,
 )
 from gantune.errors import UserError, first_line
-from gantune.hub.adapter_settings import FOR_USE_ONLY, check_adapter
+from gantune.hub.adapter_settings import FOR_USE_ONLY, adapter_files, check_adapter
 
 PROMPT_LEARNING_METHODS = (PeftType.PREFIX_TUNING, *VIRTUAL_TOKEN_METHODS)
 
@@ -127,14 +127,17 @@ def save_stack(model: PeftModel, directory: str | Path) -> None:
 
 
 def load_stack(model: PreTrainedModel, directory: str | Path, is_trainable: bool = False) -> PeftModel:
-    """Add to the base model, in place, the adapters that [`save_stack`] wrote.
+    """Add to the base model, in place, the adapters that [`save_stack`] wrote, or the one that peft saved by itself.
 
     Raises:
         UserError: if there is no adapter in `directory`, it cannot be trained on, its settings would import code or
             read other files, or it is not whole or of another model: then both models are named, and both shapes.
     """
     refuse_adapted(model)
-    folders = {path.parent.name: path.parent for path in Path(directory).glob("*/adapter_config.json")}
+    files = adapter_files(directory)
+    own = [file for file in files if file.parent == Path(directory)]
+    named = {str(read_object(file).get("peft_type", "")).lower(): file.parent for file in own}
+    folders = named or {file.parent.name: file.parent for file in files}
     if not folders:
         raise UserError(f"{directory}: no adapter found; expected folders such as lora/ with an adapter_config.json")
     for name in FOR_USE_ONLY:

@@ -27,6 +27,12 @@ FOR_USE_ONLY = ("p_tuning", "prefix_tuning")
 """Adapters that peft saves as what came out of their training, which it cannot go on with."""
 
 
+def adapter_files(folder: str | Path) -> list[Path]:
+    """The settings of the adapters in a folder of a stack, or of the one that peft has saved there itself; none."""
+    folder = Path(folder)
+    return sorted(folder.glob("*/adapter_config.json")) or [*folder.glob("adapter_config.json")]
+
+
 def check_adapter(folder: str | Path) -> None:
     """A [`UserError`] that names the setting by which an adapter would import code or read files outside its folder."""
     file = Path(folder) / "adapter_config.json"
@@ -49,7 +55,7 @@ def naming_base_model(folder: str | Path, given: str | None = None) -> Iterator[
     if given:
         yield given
         return
-    files = sorted(Path(folder).glob("*/adapter_config.json"))
+    files = adapter_files(folder)
     if not files:
         raise UserError(f"{folder}: no adapter, expected a folder that gantune train or save_pretrained has written")
     name = read_object(files[0], ADAPTER_SETTINGS).get("base_model_name_or_path")

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -287,13 +287,20 @@ class Weights(TrainerCallback):
 
 
 class Bar(TrainerCallback):
-    """A progress bar behind a title, with the last loss and reward."""
+    """A progress bar behind a title, with the phase and the last loss and reward.
 
-    def __init__(self, title: str) -> None:
-        self.title, self._bar, self._shown = title, None, {}
+    Args:
+        title: in front of it.
+        plan: of the number of steps, what is said before the bar.
+    """
+
+    def __init__(self, title: str, plan: Callable[[int], str] | None = None) -> None:
+        self.title, self.plan, self._bar, self._shown = title, plan, None, {}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
+            if self.plan is not None:
+                print(self.plan(state.max_steps), file=sys.stderr, flush=True)
             steps = {"total": state.max_steps, "initial": state.global_step, "unit": "step"}
             self._bar = tqdm(desc=self.title, dynamic_ncols=True, file=sys.stderr, **steps)
             if state.global_step:
@@ -302,8 +309,10 @@ class Bar(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
             row = state.log_history[-1]
+            before = self._shown.get("phase")
+            self._shown |= {"phase": row["phase"]} if "phase" in row else {}
             self._shown |= {name: f"{row[name]:.3f}" for name in ("loss", "reward") if row.get(name) is not None}
-            self._bar.set_postfix(self._shown, refresh=False)
+            self._bar.set_postfix(self._shown, refresh=self._shown.get("phase") != before)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
