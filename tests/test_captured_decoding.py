@@ -463,6 +463,7 @@ def test_what_was_trained_with_it_is_loaded_without_cuda(tmp_path):
 # ---- on a GPU
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_captured_graph_gives_the_answers_of_the_usual_way(name):

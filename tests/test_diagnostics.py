@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -339,6 +340,40 @@ def test_snapshot_on_cuda(monkeypatch, tmp_path):
     assert path.read_bytes() == b"snapshot" and os.listdir(path.parent) == [path.name]
     start, stop = cuda.calls
     assert "'max_entries': 100000" in start and "'stacks': 'python'" in start and stop.startswith("history None")
+
+
+def assert_read_by_the_viewer(snapshot: dict) -> None:
+    """What https://pytorch.org/memory_viz reads of a snapshot is there, and allocations have their Python stacks."""
+    assert snapshot["segments"] and snapshot["device_traces"]
+    for segment in snapshot["segments"]:
+        assert {"address", "total_size", "stream", "segment_type", "blocks"} <= segment.keys()
+        assert sum(block["size"] for block in segment["blocks"]) == segment["total_size"]
+        assert all(block["state"].startswith(("active", "inactive")) for block in segment["blocks"])
+    events = [event for trace in snapshot["device_traces"] for event in trace]
+    assert {"alloc", "free_completed"} <= {event["action"] for event in events}
+    assert all({"action", "addr", "size", "stream"} <= event.keys() for event in events)
+    named = [frame for event in events if event["action"] == "alloc" for frame in event["frames"]]
+    assert any(frame["filename"] == __file__ and frame["line"] > 0 for frame in named)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_snapshot_is_what_the_viewer_reads(tmp_path):
+    with record_memory_snapshot(tmp_path / "memory_snapshot.pickle", "cuda") as record:
+        block = torch.ones(2**20, device="cuda")
+        (block + 1).sum().item()
+        del block
+    assert_read_by_the_viewer(pickle.loads(record.path.read_bytes()))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_peak_on_a_cuda_device():
+    with measure_memory("cuda") as monitor:
+        block = torch.ones(10 * MB // 4, device="cuda")
+        del block
+    assert monitor.report.kind == "cuda"
+    assert 10 * MB <= monitor.peak_bytes <= 12 * MB
 
 
 def test_timeline_on_cpu(tmp_path, capsys):

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.compare.arguments import parse as compare_arguments
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import measure
+from benchmarks.speed import kept_quality, measure, settings
 from benchmarks.speed.bars import CPU_BARS, CUDA_BARS, Bar, judge
 from benchmarks.speed.contenders import CONTENDERS, AnswerOnlyLora, Gantune, PlainPath, SourceWay, UsualLora
-from benchmarks.speed.meter import Meter
+from benchmarks.speed.meter import Meter, clocks
+from benchmarks.speed.peers import PEERS, SAMPLES
 from benchmarks.speed.settings import SpeedSettings, plan
 from benchmarks.speed.summary import summarise_times
 from benchmarks.speed.workload import Workload, share_weights
@@ -376,6 +383,159 @@ def test_bad_options_take_one_line(options, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+# ---- beside other packages' trainers
+
+
+def test_without_trl_one_line_says_what_was_not_run(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "trl", None)  # as if it were not installed
+    assert speed.main(["--quick", "--peers", "trl"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --peers trl: not run: ") and "pip install 'gantune[peers]'" in line
+
+
+def test_the_plan_beside_peers(monkeypatch):
+    monkeypatch.setattr(settings, "import_peer", lambda name: None)
+    units = plan(speed.parse(["--peers", "trl"]))
+    names = ("lora-samples", "gantune-lora", "trl-grpo", "trl-rloo", "trl-grpo-checkpointed")
+    assert [(unit.kind, unit.contenders) for unit in units] == [
+        ("time", names),
+        *(("memory", (name,)) for name in names),
+    ]
+    assert {unit.workload for unit in units} == {Workload("gpt2", "float32", 4, 100, 50)}
+
+
+@pytest.mark.parametrize("size", ["tiny", "tiny-llama"])
+def test_what_runs_beside_peers_has_as_many_rows_and_the_same_lora(size):
+    workload = Workload(size, "float32", 2, QUESTION, ANSWER)
+    ours, lora = (
+        CONTENDERS.get(name)(workload.model("cpu"), workload.batch("cpu")) for name in ("gantune-lora", "lora-samples")
+    )
+    policy, drawn = ours.gan.policy, []
+    rollout = policy.rollout
+    policy.rollout = lambda *a, **k: drawn.append(rollout(*a, **k)) or drawn[-1]
+    ours.step(Meter(lambda: (0.0,)))
+    assert [len(rows) for rows in drawn] == [len(lora.batch)] == [2 * SAMPLES]
+    assert torch.equal(lora.batch.prompt_ids[:SAMPLES], workload.batch("cpu").prompt_ids[:1].expand(SAMPLES, -1))
+    assert [p.shape for p in ours.gan.parameters] == [p.shape for p in lora.parameters]
+
+
+@pytest.mark.parametrize("name", [name for names in PEERS.values() for name in names])
+def test_a_peers_step_samples_full_answers_and_trains_lora_alone(name):
+    pytest.importorskip("trl", reason="trl is not installed: pip install 'gantune[peers]'")
+    workload = Workload("tiny", "float32", 2, QUESTION, ANSWER)
+    base = workload.model("cpu")
+    before = copy.deepcopy(base.state_dict())
+    made = CONTENDERS.get(name)(share_weights(base), workload.batch("cpu"))
+    start, sampled = [p.detach().clone() for p in made.parameters], []
+    generate = made.made.model.generate
+    made.made.model.generate = lambda *a, **k: sampled.append(generate(*a, **k)) or sampled[-1]
+    meter = Meter(clocks("cpu"))
+    for _ in range(2):
+        meter.measure(made.step)
+    assert [rows.shape for rows in sampled] == [(2 * SAMPLES, QUESTION + ANSWER)] * 2
+    asked = workload.batch("cpu").prompt_ids.repeat_interleave(SAMPLES, dim=0)
+    assert torch.equal(sampled[0][:, :QUESTION], asked)
+    assert {"rollout", "backward", "rest"} == meter.parts.keys()
+    assert all(torch.equal(value, before[key]) for key, value in base.state_dict().items())
+    assert any(not torch.equal(a, b) for a, b in zip(made.parameters, start, strict=True))
+    lora = CONTENDERS.get("lora")(workload.model("cpu"), workload.batch("cpu"))
+    assert [p.shape for p in made.parameters] == [p.shape for p in lora.parameters]
+    assert made.made.args.gradient_checkpointing == (name == "trl-grpo-checkpointed")
+
+
+def test_a_quick_run_beside_trl(tmp_path, capsys, in_this_process):
+    pytest.importorskip("trl", reason="trl is not installed: pip install 'gantune[peers]'")
+    command = ["--quick", "--peers", "trl", "--batch-sizes", "1", "--device", "cpu", "--output", str(tmp_path)]
+    assert speed.main(command) == 0
+    results = json.loads((tmp_path / "speed.json").read_text())
+    assert results["environments"][0]["peers"].keys() == {"trl"}
+    assert {key: len(results[key]) for key in ("flops", "memory", "time")} == {"flops": 0, "memory": 5, "time": 1}
+    ours = next(row for row in results["summary"] if row["contender"] == "gantune-lora")
+    assert ours["ratios"].keys() == {"lora-samples", "trl-grpo"}
+    assert "x TRL GRPOTrainer" in capsys.readouterr().out
+    assert not (tmp_path / "speed.png").exists()
+
+
+def test_limits_beside_peers():
+    seconds = {"lora_samples": [12.8], "gantune_lora": [12.0], "trl_grpo": [33.3], "trl_rloo": [20.0]}
+    times = summarise_times([setting("float32", 4, 50, **seconds)])
+    peaks = {"lora-samples": 5.2, "gantune-lora": 0.64, "trl-grpo": 6.2}
+    memory = [{"workload": times[0]["workload"], "contender": n, "peak_bytes": b} for n, b in peaks.items()]
+    rows = judge(times, memory, ASKED | {"peers": ["trl"]}, "cpu")
+    assert [row["verdict"] for row in rows] == ["met", "missed", "met", "met", "not measured", "met"]
+    assert rows[0]["figure"] == pytest.approx(12.0 / 33.3)
+
+
+# ---- what a kept quality costs
+
+
+def test_seconds_until_a_loss_is_first_reached():
+    curve = [(1.0, 3.0), (2.0, 2.5), (3.0, 2.6)]
+    assert kept_quality.first_reached(curve, 2.6) == 2.0
+    assert kept_quality.first_reached(curve, 2.4) is None
+    rows = [
+        {"method": "lora", "seed": 0, "curve": [(1.0, 3.0), (2.0, 2.4), (3.0, 2.6)]},
+        {"method": "gan", "seed": 0, "curve": [(4.0, 3.0), (5.0, 2.6)]},
+        {"method": "mle", "seed": 0, "curve": [(4.0, 2.7)]},
+    ]
+    assert kept_quality.compare(rows)[1:] == [
+        ["lora", "0", "2.600", "2.400", "3.00", "2.00", "1.00"],
+        ["gan", "0", "2.600", "2.600", "5.00", "5.00", "2.50"],
+        ["mle", "0", "2.700", "2.700", "4.00", "never", "-"],
+    ]
+
+
+def test_kept_quality_measures_every_epoch_of_every_method(tmp_path, capsys):
+    file = tmp_path / "kept.json"
+    command = ["--methods", "gan", "--train-size", "20", "--num-train-epochs", "2", "--seeds", "0", "--device", "cpu"]
+    assert kept_quality.main([*command, "--output", str(file)]) == 0
+    lora, gan = json.loads(file.read_text())["results"]
+    assert (lora["method"], gan["method"]) == ("lora", "gan")
+    for row in (lora, gan):
+        seconds, losses = zip(*row["curve"], strict=True)
+        assert list(seconds) == sorted(seconds) and len(losses) >= 2
+    assert "until LoRA's last loss" in capsys.readouterr().out
+
+
+# ---- the script for CUDA
+
+CUDA_SH = Path(speed.__file__).with_name("cuda.sh")
+
+
+def cuda_sh(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHON": sys.executable} | variables
+    return subprocess.run(["bash", CUDA_SH, *arguments], env=environment, capture_output=True, text=True)
+
+
+def test_the_commands_of_the_cuda_script_are_understood(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(settings, "import_peer", lambda name: None)
+    told = cuda_sh("--dry-run", "out", MODEL="a-model")
+    assert told.returncode == 0, told.stderr
+    commands = dict(line.removeprefix("== ").split(": ", 1) for line in told.stdout.splitlines())
+    assert list(commands) == ["tests", "gpt2", "llama-1b", "gpt2-peers", "llama-1b-peers", "data-to-text"]
+    for name, command in commands.items():
+        _, _, module, *options = shlex.split(command)
+        if module == "benchmarks.speed":
+            assert plan(speed.parse(options)), name
+        elif module == "benchmarks.compare":
+            assert compare_arguments(["cpu" if option == "cuda" else option for option in options])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_cuda_script_asks_for_a_device(tmp_path):
+    told = cuda_sh(str(tmp_path))
+    assert (told.returncode, told.stderr.splitlines()[0][:21]) == (2, "error: no CUDA device")
+    assert cuda_sh("--fast").returncode == 2
+
+
+def test_a_part_that_the_time_does_not_reach_is_told(tmp_path):
+    told = cuda_sh("--tiny", str(tmp_path), SECONDS_IN_ALL="5")
+    assert told.returncode == 1
+    assert "== gpt2: not run: all of the 5 seconds are gone" in told.stdout
+    assert "== data-to-text: not run: MODEL names no model" in told.stdout
 
 
 def test_unknown_options_take_one_line(capsys):

@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentDefaultsHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.compare.environment import describe_device, environment
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, reading_speed, silence_libraries, time_in_turns
 from benchmarks.speed.plot import plot_speed
-from benchmarks.speed.settings import QUICK, SpeedSettings, Unit, plan
+from benchmarks.speed.settings import QUICK, WITH_PEERS, SpeedSettings, Unit, plan
 from benchmarks.speed.summary import summarise_times
 from benchmarks.speed.table import report
 from benchmarks.speed.workload import Workload
@@ -45,8 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> SpeedSettings:
         description="What an adversarial step costs beside a LoRA step: time, memory, floating-point operations.",
         formatter_class=ArgumentDefaultsHelpFormatter,
     )
-    if parser.parse_known_args(arguments)[0].quick:
-        parser.set_defaults(**QUICK)
+    asked = parser.parse_known_args(arguments)[0]
+    parser.set_defaults(**(WITH_PEERS if asked.peers else {}) | (QUICK if asked.quick else {}))
     settings, unknown = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )
@@ -120,6 +121,7 @@ def benchmark(settings: SpeedSettings) -> None:
     if missing:
         here = environment(device, "+".join(settings.dtypes), 0)
         measured = {"command": sys.argv[1:], "read_bytes_per_second": reading_speed(device)}
+        measured |= {"peers": {name: metadata.version(name) for name in settings.peers}}
         results["environments"].append(here | measured)
     print(f"{describe_device(device)} | {len(missing)} of {len(units)} settings to measure", file=sys.stderr)
     with tqdm(
@@ -138,7 +140,8 @@ def benchmark(settings: SpeedSettings) -> None:
             results["bars"] = judge(results["summary"], results["memory"], results["settings"], device)
             write_json(file, results)
             write_atomically(directory / "speed.md", report(results, device, markdown=True))
-    plot_speed(results, directory / "speed.png", device)
+    if not settings.peers:
+        plot_speed(results, directory / "speed.png", device)
     print("", report(results, device, markdown=False), f"results: {directory}", sep="\n")
 
 

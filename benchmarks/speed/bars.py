@@ -67,10 +67,18 @@ CUDA_BARS = (
     Bar("memory", "gantune", "lora", "float32", 4, 1.0),
     Bar("growth", "gantune", "lora", "float32", None, 1.5),
 )
+PEER_BARS = (
+    *(Bar("time", "gantune-lora", peer, "float32", 4, 0.5) for peer in ("trl-grpo", "trl-rloo")),
+    Bar("time", "gantune-lora", "lora-samples", "float32", 4, 1.0),
+    *(Bar("memory", "gantune-lora", peer, "float32", 4, 0.2) for peer in ("trl-grpo", "trl-rloo")),
+    Bar("memory", "gantune-lora", "lora-samples", "float32", 4, 1.0),
+)
 
 
-def bars_for(device: str) -> tuple[Bar, ...]:
-    """The limits on this kind of device."""
+def bars_for(device: str, peers: Sequence[str] = ()) -> tuple[Bar, ...]:
+    """The limits on this kind of device; with peers, those beside them."""
+    if peers:
+        return PEER_BARS
     return CUDA_BARS if device.startswith("cuda") else CPU_BARS
 
 
@@ -104,7 +112,7 @@ def judge(
     clock = clock_of(device)
     other = {"processor": "wall", "wall": "processor"}[clock]
     rows = []
-    for bar in bars_for(device):
+    for bar in bars_for(device, settings.get("peers", ())):
         figure = _figure(bar, times, memory, settings, clock)
         if figure is None:
             verdict = "not measured"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import ClassVar
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -24,6 +24,12 @@ from gantune.trainer.language_gan import LanguageGAN
 
 CONTENDERS = Registry("contender")
 TIMED_PASSES = 5
+
+
+def lora_config(model: PreTrainedModel) -> LoraConfig:
+    """LoRA of rank 8 on what peft adapts by default: GPT-2's joint projection; Llama's queries and values."""
+    transposed = model.config.model_type == "gpt2"  # whose layers are Conv1D
+    return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, fan_in_fan_out=transposed)
 
 
 class Contender:
@@ -45,6 +51,10 @@ class Contender:
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
         self.batch = batch
 
+    @classmethod
+    def import_libraries(cls) -> None:
+        """Import what only this contender needs, so that it is not measured as memory of its steps."""
+
     def step(self, meter: Meter) -> None:
         """All updates of one batch."""
         raise NotImplementedError
@@ -58,8 +68,7 @@ class UsualLora(Contender):
 
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
         super().__init__(model, batch)
-        config = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=["c_attn"], fan_in_fan_out=True)
-        self.model = get_peft_model(model, config)
+        self.model = get_peft_model(model, lora_config(model))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0.0)
 
@@ -97,11 +106,19 @@ class AnswerOnlyLora(UsualLora):
 
 
 class Adversarial(Contender):
-    """What the three adversarial contenders share: LanguageGAN's adapter, discriminator and optimisers.
+    """What the adversarial contenders share: LanguageGAN's adapter, discriminator and optimisers.
 
     One sampled answer a question and no likelihood anchor, so that a step is one update of the generator and one of the
     discriminator (FINDINGS section 1). The discriminator is trained at every step.
     """
+
+    samples: ClassVar[int] = 1
+    advantage: ClassVar[str] = "none"
+
+    @classmethod
+    def tuned(cls, model: PreTrainedModel) -> PeftConfig | None:
+        """What is tuned; None for the default adapter."""
+        return None
 
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
         super().__init__(model, batch)
@@ -109,14 +126,14 @@ class Adversarial(Contender):
             template=f"{NoTemplate.__module__}.{NoTemplate.__name__}",
             max_prompt_length=batch.prompt_ids.shape[1],
             max_completion_length=batch.answer_ids.shape[1],
-            num_generations=1,
-            advantage="none",
+            num_generations=self.samples,
+            advantage=self.advantage,
             likelihood_weight=0.0,
             max_discriminator_accuracy=1.0,
             captured_decoding=self.replays,
             use_cpu=model.device.type == "cpu",
         )
-        self.gan = LanguageGAN(model, config, processing_class=NoWords())
+        self.gan = LanguageGAN(model, config, processing_class=NoWords(), peft_config=self.tuned(model))
         self.gan.create_optimizer_and_scheduler(num_training_steps=10**9)
 
     def _update(self) -> None:

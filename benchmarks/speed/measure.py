@@ -14,6 +14,7 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from benchmarks.speed import peers  # noqa: F401  registers its contenders
 from benchmarks.speed.contenders import CONTENDERS, Contender, SourceWay
 from benchmarks.speed.meter import Meter, clocks
 from benchmarks.speed.workload import Workload, share_weights
@@ -91,11 +92,12 @@ def peak_memory(workload: Workload, name: str, device: str) -> dict[str, Any]:
 
 def _peak_memory(workload: Workload, name: str, device: str) -> dict[str, Any]:
     silence_libraries()
+    made = CONTENDERS.get(name)
+    made.import_libraries()
     model, batch = workload.model(device), workload.batch(device)
     with torch.no_grad():
         model(batch.prompt_ids[:1, :2])  # what a first call sets up is not counted
     with measure_memory(device) as memory:
-        made = CONTENDERS.get(name)
         contender = made(model, batch, timed_passes=None) if made is SourceWay else made(model, batch)
         for _ in range(1 if made is SourceWay else MEMORY_STEPS):
             contender.step(Meter(clocks(device)))

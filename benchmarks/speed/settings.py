@@ -10,7 +10,8 @@ import torch
 from transformers import GPT2Config
 
 from benchmarks.speed.contenders import CONTENDERS, SourceWay
-from benchmarks.speed.workload import DTYPES, SIZES, Workload
+from benchmarks.speed.peers import BESIDE_PEERS, PEERS, SAMPLES, import_peer
+from benchmarks.speed.workload import DTYPES, LLAMAS, SIZES, Workload
 from gantune.errors import UserError
 
 GROWTH = ("lora", "lora-answers", "gantune", "gantune-captured")
@@ -26,6 +27,9 @@ QUICK = {
     "output": "results/speed-quick",
 }
 """Defaults under --quick."""
+WITH_PEERS = {"sizes": ["gpt2"], "batch_sizes": [4], "dtypes": ["float32"], "output": "results/speed-peers"}
+"""Defaults with --peers."""
+NOT_BESIDE_PEERS = [name for name in CONTENDERS.names() if name not in (*BESIDE_PEERS, *sum(PEERS.values(), ()))]
 
 
 @dataclass
@@ -40,7 +44,7 @@ class SpeedSettings:
 
     sizes: list[str] = field(
         default_factory=lambda: ["gpt2", "distilgpt2"],
-        metadata={"help": f"model shapes, the first for all but growth with size: {', '.join(SIZES)}"},
+        metadata={"help": f"model shapes, the first for all but growth with size: {', '.join((*SIZES, *LLAMAS))}"},
     )
     batch_sizes: list[int] = field(default_factory=lambda: [1, 4, 16], metadata={"help": "pairs a step"})
     dtypes: list[str] = field(
@@ -55,7 +59,14 @@ class SpeedSettings:
     growth_batch_size: int = field(default=4, metadata={"help": "pairs a step in the growth measurements"})
     contenders: list[str] = field(
         default_factory=lambda: ["lora", "lora-answers", "gantune", "plain", "source"],
-        metadata={"help": f"what takes turns: {', '.join(CONTENDERS.names())}"},
+        metadata={"help": f"what takes turns: {', '.join(NOT_BESIDE_PEERS)}"},
+    )
+    peers: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": f"measure seconds and memory beside other packages' trainers instead: {', '.join(PEERS)}; LoRA, "
+            f"{SAMPLES} samples a question, so --contenders and growth are left out"
+        },
     )
     repeats: int = field(default=5, metadata={"help": "turns of each that count, after one that does not"})
     device: str = field(default="auto", metadata={"help": "'auto' (CUDA where there is one), or as torch names it"})
@@ -65,19 +76,27 @@ class SpeedSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, known in (("sizes", SIZES), ("dtypes", DTYPES), ("contenders", CONTENDERS.names())):
+        sizes = (*SIZES, *LLAMAS)
+        for name, known in (
+            ("sizes", sizes),
+            ("dtypes", DTYPES),
+            ("contenders", NOT_BESIDE_PEERS),
+            ("peers", tuple(PEERS)),
+        ):
             for value in getattr(self, name):
                 if value not in known:
                     raise UserError(f"--{name} {value}: expected {', '.join(known)}")
-        for name in ("sizes", "dtypes", "contenders", "batch_sizes", "lengths"):
+        for name in ("sizes", "dtypes", "contenders", "peers", "batch_sizes", "lengths"):
             values, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if twice := [value for value, count in Counter(values).items() if count > 1]:
                 raise UserError(f"{option}: {twice[0]} is there twice")
-            if not values and name != "lengths":
+            if not values and name not in ("lengths", "peers"):
                 raise UserError(f"{option}: expected at least one")
         on_cuda = torch.cuda.is_available() and self.device != "cpu"
         if not on_cuda and (captured := [name for name in self.contenders if CONTENDERS.get(name).replays]):
             raise UserError(f"--contenders {captured[0]}: it needs a CUDA device")
+        if "source" in self.contenders and not self.peers and (llama := [s for s in self.sizes if s in LLAMAS]):
+            raise UserError(f"--contenders source: it is GPT-2's only, --sizes has {llama[0]}")
         numbers = {"question_tokens": 1, "answer_tokens": 1, "growth_batch_size": 1, "repeats": 1}
         for name, least in numbers.items():
             self._at_least(name, getattr(self, name), least)
@@ -98,6 +117,8 @@ class SpeedSettings:
             raise UserError(f"--device {self.device}: expected auto, cpu, cuda or cuda:N")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"--device {self.device}: this machine has no CUDA device")
+        for name in self.peers:
+            import_peer(name)
 
     @staticmethod
     def _at_least(name: str, value: int, least: int) -> None:
@@ -139,6 +160,8 @@ def plan(settings: SpeedSettings) -> list[Unit]:
     The source study's way is left out where it cannot run: above a batch of 4 (at 16 the graphs need some 110 GB,
     FINDINGS section 1), and its memory is measured at batch 1 only (28 GB at 4).
     """
+    if settings.peers:
+        return _plan_peers(settings)
     size, dtype, question, answer = (
         settings.sizes[0],
         settings.dtypes[0],
@@ -175,4 +198,15 @@ def plan(settings: SpeedSettings) -> list[Unit]:
             *(Workload(other, dtype, many, question, answer) for other in settings.sizes),
         ):
             times.setdefault(workload, Unit("time", workload, growing))
-    return [*flops, *memory, *times.values()]
+    return [*flops, *times.values(), *memory]
+
+
+def _plan_peers(settings: SpeedSettings) -> list[Unit]:
+    names = (*BESIDE_PEERS, *(name for peer in settings.peers for name in PEERS[peer]))
+    workloads = [
+        Workload(settings.sizes[0], dtype, batch_size, settings.question_tokens, settings.answer_tokens)
+        for dtype in settings.dtypes
+        for batch_size in settings.batch_sizes
+    ]
+    memory = [Unit("memory", workload, (name,)) for workload in workloads for name in names]
+    return [*(Unit("time", workload, names) for workload in workloads), *memory]

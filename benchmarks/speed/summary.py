@@ -8,6 +8,8 @@ from typing import Any
 
 CLOCKS = ("processor", "wall")
 REFERENCES = ("lora", "lora-answers")
+PEER_REFERENCES = ("lora-samples", "trl-grpo")
+"""What the others are divided by; with --peers, where \"lora\" does not run."""
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -23,7 +25,7 @@ def summarise_times(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
     Returns:
         `workload`, `contender`, `extrapolated`, `turns` (how many); for both clocks median, min and max of the seconds
-        a step; `parts`, the medians of each part; and `ratios` to each LoRA, see [`ratio`].
+        a step; `parts`, the medians of each part; and `ratios` to each LoRA and to TRL, see [`ratio`].
     """
     rows = []
     for setting in measured:
@@ -45,7 +47,7 @@ def summarise_times(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
             }
             row["ratios"] = {
                 reference: {clock: ratio(turns, by_name[reference], clock) for clock in CLOCKS}
-                for reference in REFERENCES
+                for reference in (*REFERENCES, *PEER_REFERENCES)
                 if reference in by_name and reference != name
             }
             rows.append(row)

@@ -9,8 +9,9 @@ from typing import Any
 from benchmarks.compare.environment import describe_device
 from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.speed.contenders import CONTENDERS, TIMED_PASSES
+from benchmarks.speed.peers import SAMPLES
 from benchmarks.speed.settings import GROWTH
-from benchmarks.speed.summary import REFERENCES, find
+from benchmarks.speed.summary import PEER_REFERENCES, REFERENCES, find
 from benchmarks.speed.workload import Workload
 
 Grid = list[list[str]]
@@ -24,7 +25,8 @@ def report(results: Mapping[str, Any], device: str, markdown: bool) -> str:
         device: where it was measured.
         markdown: or as text for the terminal.
     """
-    times = results["summary"]
+    times, references = results["summary"], PEER_REFERENCES if results["settings"]["peers"] else REFERENCES
+    of_memory = references if results["settings"]["peers"] else references[:1]
     base = results["settings"]["sizes"][0], results["settings"]["answer_tokens"]
     at_base = [row for row in times if (row["workload"]["size"], row["workload"]["answer_tokens"]) == base]
     growth = sorted(
@@ -33,10 +35,10 @@ def report(results: Mapping[str, Any], device: str, markdown: bool) -> str:
     )
     parts: list[tuple[str, Grid]] = [
         ("Bars", _bars(results["bars"])),
-        ("Seconds a step", _times(at_base)),
+        ("Seconds a step", _times(at_base, references)),
         ("Processor seconds of the parts of a step", _parts(at_base)),
-        ("Growth with answer length and model size", _times(growth)),
-        ("Peak memory above the loaded model", _memory(results["memory"])),
+        ("Growth with answer length and model size", _times(growth, references)),
+        ("Peak memory above the loaded model", _memory(results["memory"], of_memory)),
         ("Floating-point operations of a step, and the floor", _flops(results["flops"])),
     ]
     write: Callable[[Grid], str] = markdown_table if markdown else text_table
@@ -59,10 +61,11 @@ def notes(results: Mapping[str, Any], device: str) -> list[str]:
         f"Contenders take turns in one process: one turn that is not counted, then {settings['repeats']}. Medians, "
         "with the least and the most; a ratio is that of two medians, its range that of the rounds. Processor seconds "
         "are of all cores. Limits on CPU are about processor seconds, on CUDA about those on the wall.",
-        "A step of gantune is LanguageGAN's: one answer sampled to each question, one update of the discriminator, one "
-        "of the generator, no likelihood anchor, and the KL to the base model that training reports.",
+        f"A step of gantune is LanguageGAN's: {SAMPLES if settings['peers'] else 'one'} answer"
+        f"{'s' if settings['peers'] else ''} sampled to each question, one update of the discriminator, one of the "
+        "generator, no likelihood anchor, and the KL to the base model that training reports.",
         "No contender computes dropout. LoRA as usually trained does, so this is in LoRA's favour.",
-        *_reading_floors(results),
+        *([_peers(results)] if settings["peers"] else _reading_floors(results)),
     ]
     if any(row["contender"] == "source" for key in ("summary", "flops") for row in results[key]):
         passes = min(TIMED_PASSES, settings["answer_tokens"])
@@ -75,6 +78,16 @@ def notes(results: Mapping[str, Any], device: str) -> list[str]:
     if len(commits) > 1:
         lines.append("Measured in several sessions, and the source code was not the same in all of them.")
     return lines
+
+
+def _peers(results: Mapping[str, Any]) -> str:
+    versions = {f"{name} {version}" for env in results["environments"] for name, version in env["peers"].items()}
+    return (
+        f"{SAMPLES} answers to each of B questions; for LoRA by likelihood, {SAMPLES} copies of each pair. Everybody "
+        f"tunes the same LoRA. {', '.join(sorted(versions))}: without reference model, and with a reward that costs "
+        "nothing; its default is gradient checkpointing, which has a row of its own. Gantune's discriminator is part "
+        "of its step."
+    )
 
 
 def _reading_floors(results: Mapping[str, Any]) -> list[str]:
@@ -121,10 +134,10 @@ def _range(figure: Mapping[str, float]) -> str:
     return f"{_number(figure['median'])} [{_number(figure['min'])}, {_number(figure['max'])}]"
 
 
-def _times(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    grid = [["setting", "contender", "processor s", "wall s", *(f"x {CONTENDERS.get(n).label}" for n in REFERENCES)]]
+def _times(rows: Sequence[Mapping[str, Any]], references: Sequence[str]) -> Grid:
+    grid = [["setting", "contender", "processor s", "wall s", *(f"x {CONTENDERS.get(n).label}" for n in references)]]
     for row in rows:
-        ratios = [row["ratios"].get(name) for name in REFERENCES]
+        ratios = [row["ratios"].get(name) for name in references]
         grid.append(
             [
                 _where(row["workload"]),
@@ -149,15 +162,16 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> Grid:
     return grid
 
 
-def _memory(rows: Sequence[Mapping[str, Any]]) -> Grid:
-    grid = [["setting", "contender", "peak MB", "x LoRA, usual"]]
+def _memory(rows: Sequence[Mapping[str, Any]], references: Sequence[str]) -> Grid:
+    grid = [["setting", "contender", "peak MB", *(f"x {CONTENDERS.get(n).label}" for n in references)]]
     for row in rows:
-        lora = find(rows, "lora", **row["workload"])
+        beside = [find(rows, name, **row["workload"]) for name in references]
         if "failed" in row:
-            cells = [row["failed"], "-"]
+            cells = [row["failed"], *("-" for _ in references)]
         else:
-            compared = lora and lora is not row and lora.get("peak_bytes")
-            cells = [f"{row['peak_bytes'] / 1e6:.0f}", _number(row["peak_bytes"] / compared) if compared else "-"]
+            compared = [other and other is not row and other.get("peak_bytes") for other in beside]
+            ratios = [_number(row["peak_bytes"] / peak) if peak else "-" for peak in compared]
+            cells = [f"{row['peak_bytes'] / 1e6:.0f}", *ratios]
         grid.append([_where(row["workload"]), CONTENDERS.get(row["contender"]).label, *cells])
     return grid
 

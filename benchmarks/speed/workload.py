@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from gantune.data.batch import Batch
 
@@ -22,6 +22,27 @@ SIZES = {
     "tinier": {"n_layer": 1, "n_embd": 32, "n_head": 2, "vocab_size": 500, "bos_token_id": 0, "eos_token_id": 0},
 }
 """What differs from GPT-2's 12 layers of width 768 and vocabulary of 50,257."""
+LLAMAS = {
+    # Llama 3.2 1B, its config.json
+    "llama-1b": {
+        "num_hidden_layers": 16,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    # for trying out
+    "tiny-llama": {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 500,
+    },
+}
+"""Shapes of Llama's blocks, with the output head tied to the embedding of tokens."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +50,7 @@ class Workload:
     """What a step works on: questions and answers of these lengths, none of them padded.
 
     Args:
-        size: a name in `SIZES`.
+        size: a name in `SIZES` or `LLAMAS`.
         dtype: of the frozen model, a name in `DTYPES`; adapters and discriminators are float32, as peft makes them.
         batch_size: questions, with one answer each.
         question_tokens: length of each question.
@@ -45,36 +66,47 @@ class Workload:
     def __str__(self) -> str:
         return f"{self.size} {self.dtype} B={self.batch_size} T={self.answer_tokens}"
 
+    def config(self) -> PreTrainedConfig:
+        """The model's shape. It declares no token that ends an answer."""
+        if self.size in LLAMAS:
+            return LlamaConfig(**LLAMAS[self.size], tie_word_embeddings=True, bos_token_id=0, eos_token_id=None)
+        return GPT2Config(**SIZES[self.size])
+
     def work(self) -> float:
         """Multiplications of one pass, roughly; the progress bar goes by it."""
-        config = GPT2Config(**SIZES[self.size])
-        parameters = 12 * config.n_layer * config.n_embd**2 + config.vocab_size * config.n_embd
+        config = self.config()
+        width = config.hidden_size
+        parameters = 12 * config.num_hidden_layers * width**2 + config.vocab_size * width
         return float(self.batch_size * (self.question_tokens + self.answer_tokens) * parameters)
 
     def weight_bytes(self) -> int:
         """What decoding reads for each token: every weight but the embeddings that it looks rows up in."""
-        config = GPT2Config(**SIZES[self.size])
         with torch.device("meta"):
-            model = GPT2LMHeadModel(config)  # its head is tied to the embedding of tokens, and is read
-        read = sum(parameter.numel() for parameter in model.parameters()) - config.n_positions * config.n_embd
-        return read * DTYPES[self.dtype].itemsize
+            model = self._random()  # its head is tied to the embedding of tokens, and is read
+        looked_up = getattr(getattr(model, "transformer", None), "wpe", None)  # Llama has no table of positions
+        read = sum(parameter.numel() for parameter in model.parameters())
+        return (read - (looked_up.weight.numel() if looked_up else 0)) * DTYPES[self.dtype].itemsize
 
-    def model(self, device: str) -> GPT2LMHeadModel:
+    def model(self, device: str) -> PreTrainedModel:
         """The frozen model with random weights, in `eval()` mode: no contender computes dropout."""
         torch.manual_seed(0)
-        model = GPT2LMHeadModel(GPT2Config(**SIZES[self.size]))
+        with torch.device(device):
+            model = self._random()
         return model.to(device, DTYPES[self.dtype]).eval().requires_grad_(False)
+
+    def _random(self) -> PreTrainedModel:
+        return (LlamaForCausalLM if self.size in LLAMAS else GPT2LMHeadModel)(self.config())
 
     def batch(self, device: str) -> Batch:
         """Questions and true answers of random tokens."""
         torch.manual_seed(1)
-        vocabulary = GPT2Config(**SIZES[self.size]).vocab_size
+        vocabulary = self.config().vocab_size
         question = torch.randint(vocabulary, (self.batch_size, self.question_tokens))
         answer = torch.randint(vocabulary, (self.batch_size, self.answer_tokens))
         return Batch(question, torch.ones_like(question), answer, torch.ones_like(answer)).to(device)
 
 
-def share_weights(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+def share_weights(model: PreTrainedModel) -> PreTrainedModel:
     """A copy to be adapted by itself, on the very same frozen weights."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
