@@ -34,14 +34,14 @@ def asked(monkeypatch):
 
 def test_a_line_is_the_game_less_its_control(asked, tmp_path, capsys):
     names = ["preset", "k=4, as many texts", "rounds=25"]
-    assert growth.main(["--variants", *names, "--seeds", "1", "2", "--output", str(tmp_path)]) == 0
+    assert growth.main(["--variants", *names, "--seeds", "1", "2", "3", "--output", str(tmp_path)]) == 0
     lines = json.loads((tmp_path / "growth.json").read_text())["lines"]
     assert [line["variant"] for line in lines] == names
-    assert lines[0]["gains"]["slot_error_rate"] == pytest.approx([-0.1, -0.2]) and lines[0]["seconds"] == 3
+    assert lines[0]["gains"]["slot_error_rate"] == pytest.approx([-0.1, -0.2, -0.1]) and lines[0]["seconds"] == 3
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "growth.md").read_text()
-    # half of the interval: t of one degree of freedom, 12.706, times the standard error, .05
-    assert "| preset | 0.300 | -0.150 ±0.635 | 0.600 | -0.300 ±1.271 | 0.700 | +0.150 ±0.635 | 3.0 x |" in printed
+    # half of the interval: t of two degrees of freedom, 4.303, times the standard error, 1/30
+    assert "| preset | 0.300 | -0.133 ±0.143 | 0.600 | -0.267 ±0.287 | 0.700 | +0.133 ±0.143 | 3.0 x |" in printed
     outputs = [settings.comparison.output for settings in asked]
     assert len(asked) == 6 and len(set(outputs)) == 5, "the second variant has the first one's control"
 
