@@ -185,9 +185,7 @@ def plot_history(rows: list[dict], path: str | Path, title: str) -> None:
         for axes, (key, own, of_panel) in zip(panels, drawn, strict=False):
             for phase, start, end in [] if own else spans:
                 axes.axvspan(start, end, color=PHASES.get(phase, GREY), alpha=0.13, linewidth=0)
-            for phase in dict.fromkeys(
-                row["phase"] for row in of_panel
-            ):  # the steps of the game lie among likelihood's
+            for phase in dict.fromkeys(row["phase"] for row in of_panel):  # those of the game lie among others
                 points = [(r["step"], r[key]) for r in of_panel if r["phase"] == phase and is_number(r.get(key))]
                 if points:
                     draw_series(axes, *np.array(points, dtype=float).T, color=COLOURS[0])
