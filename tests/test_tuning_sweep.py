@@ -191,7 +191,19 @@ def stubbed(monkeypatch):
 
 def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, stubbed, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = [*command, "--tune", "--methods", "gan", "lora", "qlora", "--lora-rank", "8", "--output", str(out)]
+    arguments = [
+        *command,
+        "--tune",
+        "--methods",
+        "gan",
+        "lora",
+        "qlora",
+        "--lora-rank",
+        "8",
+        "--output",
+        str(out),
+        "--wide",
+    ]
     assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0
     sweeps = [(path, config) for path, config in stubbed if config["sweep"]]
     others = [config for _, config in stubbed if not config["sweep"]]
