@@ -484,7 +484,7 @@ def test_the_printed_table_fits_80_columns_best_first_and_controls_last():
     heading, rule, *lines = as_text(summary).splitlines()
     assert heading.split() == ["method", "ROUGE-L", "trainable", "time", "memory"], "no column without a value"
     assert all(len(line) <= 80 for line in (heading, rule, *lines))
-    assert [line.split()[0] for line in lines] == ["lora", "a-method-with-a-name-that-is-much-too-lo…", rule, "base"]
+    assert [line.split()[0] for line in lines] == ["lora", "a-method-with-a-name…too-long-for-a-table", rule, "base"]
     assert lines[0].split()[1:] == ["0.510", "±.025", "10", "2.0", "s", "3", "MB"]
     styled = as_text(summary, styled=True)
     assert "\033[2m\033[1m0.910 ±.025\033[0m" in styled, "a control is dim; its value is the best, beyond doubt"

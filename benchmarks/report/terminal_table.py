@@ -179,12 +179,20 @@ def _grid(summary: Mapping[str, Mapping[str, Any]], wide: bool) -> list[list[str
     return grid
 
 
+def shortened(name: str, room: int) -> str:
+    """A name in so many characters: what tells methods apart is at its beginning and at its end."""
+    if len(name) <= room:
+        return name
+    tail = (room - 1) // 2
+    return f"{name[: room - 1 - tail]}…{name[-tail:]}"
+
+
 def as_text(summary: Mapping[str, Mapping[str, Any]], wide: bool = False, styled: bool = False) -> str:
     """The table for a terminal, columns aligned.
 
     Args:
         summary: see [`summarise`].
-        wide: every column, and the ratios to LoRA; else what fits 80 columns, long names of methods cut.
+        wide: every column, and the ratios to LoRA; else what fits 80 columns, long names of methods cut in the middle.
         styled: the best values bold and the controls dim, by escape sequences.
     """
     grid, methods, columns = _grid(summary, wide), sorted_methods(summary), columns_of(summary, wide)
@@ -193,7 +201,7 @@ def as_text(summary: Mapping[str, Mapping[str, Any]], wide: bool = False, styled
     if not wide:
         rest = sum(max(len(row[i]) for row in grid) + 2 for i in range(1, len(grid[0])))
         room = max(WIDTH - rest, 8)
-        grid = [[row[0] if len(row[0]) <= room else f"{row[0][: room - 1]}…", *row[1:]] for row in grid]
+        grid = [[shortened(row[0], room), *row[1:]] for row in grid]
     best = [None, *(best_method(summary, column) for column in columns)]
 
     def paint(row: int, column: int, text: str) -> str:
