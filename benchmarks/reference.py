@@ -77,7 +77,7 @@ PARTS: dict[str, Part] = {
         25, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "200", "--num-train-epochs", "10",
         "--noise-draws", "0",
     ),
-    "tofu-tinystories-1000": comparison(
+    "tofu-tinystories-1000-all-pairs": comparison(
         40, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "1000", "--num-train-epochs", "3",
         "--noise-draws", "0",
     ),
@@ -171,10 +171,11 @@ def told(found: set[tuple[str, bool]]) -> str:
 
 def plan() -> Iterator[str]:
     """A line a part: its minutes, and of which commits what is stored and what is remade are."""
+    width = max(map(len, PARTS))
     for name, part in PARTS.items():
         stored, remade = (told(states(folder)) for folder in (KEPT / name, REMADE / name / "made"))
-        yield f"{name:24} {part.minutes:4} min  stored: {stored}; remade: {remade}"
-    yield f"{'all':24} {sum(part.minutes for part in PARTS.values()):4} min"
+        yield f"{name:{width}} {part.minutes:4} min  stored: {stored}; remade: {remade}"
+    yield f"{'all':{width}} {sum(part.minutes for part in PARTS.values()):4} min"
 
 
 def keep() -> list[str]:

@@ -50,7 +50,7 @@ def test_a_comparison_is_made_in_two_halves_and_joined(started):
 def test_what_is_remade_is_kept_if_it_is_of_one_clean_commit(started, capsys):
     assert main(["--all"]) == 0 and len(started.asked) == 4
     assert main([]) == 0
-    assert "alone                       4 min  stored: -; remade: aaaaaaa\n" in capsys.readouterr().out
+    assert "alone    4 min  stored: -; remade: aaaaaaa\n" in capsys.readouterr().out
     assert main(["--keep"]) == 0
     kept = json.loads(Path("results/reference/pair/comparison.json").read_text())
     assert kept == {"rows": [CLEAN]} and Path("results/reference/alone").is_dir()
