@@ -163,6 +163,7 @@ FAILURES = {
         "38.0 of 40 tokens long with 10% ended",
         "--max-completion-length",
     ),
+    "shrinking": ({"answer_length": 7.4}, "to 7.4 tokens from 15.0", "--adversarial-weight"),
     "one answer": ({"most_common_answer": 1.0}, "100%", "--temperature"),
 }
 every_failure = pytest.mark.parametrize(("change", "figure", "option"), FAILURES.values(), ids=FAILURES)
@@ -213,6 +214,7 @@ def test_every_option_of_a_warning_is_one_of_the_settings(change, figure, option
         {"discriminator_accuracy": 0.98},
         {"answer_length": 40.0, "ended": 0.2},
         {"answer_length": 37.9, "ended": 0.0},
+        {"answer_length": 7.6},
         {"most_common_answer": 0.97},
         {key: None for key in HEALTHY if key != "phase"},
     ],
@@ -223,6 +225,12 @@ def test_a_healthy_run_is_left_alone(change):
     missing = {key: value for key, value in (HEALTHY | change).items() if value is not None}
     monitor = HealthMonitor(LIMIT)
     assert not any(monitor.observe({"step": step} | missing) for step in range(10))
+
+
+def test_answers_that_ran_to_the_limit_at_first_may_shrink():
+    monitor = HealthMonitor(LIMIT)
+    rows = [{"answer_length": 40.0, "ended": 0.2}, *[{"answer_length": 9.0, "ended": 1.0}] * 5]
+    assert not any(monitor.observe(HEALTHY | row | {"step": step}) for step, row in enumerate(rows))
 
 
 def test_rows_of_other_phases_and_unmeasured_ones_neither_confirm_nor_clear():

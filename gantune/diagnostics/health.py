@@ -22,6 +22,8 @@ MIN_ENTROPY_SHARE = 0.2
 MAX_DISCRIMINATOR_ACCURACY = 0.99
 # Nearly all answers stop at the limit and not by themselves; one of the two alone happens with long true answers.
 MAX_LENGTH_SHARE, MIN_ENDED = 0.95, 0.1
+# Answers that ended by themselves and are half as long now: saying little may be worth more than saying it wrongly.
+MIN_LENGTH_SHARE, ENDED_BEFORE = 0.5, 0.5
 
 
 @torch.no_grad()
@@ -105,6 +107,7 @@ class HealthMonitor:
     def __init__(self, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
         self._first_entropy: float | None = None
+        self._first_length: float | None = None  # 0 if most answers did not end by themselves
         self._running: dict[str, int] = {}  # of each kind, the rows in which it held without a break
         self._told: dict[str, str] = {}
 
@@ -114,10 +117,12 @@ class HealthMonitor:
         return list(self._told.values())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first_entropy": self._first_entropy, "running": self._running, "told": self._told}
+        first = {"first_entropy": self._first_entropy, "first_length": self._first_length}
+        return first | {"running": self._running, "told": self._told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._first_entropy, self._running, self._told = state["first_entropy"], state["running"], state["told"]
+        self._first_entropy, self._first_length = state["first_entropy"], state["first_length"]
+        self._running, self._told = state["running"], state["told"]
 
     def observe(self, row: Mapping[str, Any]) -> list[str]:
         """The warnings, of kinds not told before, that a row of the history gives: a sentence each, and options to try.
@@ -192,6 +197,15 @@ class HealthMonitor:
                 f"answers run to the limit, {length:.1f} of {self.max_new_tokens} tokens long with {ended:.0%} ended; "
                 "raise --likelihood-weight, lower --adversarial-weight, or raise --max-completion-length if the true "
                 "answers are as long",
+            )
+            if self._first_length is None:
+                self._first_length = length if ended >= ENDED_BEFORE else 0.0
+            yield (
+                "answers shrink",
+                length < MIN_LENGTH_SHARE * self._first_length,
+                f"answers shrink, to {length:.1f} tokens from {self._first_length:.1f} at the first adversarial step, "
+                "as if saying little were best; raise --likelihood-weight, lower --adversarial-weight, or begin from a "
+                "better likelihood (--warmup-share, --learning-rate)",
             )
         most_common = row.get("most_common_answer")
         if most_common is not None:
