@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 import gantune
 from gantune.cli import COMMANDS, main
 from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.errors import UserError
+from gantune.seqgan import REWARDS
 from gantune.version import __version__
 from tests.tiny_models import TINY_MODELS
 
@@ -156,6 +158,17 @@ def test_a_module_is_run_by_its_name_from_the_directory_where_one_is(program, tm
     (tmp_path / "fails_by_itself.py").write_text("raise ValueError('its own')\n")
     with pytest.raises(ValueError, match="its own"):
         main(["run", "fails_by_itself"])
+
+
+def test_the_script_finds_modules_of_the_folder_it_is_started_in(tmp_path, monkeypatch, capsys):
+    (tmp_path / "rewards_of_mine.py").write_text("def same(questions, answers, rollout): return [1.0] * len(answers)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "argv", ["gantune", "--version"])
+    with pytest.raises(UserError, match="No module named 'rewards_of_mine'"):
+        REWARDS.resolve("rewards_of_mine.same")
+    assert main() == 0
+    assert REWARDS.resolve("rewards_of_mine.same")([], ["a"], None) == [1.0]
 
 
 def test_data_is_the_command_of_gantune_data(tmp_path, capsys):

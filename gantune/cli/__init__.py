@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -40,9 +41,13 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line after `gantune`, None for the process's own.
 
+    The process's own also finds modules in the folder that it is started in, as `python -m gantune` does.
+
     Returns:
         Exit status: 0, 1 for a run that failed, 2 for bad input, told in one line, 130 if interrupted.
     """
+    if arguments is None:
+        sys.path.append(os.getcwd())
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
