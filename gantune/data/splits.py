@@ -35,7 +35,7 @@ def split_pairs(
     if train_size + test_size > len(pairs):
         raise UserError(
             f"train_size {train_size} and test_size {test_size} need {train_size + test_size} pairs, "
-            f"the data has {len(pairs)}"
+            f"the data has {len(pairs)}; ask for fewer: --train-size, --test-size"
         )
     order = list(range(len(pairs)))
     random.Random(seed).shuffle(order)
