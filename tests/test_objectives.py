@@ -9,7 +9,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from gantune.errors import UserError
-from gantune.seqgan import ADVANTAGES, OBJECTIVES, build_reward, policy_gradient_loss, weighted_loss
+from gantune.seqgan import ADVANTAGES, OBJECTIVES, build_reward, is_unjudged, policy_gradient_loss, weighted_loss
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]])  # two questions of two samples each
 RETURNS = torch.tensor([[0.2, 0.4, 0.6], [0.9, 0.7, 5.0], [0.3, 9.0, 9.0], [0.1, 0.1, 0.1]])
@@ -85,3 +85,16 @@ def test_a_product_is_named_by_a_star_and_trains_a_discriminator_if_one_of_its_p
         build_reward("consensus*monte-carlo", None, search=object())
     with pytest.raises(UserError, match="unknown reward 'agreement'"):
         build_reward("consensus*agreement", None)
+
+
+def test_a_plain_function_asks_no_discriminator_and_an_object_may():
+    def short(questions, answers, rollout):
+        return [float(len(answer) < 9) for answer in answers]
+
+    class Judged:
+        def __call__(self, questions, answers, rollout):
+            return [0.0] * len(answers)
+
+    assert is_unjudged(short) and not is_unjudged(Judged()) and not is_unjudged(build_reward("sequence", None))
+    short.unjudged = False
+    assert not is_unjudged(short)

@@ -61,7 +61,7 @@ def test_where_there_is_no_such_option_no_new_name_is_told(capsys):
     assert main(["evaluate", "--adapter", "x", "--epochs", "3"]) == 2
     assert capsys.readouterr().err == "error: unknown option --epochs (--help lists the options)\n"
     assert compare(["--track", "none"]) == 2
-    assert capsys.readouterr().err == "error: unknown option --track (--help lists the options)\n"
+    assert capsys.readouterr().err == "error: unknown option --track; did you mean --task? (--help lists the options)\n"
 
 
 CONFIGS = {

@@ -8,7 +8,6 @@ is trained as well.
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Sequence
 from types import ModuleType
@@ -33,6 +32,12 @@ PEERS = {"trl": ("trl-grpo", "trl-rloo", "trl-grpo-checkpointed")}
 """Contenders of each package that `--peers` names."""
 
 
+def _trl() -> ModuleType:
+    import trl
+
+    return trl
+
+
 def import_peer(name: str) -> ModuleType:
     """A peer's package.
 
@@ -40,7 +45,7 @@ def import_peer(name: str) -> ModuleType:
         NotAvailable: if it is not installed, or cannot be imported beside the other packages.
     """
     try:
-        package = importlib.import_module(name)
+        package = {"trl": _trl}[name]()
         for trainer in ("GRPOTrainer", "RLOOTrainer"):
             getattr(package, trainer)  # imported only now
     except (ImportError, RuntimeError, AttributeError) as error:

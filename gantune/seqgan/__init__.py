@@ -52,7 +52,7 @@ __getattr__, __all__ = lazy(
         ],
         "rewards": [
             *("MonteCarloReward", "Reward", "Search", "ShuffledReward"),
-            *("build_reward", "search_values", "self_consistency"),
+            *("build_reward", "is_unjudged", "search_values", "self_consistency"),
         ],
     },
 )

@@ -46,10 +46,16 @@ class Reward(Protocol):
     The result is a tensor or list of B numbers (one an answer), or `[B, T]` (one a token). Attributes a reward may
     have, all False by default: `per_token`, the discriminator learns on every prefix and not on whole answers;
     `is_return`, its numbers are what each token brings in all, not what is to be summed from there on; `searches`, its
-    class takes a [`Search`] as third argument; `unjudged`, it asks no discriminator, so that none is trained.
+    class takes a [`Search`] as third argument; `unjudged`, it asks no discriminator, so that none is trained, which is
+    True of a plain function unless it says otherwise.
     """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
+
+
+def is_unjudged(reward: Reward) -> bool:
+    """Whether a reward asks no discriminator; a plain function is given none."""
+    return getattr(reward, "unjudged", inspect.isroutine(reward))
 
 
 def centred(logits: Tensor) -> Tensor:
@@ -215,7 +221,7 @@ class ProductReward:
     def __init__(self, rewards: Sequence[Reward]) -> None:
         self.rewards = rewards
         self.per_token = any(getattr(reward, "per_token", False) for reward in rewards)
-        self.unjudged = all(getattr(reward, "unjudged", False) for reward in rewards)
+        self.unjudged = all(map(is_unjudged, rewards))
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """`[B]`, or `[B, T]` if one of the rewards is."""
@@ -230,9 +236,8 @@ class ShuffledReward:
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
-        self.per_token, self.is_return, self.unjudged = (
-            getattr(reward, name, False) for name in ("per_token", "is_return", "unjudged")
-        )
+        self.per_token, self.is_return = (getattr(reward, name, False) for name in ("per_token", "is_return"))
+        self.unjudged = is_unjudged(reward)
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """The rows of `reward`'s result in a random order, `[B]` or `[B, T]`.

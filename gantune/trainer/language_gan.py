@@ -24,6 +24,7 @@ from gantune.seqgan import (
     Reward,
     build_reward,
     clipped_loss,
+    is_unjudged,
     kl_loss,
     likelihood_loss,
     returns,
@@ -357,7 +358,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
     @property
     def judged(self) -> bool:
         """Whether the reward asks the discriminator; if it does not, none is trained."""
-        return not getattr(self.reward, "unjudged", False)
+        return not is_unjudged(self.reward)
 
     def unpaired_answers(self, step: int) -> Batch | None:
         """Answers whose likelihood counts in this step."""
