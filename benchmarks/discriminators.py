@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
@@ -202,6 +202,7 @@ def measure(arguments: Arguments, data: DataArguments, game: GameConfig, seed: i
     """The rows of one seed: each discriminator, and what it is to be compared with."""
     split = read_split(data, seed)
     generator = LanguageGAN(arguments.model, settings(game, seed, arguments.discriminators[0]), split.train)
+    generator.remove_callback(PrinterCallback)
     generator.train()
     drawn = draw(generator, split.test[: arguments.questions], arguments.samples, arguments.slots, seed)
     rows = references(drawn, seed)
@@ -217,6 +218,7 @@ def measure(arguments: Arguments, data: DataArguments, game: GameConfig, seed: i
             peft_config=False,
             unpaired=unpaired,
         )
+        gan.remove_callback(PrinterCallback)  # it would print each step
         set_seed(seed)
         gan.train_discriminator()
         rows[name] = judge(gan, drawn)
