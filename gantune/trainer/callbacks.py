@@ -25,6 +25,7 @@ from gantune.diagnostics.files import JsonLines
 from gantune.diagnostics.health import HealthMonitor
 from gantune.diagnostics.weights import WeightTrajectory
 from gantune.distributed import ALONE, DataParallel
+from gantune.trainer.arguments import PairConfig
 from gantune.tuning import TuningConfig
 
 logger = logging.getLogger(__name__)
@@ -150,11 +151,10 @@ class BestWeights(TrainerCallback):
         held_out: whether there are held-out pairs.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], config: TuningConfig, warmup: Any, held_out: bool) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], config: PairConfig, warmup: Any, held_out: bool) -> None:
         self.parameters, self.patience = list(parameters), config.early_stopping_patience
         self.warmup, self.held_out = warmup, held_out
-        self.metric = config.metric_for_best_model
-        self.sign = -1 if self.metric == "rougeL" else 1
+        self.metric, self.sign = config.metric_for_best_model, -1 if config.greater_is_better else 1
         self.lowest = math.inf
         self.best: tuple[float, list[Tensor]] | None = None
         self.last = 0.0, self._copy()
