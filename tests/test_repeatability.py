@@ -1,0 +1,58 @@
+"""Rows repeated under other environments: what each run is given, and the distances that are told."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from benchmarks import repeatability
+from gantune.diagnostics import write_json
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """No comparison is run; under two threads seed 2 has .03 less ROUGE-L and another answer."""
+    found = []
+
+    def compare(arguments):
+        output, threads = arguments[-1], os.environ["OMP_NUM_THREADS"]
+        found.append((threads, os.environ.get("ATEN_CPU_CAPABILITY"), arguments[:-2]))
+        moved, rows = threads == "2", [{"method": "base", "seed": 1, "metrics": {}, "trainable_parameters": 0}]
+        for seed in (1, 2):
+            metrics = {"rougeL": 0.5 - 0.03 * (moved and seed == 2), "nll": 1.25, "slot_error_rate": None}
+            rows.append(
+                {"method": "lora", "seed": seed, "metrics": metrics, "trainable_parameters": 9, "status": "success"}
+            )
+            folder = f"{output}/runs/lora-seed{seed}"
+            os.makedirs(folder)
+            answers = ["yes", "maybe" if moved and seed == 2 else "no"]
+            with open(f"{folder}/samples.jsonl", "w") as file:
+                file.writelines(json.dumps({"answer": answer}) + "\n" for answer in answers)
+        write_json(output + "/comparison.json", {"rows": rows})
+        return 0
+
+    monkeypatch.setattr(repeatability, "compare", compare)
+    return found
+
+
+def test_the_distance_of_a_method_is_that_of_its_farthest_row(seen, tmp_path, capsys):
+    before = dict(os.environ)
+    assert repeatability.main(["--output", str(tmp_path), "--methods", "lora", "--seeds", "1", "2"]) == 0
+    assert dict(os.environ) == before
+    lines = json.loads((tmp_path / "repeatability.json").read_text())["lines"]
+    by_name = {line["processor"]: line for line in lines}
+    assert list(by_name) == list(repeatability.PROCESSORS)[1:]
+    assert by_name["two threads"]["metrics"] == {"rougeL": pytest.approx(0.03), "nll": 0.0}
+    assert by_name["two threads"]["answers"] == 0.25 and by_name["one thread again"]["answers"] == 0
+    assert "| two threads | lora | 0.0300 | 0.0000 | 25% |" in capsys.readouterr().out
+    assert ("1", "avx2", ["--methods", "lora", "--seeds", "1", "2"]) in seen and len(seen) == len(
+        repeatability.PROCESSORS
+    )
+
+
+def test_a_comparison_that_fails_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(repeatability, "compare", lambda arguments: 1)
+    assert repeatability.main(["--output", str(tmp_path)]) == 2
+    assert "runs/one-thread: the comparison ended with status 1, expected 0" in capsys.readouterr().err
