@@ -101,8 +101,8 @@ def test_training_in_parts_goes_through_all_phases(reward):
     assert all(row["answer_length"] <= 12 and 0 <= row["ended"] <= 1 for row in adversarial)
 
 
-@pytest.mark.parametrize(("reward", "rows"), [("token", [12]), ("monte-carlo", [8, 4])])
-def test_only_a_search_is_asked_in_parts(reward, rows, monkeypatch):
+@pytest.mark.parametrize(("reward", "rows"), [("consensus", [12]), ("token", [8, 4]), ("monte-carlo", [8, 4])])
+def test_only_what_judges_row_by_row_is_asked_in_parts(reward, rows, monkeypatch):
     gan = build(micro_batch_size=4, reward=reward, search_completions=1)
     asked, find = [], type(gan.reward).__call__
     monkeypatch.setattr(

@@ -46,8 +46,9 @@ class Reward(Protocol):
     The result is a tensor or list of B numbers (one an answer), or `[B, T]` (one a token). Attributes a reward may
     have, all False by default: `per_token`, the discriminator learns on every prefix and not on whole answers;
     `is_return`, its numbers are what each token brings in all, not what is to be summed from there on; `searches`, its
-    class takes a [`Search`] as third argument; `unjudged`, it asks no discriminator, so that none is trained, which is
-    True of a plain function unless it says otherwise.
+    class takes a [`Search`] as third argument; `row_by_row`, what it gives an answer does not depend on the others, so
+    that it may be asked in micro-batches; `unjudged`, it asks no discriminator, so that none is trained, which is True
+    of a plain function unless it says otherwise.
     """
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor | list[float]: ...
@@ -72,6 +73,7 @@ class JudgedReward:
     """A reward R = r(D) that a discriminator gives; `transform` is r, a name in `TRANSFORMS`."""
 
     per_token: bool
+    row_by_row = True
 
     def __init__(self, discriminator: Judge, transform: str = "centred") -> None:
         self.discriminator = discriminator
@@ -221,6 +223,7 @@ class ProductReward:
     def __init__(self, rewards: Sequence[Reward]) -> None:
         self.rewards = rewards
         self.per_token = any(getattr(reward, "per_token", False) for reward in rewards)
+        self.row_by_row = all(getattr(reward, "row_by_row", False) for reward in rewards)
         self.unjudged = all(map(is_unjudged, rewards))
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:

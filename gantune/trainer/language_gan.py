@@ -340,9 +340,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         return rewards
 
     def _own_rewards(self, rollout: Rollout, questions: int, k: int) -> Tensor:
-        """The rewards of this process's rows; those that search are computed on parts of them."""
+        """The rewards of this process's rows, in micro-batches if the reward may be asked so."""
         parts = [self.parallel.rows(questions)]
-        if getattr(self.reward, "searches", False):
+        if getattr(self.reward, "row_by_row", False):
             parts = list(self.micro_batches.of(questions))
         if parts == [(0, questions)]:
             return self._reward(rollout)  # with the state that a search goes on from
