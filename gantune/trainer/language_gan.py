@@ -423,7 +423,10 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         numbers = self.sampler.state_dict()  # the check changes nothing of what is drawn later
         rollout = self.sampler(batch, k)
         self.sampler.load_state_dict(numbers)
-        return choices(batch.pairs, self.texts(rollout), self.discriminator.sequence_logits(rollout).tolist())
+        rows = k * (self.micro_batches.size or len(batch))
+        parts = (rollout.rows(start, start + rows) for start in range(0, len(rollout), rows))
+        logits = torch.cat([self.discriminator.sequence_logits(part) for part in parts])
+        return choices(batch.pairs, self.texts(rollout), logits.tolist())
 
     def _warm_up_discriminator(self) -> None:
         for figures in self._discriminator_warmup():
