@@ -40,12 +40,14 @@ class Part(NamedTuple):
         module: that makes them, given `--output`.
         arguments: of it.
         seeds: of a comparison, which is made in two halves and stored in its small form; none of anything else.
+        kept: whether it is a result; what others begin from is not.
     """
 
     minutes: int
     module: str
     arguments: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    kept: bool = True
 
 
 def comparison(minutes: int, *arguments: str, seeds: Sequence[int] = range(5)) -> Part:
@@ -58,12 +60,20 @@ OF_RECORDS = (
     *("lora", "mle-early-stopped:lora", "mle:lora", "gan:lora", "self-training:lora", "self-training-greedy:lora"),
     *("rerank:lora", "gan-shuffled:lora"),
 )
+E2E = REMADE / "e2e-base" / "made"
+ON_E2E = (
+    *("--model", f"{E2E}", "--dataset", f"{E2E}/train.jsonl", "--test-dataset", f"{E2E}/test.jsonl"),
+    *("--max-prompt-length", "44", "--max-completion-length", "60", "--adversarial-weight", "7"),
+    *("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2"),
+)
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(85, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records": comparison(60, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
     "mini-records-embedding": comparison(
         20, *RECORDS, "--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3",
         seeds=range(1, 6),
     ),
+    "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
+    "e2e": comparison(130, *RECORDS, *ON_E2E, "--methods", *OF_RECORDS, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
@@ -184,7 +194,8 @@ def keep() -> list[str]:
     Raises:
         UserError: if it is not of one commit without changes, or there is nothing.
     """
-    made = {name: states(REMADE / name / "made") for name in PARTS if (REMADE / name / "made").is_dir()}
+    parts = [name for name, part in PARTS.items() if part.kept and (REMADE / name / "made").is_dir()]
+    made = {name: states(REMADE / name / "made") for name in parts}
     commits = set().union(*made.values())
     if len(commits) != 1 or any(dirty for _, dirty in commits):
         of = "; ".join(f"{name}: {told(state)}" for name, state in made.items())
