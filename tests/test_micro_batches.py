@@ -111,6 +111,22 @@ def test_only_what_judges_row_by_row_is_asked_in_parts(reward, rows, monkeypatch
     assert len(gan.rewards(gan.sample(batch_of(gan)))) == 12 and asked == rows
 
 
+def test_a_rollout_of_at_most_so_many_rows_is_the_same_rollout(monkeypatch):
+    whole, parts = build(), build(rollout_rows=5)
+    seen, answer = [], parts.policy.rollout
+    monkeypatch.setattr(parts.policy, "rollout", lambda part, **more: seen.append(len(part)) or answer(part, **more))
+    rollouts = [gan.sample(batch_of(gan)) for gan in (whole, parts)]
+    assert seen == [2, 2, 2], "each question has two answers"
+    assert torch.equal(*(rollout.answer_ids for rollout in rollouts))
+    assert torch.equal(*(rollout.prompt_ids for rollout in rollouts))
+    assert torch.allclose(whole.rewards(rollouts[0]), parts.rewards(rollouts[1]), atol=1e-5)
+    loss = [
+        gan.generator_step(batch_of(gan), rollout)["loss"]
+        for gan, rollout in zip((whole, parts), rollouts, strict=True)
+    ]
+    assert loss[0] == pytest.approx(loss[1], abs=1e-4)
+
+
 def saved_bytes(function):
     """Bytes that a graph keeps for its backward pass, views of one storage counted once; and the function's value."""
     storages = {}

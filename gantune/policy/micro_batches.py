@@ -23,10 +23,11 @@ class MicroBatches:
     Args:
         size: most rows a part; None for all of a batch.
         parallel: the processes that share the rows; the parts are this one's.
+        sampled: most sampled answers a part, where each row has several; None for as many as its rows have.
     """
 
-    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE) -> None:
-        self.size, self.parallel = size, parallel
+    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE, sampled: int | None = None) -> None:
+        self.size, self.parallel, self.sampled = size, parallel, sampled
 
     def state_dict(self) -> dict[str, int | None]:
         return {"size": self.size}
@@ -34,17 +35,22 @@ class MicroBatches:
     def load_state_dict(self, state: dict[str, int | None]) -> None:
         self.size = state["size"]
 
-    def of(self, rows: int) -> Iterator[tuple[int, int]]:
-        """First row, and the one after the last, of each part of a batch of so many rows."""
-        first, end = self.parallel.rows(rows)
+    def at_once(self, rows: int, samples: int = 0) -> int:
+        """Most rows in a part of a batch of so many, each with so many sampled answers, if they are what is read."""
         size = self.size or rows
+        return min(size, max(1, self.sampled // samples)) if samples and self.sampled else size
+
+    def of(self, rows: int, samples: int = 0) -> Iterator[tuple[int, int]]:
+        """First row, and the one after the last, of each part; see [`at_once`]."""
+        first, end = self.parallel.rows(rows)
+        size = self.at_once(rows, samples)
         for start in range(first, end, size):
             yield start, min(start + size, end)
 
-    def whole(self, rows: int) -> bool:
-        """Whether this process's rows of a batch of so many are one part."""
+    def whole(self, rows: int, samples: int = 0) -> bool:
+        """Whether this process's rows are one part; see [`at_once`]."""
         first, end = self.parallel.rows(rows)
-        return self.size is None or end - first <= self.size
+        return end - first <= self.at_once(rows, samples)
 
     def run(self, rows: int, step: Callable[[], Result]) -> Result:
         """`step()`; each time it runs out of memory, again from the same random state with parts of half the size.

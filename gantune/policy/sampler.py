@@ -48,9 +48,9 @@ class Sampler:
         draws = Draws(self.noise(len(batch)), numbers.to(batch.device))
 
         def answered() -> list[Rollout]:
-            whole = self.micro_batches.whole(len(batch))
+            whole = self.micro_batches.whole(len(batch), k)
             state = keep_state and whole and self.micro_batches.parallel.size == 1
-            parts = self.micro_batches.of(len(batch))
+            parts = self.micro_batches.of(len(batch), k)
             return [self._answered(batch, rows, draws, k, with_gradient and whole, state) for rows in parts]
 
         return self._joined(self.micro_batches.run(len(batch), answered), batch, draws, k)

@@ -62,6 +62,7 @@ class GameConfig(LoraOptions):
     )
     # parameters that control rollouts and losses
     num_generations: int = option(4, "answers sampled to each question of an adversarial step")
+    rollout_rows: int = option(0, "most answers that are sampled or judged at once (0: all of a rollout)")
     prompts_per_step: int = option(
         0, "questions of an adversarial step, where there are questions without answers (0: as many as pairs a step)"
     )
@@ -118,7 +119,7 @@ class GameConfig(LoraOptions):
         check_range(self, "at least 0", "discriminator_warmup_steps", "replay_rollouts", "adversarial_weight")
         check_range(self, "at least 0", "likelihood_weight", "unpaired_likelihood_weight", "adversarial_every")
         check_range(self, "at least 0", "prompts_per_step", "adversarial_learning_rate", "epsilon", "beta")
-        check_range(self, "at least 0", "discriminator_steps")
+        check_range(self, "at least 0", "discriminator_steps", "rollout_rows")
 
 
 def read_game_config(folder: str | Path, template: str | None = None) -> GameConfig:

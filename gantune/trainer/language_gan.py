@@ -343,7 +343,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         """The rewards of this process's rows, in micro-batches if the reward may be asked so."""
         parts = [self.parallel.rows(questions)]
         if getattr(self.reward, "row_by_row", False):
-            parts = list(self.micro_batches.of(questions))
+            parts = list(self.micro_batches.of(questions, k))
         if parts == [(0, questions)]:
             return self._reward(rollout)  # with the state that a search goes on from
         of_parts = [self._reward(rollout.rows(first * k, end * k)) for first, end in parts if end > first]
@@ -423,7 +423,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         numbers = self.sampler.state_dict()  # the check changes nothing of what is drawn later
         rollout = self.sampler(batch, k)
         self.sampler.load_state_dict(numbers)
-        rows = k * (self.micro_batches.size or len(batch))
+        rows = k * self.micro_batches.at_once(len(batch), k)
         parts = (rollout.rows(start, start + rows) for start in range(0, len(rollout), rows))
         logits = torch.cat([self.discriminator.sequence_logits(part) for part in parts])
         return choices(batch.pairs, self.texts(rollout), logits.tolist())
