@@ -34,7 +34,7 @@ from gantune.diagnostics import (
     write_atomically,
     write_json,
 )
-from gantune.diagnostics.plots import COLOURS, GREY
+from gantune.diagnostics.plots import COLOURS, GREY, rows_of_steps
 from gantune.errors import UserError
 from gantune.trainer.callbacks import Weights
 from tests.tiny_models import TINY_MODELS
@@ -496,6 +496,8 @@ def test_plot_history(tmp_path, drawn):
     assert len(drawn[2].lines) == 2
     accuracy = drawn[4].lines[0]
     np.testing.assert_allclose(accuracy.get_xdata(), 1 + np.arange(20))  # steps of its own, none of the generator's
+    tens = [row | {"discriminator_step": 10 * number} for number, row in enumerate(history()[200:220], start=1)]
+    assert [row["step"] for row in rows_of_steps(tens)] == list(range(10, 210, 10))  # a row every ten steps
     assert drawn[4].get_xlabel() == "step of the discriminator's warm-up" and drawn[0].get_xlabel() == "step"
     assert not drawn[4].patches and len(drawn[0].patches) == 2
     np.testing.assert_allclose(accuracy.get_ydata(), 0.5 + np.arange(20) / 50)

@@ -87,6 +87,18 @@ def batch_of(gan: LanguageGAN):
     return collate(encoded, gan.pad_token_id)
 
 
+def test_the_discriminators_warm_up_is_logged_as_often_as_the_other_steps():
+    """With rows of four steps those of its ten end at steps 4, 8 and 10, and are means over the steps in between."""
+    settings = {"discriminator_warmup_steps": 10, "num_train_epochs": 8}  # 16 steps, the game from the ninth on
+    each, fours = ([r for r in trained(build(**settings, logging_steps=n)) if "loss" not in r] for n in (1, 4))
+    assert [row["discriminator_step"] for row in each] == list(range(1, 11))
+    assert [row["discriminator_step"] for row in fours] == [4, 8, 10] and {row["step"] for row in fours} == {8}
+    for row, (start, end) in zip(fours, ((0, 4), (4, 8), (8, 10)), strict=True):
+        losses = [of_one["discriminator_loss"] for of_one in each[start:end]]
+        assert row["discriminator_loss"] == pytest.approx(sum(losses) / len(losses)) and row["phase"] == "discriminator"
+    assert sum(row["tokens"] for row in fours) == sum(row["tokens"] for row in each)
+
+
 def hashes(parameters) -> dict[str, str]:
     return {name: hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for name, p in parameters}
 

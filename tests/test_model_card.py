@@ -15,7 +15,6 @@ from gantune.errors import UserError
 from gantune.hub.loading import load_tokenizer
 from gantune.hub.model_card import Training, add_evaluation, hub_dataset, hub_id, model_card, write_model_card
 from gantune.trainer.arguments import LanguageGANConfig, own_settings
-from gantune.trainer.callbacks import rows_of
 from gantune.trainer.config import GameConfig
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.version import __version__
@@ -165,14 +164,14 @@ def test_the_card_s_own_code_loads_the_adapter(tmp_path, generator):
 
 def test_what_the_trainer_knows_of_its_training(tmp_path):
     pairs = [Pair(f"who is {name}?", f"{name} is {what}.") for name in ("ann", "bob") for what in ("cook", "old", "in")]
-    args = LanguageGANConfig(str(tmp_path / "out"), num_train_epochs=2, validation_share=0.34, max_completion_length=8,
-                             use_cpu=True, save_strategy="no", logging_steps=1, disable_tqdm=True)  # fmt: skip
+    args = LanguageGANConfig(str(tmp_path / "out"), num_train_epochs=7, validation_share=0.34, max_completion_length=8,
+                             discriminator_warmup_steps=4, use_cpu=True, save_strategy="no", logging_steps=3,
+                             disable_tqdm=True)  # fmt: skip
     gan = LanguageGAN(TINY_MODELS["gpt2"](), args, pairs, processing_class=tiny_tokenizer())
     gan.train()
     gan.save_pretrained(tmp_path, pairs=len(pairs))
     told = json.loads((tmp_path / "training.json").read_text())
-    rows = rows_of(gan.state)
-    assert told["steps"] == len(rows) > 0 and told["pairs"] == 6
-    assert told["tokens"] == sum(row["tokens"] for row in rows) > 0
+    assert told["steps"] == gan.state.global_step == 7 and told["pairs"] == 6  # none of the discriminator's four
+    assert told["tokens"] == gan.limits.tokens > 0  # also those of the step after the last row
     assert told["seconds"] == pytest.approx(gan.limits.seconds)
     assert told["settings"] == own_settings(args) and told["adapters"] == ["embedding_generator"]

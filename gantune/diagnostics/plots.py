@@ -140,18 +140,18 @@ HEALTH = {
         for kind in ("real", "generated", "corrupted", "mismatched")
     ),
 }
-NOT_DRAWN = {"step", "phase", "epoch", "tokens", "learning_rate", *HEALTH}
+NOT_DRAWN = {"step", "discriminator_step", "phase", "epoch", "tokens", "learning_rate", *HEALTH}
 
 
 def rows_of_steps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a training history that are of steps; those of the discriminator's warm-up have steps of their own.
 
-    They are counted from 1: no step of the generator is made in between, and all have the `step` after which they are.
+    These are the `discriminator_step`, in older histories a row each: all have the generator's `step` before them.
     """
     found: list[dict[str, Any]] = []
     for phase, span in groupby((row for row in rows if "phase" in row), key=lambda row: row["phase"]):
-        own = phase == WARMUP
-        found += [dict(row) | ({"step": number} if own else {}) for number, row in enumerate(span, start=1)]
+        for number, row in enumerate(span, start=1):
+            found.append(dict(row) | ({"step": row.get("discriminator_step", number)} if phase == WARMUP else {}))
     return found
 
 

@@ -47,7 +47,7 @@ class Training:
     adapters: tuple[str, ...]  # PEFT methods in the order of their folders
     settings: dict[str, Any]  # all of [`gantune.LanguageGANConfig`]
     trained_parameters: int
-    steps: int | None = None  # of all phases
+    steps: int | None = None  # of the adapter; those in which the discriminator alone learns are not among them
     seconds: float | None = None
     tokens: int | None = None  # that have entered the model
     dataset: str | None = None

@@ -429,10 +429,13 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         return choices(batch.pairs, self.texts(rollout), logits.tolist())
 
     def _warm_up_discriminator(self) -> None:
-        for figures in self._discriminator_warmup():
+        """Its steps are counted by themselves; they are logged as often as the others, and at the end."""
+        for step, figures in enumerate(self._discriminator_warmup(), start=1):
             self.note("discriminator", figures)
-            self.log({"discriminator_loss": figures["discriminator_loss"]})
-            if self.limits.spent:
+            ends = step == self.args.discriminator_warmup_steps or self.limits.spent
+            if ends or step % self.state.logging_steps == 0:
+                self.log({"discriminator_step": step})
+            if ends:
                 break
 
     def _discriminator_warmup(self) -> Iterator[dict[str, float]]:

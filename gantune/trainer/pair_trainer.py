@@ -340,11 +340,16 @@ class PairTrainer(CheckpointedTrainer):
                 self._figures[name].append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """See `transformers.Trainer.log`; a row of steps has its `phase`, `tokens` and what was noted."""
-        if "loss" in logs or "discriminator_loss" in logs:
+        """See `transformers.Trainer.log`; a row of steps has its `phase`, `tokens` and what was noted.
+
+        The last row, of the whole training, has the `tokens` after the last row of steps.
+        """
+        if "loss" in logs or "discriminator_step" in logs:
             noted = {name: math.fsum(values) / len(values) for name, values in self._figures.items()}
             logs.update({"phase": self._phase} | noted | {"tokens": self.limits.new_tokens()} | logs)
             self._figures.clear()
+        elif "train_runtime" in logs:
+            logs["tokens"] = self.limits.new_tokens()
         super().log(logs, start_time)
 
     # --------------------------------------------------------------------------- parts of transformers' own training

@@ -22,7 +22,6 @@ from gantune.hub.model_card import Training, write_model_card
 from gantune.hub.push import PushToHub, local_folder
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.trainer.arguments import LanguageGANConfig, own_settings
-from gantune.trainer.callbacks import rows_of
 from gantune.trainer.config import CONFIG_FILE, read_game_config
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
@@ -48,10 +47,10 @@ class Pretrained(PushToHub):
             save_file(self.discriminator.state_dict(), directory / DISCRIMINATOR_FILE)
         settings = own_settings(self.args)
         write_json(directory / CONFIG_FILE, settings)
-        rows = rows_of(self.state)
-        spent = {"steps": len(rows), "tokens": sum(row["tokens"] for row in rows), "seconds": self.limits.seconds}
+        tokens = sum(row.get("tokens", 0) for row in self.state.log_history)
+        spent = {"steps": self.state.global_step, "tokens": tokens, "seconds": self.limits.seconds}
         trained, _ = self.get_nb_trainable_parameters()
-        told = (spent if rows else {}) | told
+        told = (spent if self.state.global_step else {}) | told
         write_model_card(directory, Training.of(self.model, settings, trained, **told))
 
     @classmethod
