@@ -7,6 +7,8 @@ from typing import Literal
 
 import pytest
 
+from benchmarks.compare import arguments
+from gantune.cli import train
 from gantune.cli.options import OptionParser, option_types, parse, read_config, settled, write_config
 from gantune.errors import UserError
 from gantune.trainer.config import GameConfig
@@ -142,3 +144,8 @@ def test_help_names_each_option_once_with_its_default():
         "",
         "--help-all shows all 5 options.",
     ]
+
+
+def test_help_shows_at_most_15_options():
+    for everyday in (arguments.EVERYDAY, train.EVERYDAY):
+        assert len(set(everyday)) == len(everyday) <= 15

@@ -6,8 +6,10 @@ import ast
 import importlib
 import json
 import re
+from configparser import ConfigParser
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +35,8 @@ FOREIGN = {
     "--model-args",
     "--tasks",
     "--index-url",
+    "--logdir",
+    "--backend-store-uri",
 }
 """Options of other programs."""
 
@@ -50,6 +54,23 @@ def test_readme_is_short_and_begins_with_python():
     lines = README.splitlines()
     assert len(lines) <= 150
     assert lines.index("```python") < 25
+
+
+def test_badges_say_what_the_package_says():
+    package = ConfigParser()
+    package.read(ROOT / "setup.cfg")
+    python = package["options"]["python_requires"].removeprefix(">=") + "+"
+    told = {"python": python, "licence": package["metadata"]["license"]}
+    for label, words in told.items():
+        address = f"{label}-{quote(words.replace('-', '--'))}-blue"
+        assert f"![{label} {words}](https://img.shields.io/badge/{address})" in README
+    assert README.count("https://img.shields.io/") == len(told)
+
+
+def test_version_changes_and_citation_are_of_one_version():
+    changes = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    cited = re.search(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert changes[1] == cited[1] == gantune.__version__
 
 
 @pytest.mark.parametrize("document", documents(), ids=name)
@@ -128,9 +149,15 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [*PAGES, *sorted((ROOT / "results").rglob("*.md"))], ids=name)
+ELSEWHERE = ("CONTRIBUTING.md", "CHANGELOG.md", "results/**/*.md", "gantune/assets/**/*.md", ".github/**/*.md")
+LINKED = [*PAGES, *(path for pattern in ELSEWHERE for path in sorted(ROOT.glob(pattern)))]
+
+
+@pytest.mark.parametrize("document", LINKED, ids=name)
 def test_what_a_document_points_to_is_there(document):
-    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+    text = document.read_text(encoding="utf-8")
+    assert all(a == b for a, b in re.findall(r"\[arXiv:([^]]+)\]\(https://arxiv.org/abs/([^)]+)\)", text))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if not link.startswith(("https:", "http:")):
             file, _, anchor = link.partition("#")
             target = (document.parent / file) if file else document
