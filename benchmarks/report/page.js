@@ -35,7 +35,7 @@ function heading() {
   document.title = `${report.title} \u2013 gantune comparison`;
   document.getElementById("title").textContent = report.title;
   document.getElementById("verdict").append(
-    h("p", { class: "kind" }, report.setting.map(([, value]) => value).join(" \u00b7 ")),
+    quiet(report.setting.map(([, value]) => value).join(" \u00b7 ")), // as written: a path in capitals is another path
     h("ul", { class: "verdict", "aria-label": "Verdict" }, report.verdict.map((line) => h("li", null, line))));
   if (report.cautions.length) {
     document.getElementById("verdict").append(h("details", { class: "cautions", open: report.cautions.length <= 3 },
@@ -114,7 +114,9 @@ const cell = (value, text, extra = {}) => ({
   node: h("td", { class: extra.best ? "best" : known(value) || typeof value === "string" ? null : "none" }, text,
     extra.best && h("span", { class: "hidden" }, " (best)"), extra.small && h("small", null, extra.small)),
 });
-const rowHeading = (text, small, control = false) => ({ value: text, control, node: h("th", { scope: "row" }, text, small && h("small", null, small)) });
+// A name may break after a colon.
+const rowHeading = (text, small, control = false) => ({ value: text, control,
+  node: h("th", { scope: "row" }, ...text.split(/(?<=:)/).flatMap((part) => [h("wbr"), part]), small && h("small", null, small)) });
 
 function results() {
   const { columns, rows, reference } = report.table;
