@@ -86,7 +86,7 @@ def test_a_run_leaves_adapter_history_plots_settings_and_card(tmp_path, capsys, 
     assert load_trajectory(output / "weights.npz").epochs.tolist() == [0, 1, 2]
 
     known = json.loads((output / "training.json").read_text())
-    assert (known["pairs"], known["validation_pairs"], known["steps"]) == (6, 2, 6)
+    assert (known["pairs"], known["validation_pairs"], known["steps"]) == (6, 2, 4)
     assert known["dataset"] == str(tmp_path / "pairs.jsonl")
     metric, loss = known["validation"]
     assert (
