@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.compare.environment import git_state
+from benchmarks.oracle.methods import METHODS
 from gantune.command import OneLineParser, exit_status
 from gantune.errors import UserError
 
@@ -100,9 +101,10 @@ PARTS: dict[str, Part] = {
         "15", "--validation-share", "0.1", "--noise-draws", "0", seeds=range(3),
     ),
     "oracle": Part(
-        150, "benchmarks.oracle",
-        ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "400",
-         "--adversarial-rounds", "267", "--discriminator-bf16", "true", "--seeds", "0", "1", "2"),
+        110, "benchmarks.oracle",
+        ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "133",
+         "--adversarial-rounds", "133", "--discriminator-bf16", "true", "--seeds", "0", "1", "2", "--methods",
+         *(method for method in METHODS if method != "seqgan-shuffled")),
     ),
     "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
     "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
@@ -202,7 +204,7 @@ def keep() -> list[str]:
         raise UserError(f"{REMADE}: expected results of one clean commit, found {of or 'none'}")
     for name in made:
         shutil.rmtree(KEPT / name, ignore_errors=True)
-        shutil.copytree(REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock"))
+        shutil.copytree(REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock", "seed*"))
     return [*made]
 
 

@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.oracle import lstm
-from benchmarks.oracle.__main__ import TABLE, main, parse
-from benchmarks.oracle.bleu import CorpusBleu, self_bleu
+from benchmarks.oracle import likelihood, lstm
+from benchmarks.oracle import seqgan as seqgan_rows
+from benchmarks.oracle.__main__ import main, parse
 from benchmarks.oracle.highway_cnn import FILTERS, HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, VOCABULARY, LSTMPolicy, as_batch, empty_batch, load_oracle, nats_per_token
-from benchmarks.oracle.methods import METHODS, World
+from benchmarks.oracle.methods import METHODS
 from benchmarks.oracle.profile import Regenerating
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.training import adam, discriminator_round, generator_step
+from benchmarks.oracle.world import World
 from gantune.errors import UserError
 from gantune.policy import DelayedPolicy, MonteCarloSearch, sample_tokens
-from gantune.seqgan import MonteCarloReward, build_reward, search_values
+from gantune.seqgan import build_reward, search_values
 from tests.shared import SHARED, needs_shared
 
 SMALL = {"sequences": 16, "batch_size": 16, "mle_epochs": 2, "discriminator_rounds": 1, "discriminator_epochs": 1,
-         "adversarial_rounds": 3, "discriminator_rounds_each": 1, "completions": 1, "evaluate_every": 1}  # fmt: skip
+         "adversarial_rounds": 3, "discriminator_rounds_each": 1, "completions": 1, "evaluate_every": 1,
+         "model_epochs": 1, "ratio_steps": 1, "ratio_sequences": 16}  # fmt: skip
 
 
 def small_policy(vocabulary: int = 7) -> LSTMPolicy:
@@ -179,36 +181,6 @@ def test_the_published_oracles_own_samples_have_its_published_likelihood():
     assert nats_per_token(oracle, torch.randint(0, VOCABULARY, (500, LENGTH))) == pytest.approx(11.43, abs=0.1)
 
 
-# ---- scores
-
-
-def test_bleu_is_nltks():
-    bleu_score = pytest.importorskip("nltk.translate.bleu_score")
-    torch.manual_seed(0)
-    references, hypotheses = torch.randint(0, 4, (6, 8)), torch.randint(0, 4, (20, 8))
-    for order in (1, 2, 3):
-        ours = CorpusBleu(references, vocabulary=4, order=order)(hypotheses)
-        for hypothesis, value in zip(hypotheses.tolist(), ours, strict=True):
-            theirs = bleu_score.modified_precision
-            logs = [float(theirs(references.tolist(), hypothesis, n)) for n in range(1, order + 1)]
-            expected = math.prod(logs) ** (1 / order)
-            assert value.item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_self_bleu_leaves_the_hypothesis_out():
-    bleu_score = pytest.importorskip("nltk.translate.bleu_score")
-    torch.manual_seed(1)
-    ids = torch.randint(0, 5, (12, 7))
-    ids[3] = ids[9]  # a true repetition does count
-    expected = []
-    for row, hypothesis in enumerate(ids.tolist()):
-        others = [other for index, other in enumerate(ids.tolist()) if index != row]
-        precisions = [float(bleu_score.modified_precision(others, hypothesis, n)) for n in (1, 2)]
-        expected.append(math.sqrt(precisions[0] * precisions[1]))
-    assert self_bleu(ids, vocabulary=5, order=2) == pytest.approx(np.mean(expected), abs=1e-6)
-    assert self_bleu(torch.arange(40).view(4, 10), vocabulary=40) == 0, "nothing is shared, though each is itself"
-
-
 # ---- the steps
 
 
@@ -271,11 +243,10 @@ def test_the_discriminator_learns_what_is_easy_to_tell(bf16):
     torch.manual_seed(0)
     policy, cnn = LSTMPolicy(), HighwayCNN(bf16=bf16)
     real = torch.randint(0, 2, (32, LENGTH))  # the policy uses all 5000 tokens
-    optimizer, steps = adam(cnn, 1e-3), []
+    optimizer = adam(cnn, 1e-3)
     for _ in range(12):
-        accuracy = discriminator_round(cnn, optimizer, policy, real, settings, on_step=lambda: steps.append(1))
+        accuracy = discriminator_round(cnn, optimizer, policy, real, settings)
     assert accuracy > 0.9
-    assert len(steps) == 12 * 2
     assert not cnn.training
 
 
@@ -317,16 +288,16 @@ def make_world(directory, **changes):
     return World(load_oracle(None), OracleSettings(**SMALL | changes), seed=3, directory=directory, device="cpu")
 
 
-def objective(world, discriminator, search):
-    return MonteCarloReward(discriminator, "prob", search)
+def without_seconds(row):
+    return row | {"seconds": 0, "history": [each | {"seconds": 0} for each in row["history"]]}
 
 
 @pytest.mark.parametrize("rollout_policy", ["current", "delayed"])
-def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path, monkeypatch, rollout_policy):
-    whole = make_world(tmp_path / "whole", rollout_policy=rollout_policy).adversarial("seqgan", objective, judged=True)
-    import benchmarks.oracle.methods as methods
+def test_a_game_that_was_killed_goes_on_to_the_same_result(tmp_path, monkeypatch, rollout_policy):
+    def play(directory):
+        return METHODS["seqgan"](make_world(directory, rollout_policy=rollout_policy), "seqgan")[0]
 
-    calls, step = [], methods.generator_step
+    whole, calls, step = play(tmp_path / "whole"), [], seqgan_rows.generator_step
 
     def dies(*arguments):
         calls.append(1)
@@ -334,37 +305,62 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(methods, "generator_step", dies)
-    world = make_world(tmp_path / "cut", rollout_policy=rollout_policy)
+    monkeypatch.setattr(seqgan_rows, "generator_step", dies)
     with pytest.raises(KeyboardInterrupt):
-        world.adversarial("seqgan", objective, judged=True)
+        play(tmp_path / "cut")
     history = json.loads((tmp_path / "cut/seqgan/history.json").read_text())
     assert [row["round"] for row in history] == [0, 1], "what was done is on disk"
-    monkeypatch.setattr(methods, "generator_step", step)
-    again = make_world(tmp_path / "cut", rollout_policy=rollout_policy).adversarial("seqgan", objective, judged=True)
-    for row, other in zip(whole.pop("history"), again.pop("history"), strict=True):
-        assert {**row, "seconds": 0} == {**other, "seconds": 0}
-    assert whole | {"seconds": 0} == again | {"seconds": 0}
+    monkeypatch.setattr(seqgan_rows, "generator_step", step)
+    again = play(tmp_path / "cut")
+    assert without_seconds(whole) == without_seconds(again)
+    assert "knows" not in METHODS["constant"](make_world(tmp_path / "whole"), "constant")[0], "no judge is in it"
 
 
-def test_the_command_writes_a_table_and_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
-    options = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = ["--methods", "random", "mle", "pg-bleu", "constant", "--seeds", "0", "--output", str(tmp_path / "out")]
-    assert main([*command, *options]) == 0
+def test_likelihood_with_dropout_that_was_killed_goes_on_to_the_same_best_epoch(tmp_path, monkeypatch):
+    nats = iter([3.0, 1.0, 2.0] * 2)  # the best is the second, whatever is learned
+    monkeypatch.setattr(likelihood, "nats_per_token", lambda *_: next(nats))
+    whole = likelihood.fitted_model(make_world(tmp_path / "whole", model_epochs=3))
+    assert whole.epoch == 1 and not torch.equal(whole.best.output.weight, whole.last.output.weight)
+    assert not whole.best.training
+    cut = make_world(tmp_path / "cut", model_epochs=3)
+    likelihood.fit(cut, "ratio-model", 2, 0.3)
+    again = likelihood.fitted_model(cut)
+    assert again.epoch == 1
+    for policy in ("best", "last"):
+        for name, value in getattr(whole, policy).state_dict().items():
+            assert torch.equal(value, getattr(again, policy).state_dict()[name]), (policy, name)
+
+
+def test_the_command_makes_every_row_and_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
+    small = SMALL | {"mle_epochs": 1, "adversarial_rounds": 1, "temperatures": 0.8}
+    options = [part for name, value in small.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    output = ["--output", str(tmp_path / "out")]
+    first = ["--methods", "random", "mle", "constant", *output]
+    assert main([*first, *options]) == 0
     printed = capsys.readouterr().out
-    for word in ("uniform", "unigram", "mle, temperature 0.8", "pg-bleu", "NLL_test", "self-BLEU", "one seed has none"):
+    for word in ("uniform", "unigram", "mle, temperature 0.8", "mle-best", "constant", "NLL_test", "one seed has none"):
         assert word in printed
+    assert "at the end" not in printed, "a column that no row has"
+    epochs, epoch = [], likelihood.likelihood_epoch
+    monkeypatch.setattr(likelihood, "likelihood_epoch", lambda *given: epochs.append(1) or epoch(*given))
+    assert main([*output, *options]) == 0
+    assert len(epochs) == 1, "that of the ratio's model: what is finished is not run again, and all games begin from it"
     content = json.loads((tmp_path / "out/oracle.json").read_text())
-    assert content["rows"][0]["method"] == "uniform"
-    for name in ("oracle.md", "learning_curves.png", "seed0/pg-bleu.json"):
+    methods = [row["method"] for row in content["rows"]]
+    assert [name for name in METHODS if name != "random" and name not in methods] == []
+    assert methods[:6] == ["oracle", "uniform", "unigram", "mle-best", "mle-best, temperature 0.8", "mle"]
+    by_name = {row["method"]: row for row in content["rows"]}
+    assert by_name["unigram"]["nll_test"] is None and by_name["unigram"]["forward_kl"] is None
+    for name in ("forward_kl", "reverse_kl", "js"):
+        assert by_name["oracle"][name] == pytest.approx(0, abs=1e-5)
+    assert by_name["optimal"]["knows"] == pytest.approx(1)
+    for name in METHODS:
+        if name.startswith(("seqgan", "ratio-last", "cot")):
+            assert -1 <= by_name[name]["knows_at_the_end"] <= 1
+    for name in ("oracle.md", "likelihoods.png", "seed0/cot.json", "seed0/mle/checkpoint.pt"):
         assert (tmp_path / "out" / name).stat().st_size > 0
-    epochs = []
-    monkeypatch.setattr("benchmarks.oracle.methods.likelihood_epoch", lambda *_: epochs.append(1))
-    assert main([*command, *options]) == 0
-    more = ["--methods", "random", "mle", "pg-bleu", "constant", "seqgan", *command[5:]]
-    assert main([*more, *options]) == 0
-    assert not epochs, "what is finished is not run again, and every method starts from one likelihood model"
-    assert main([*command, *options, "--completions", "2"]) == 2
+    assert not (tmp_path / "out/seed0/cot/checkpoint.pt").exists()
+    assert main([*output, *options, "--completions", "2"]) == 2
     assert "holds runs with completions 1, now 2" in capsys.readouterr().err
 
 
@@ -380,7 +376,9 @@ def test_scale_shrinks_epochs_and_rounds_alone():
     "arguments, said",
     [
         (["--scale", "0"], "--scale 0.0: expected above 0 and at most 1"),
-        (["--methods", "gan"], "gan"),
+        (["--methods", "ratios"], "--methods ratios: expected some of oracle, random, mle"),
+        (["--model-dropout", "1"], "--model-dropout 1.0: expected below 1"),
+        (["--ratio-sequences", "1"], "--ratio-sequences 1: expected at least 2"),
         (["--completions", "0"], "--completions 0: expected above 0"),
         (["--learning-rate", "inf"], "--learning-rate inf: expected above 0, and finite"),
         (["--temperatures", "1", "nan"], "--temperatures [1.0, nan]: expected above 0, and finite"),
@@ -391,10 +389,6 @@ def test_bad_options_are_one_line(arguments, said, tmp_path, capsys):
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
-
-
-def test_the_table_has_every_method():
-    assert set(TABLE) == set(METHODS.names())
 
 
 def test_the_defaults_are_the_papers():

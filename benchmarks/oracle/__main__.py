@@ -1,4 +1,4 @@
-"""`python -m benchmarks.oracle`: random, maximum likelihood, policy gradients and their controls in one table.
+"""`python -m benchmarks.oracle`: maximum likelihood, SeqGAN, likelihood ratios and their controls in one table.
 
 Each method and seed has a directory of its own under `--output`; what is finished there is kept, and a run that was
 killed goes on from its last evaluation.
@@ -17,20 +17,20 @@ from typing import Any
 import torch
 
 from benchmarks.compare.environment import describe_device, environment
-from benchmarks.oracle.learning_curves import plot_learning_curves
 from benchmarks.oracle.lstm import load_oracle
-from benchmarks.oracle.methods import METHODS, World
+from benchmarks.oracle.methods import BEGUN_FROM, METHODS
+from benchmarks.oracle.plane import plot_plane
 from benchmarks.oracle.profile import profile
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.oracle.table import notes, summarise, table
+from benchmarks.oracle.world import World
 from gantune.cli.devices import resolve_device
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
 from gantune.diagnostics import local_path, write_atomically, write_json
-from gantune.errors import UserError
+from gantune.errors import UserError, did_you_mean
 
-SCHEMA = 1
-TABLE = ("oracle", "random", "mle", "pg-bleu", "seqgan", "constant", "shuffled")  # in this order
+SCHEMA = 2
 
 
 @dataclass
@@ -40,8 +40,8 @@ class OracleArguments:
     _argument_group_name = "benchmark"
 
     methods: list[str] = field(
-        default_factory=lambda: list(TABLE),
-        metadata={"help": "rows of the table, in any order"},
+        default_factory=lambda: list(METHODS),
+        metadata={"help": "rows of the table, in any order; those that are there are not made again"},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one run of each method a seed"})
     oracle: str | None = field(
@@ -73,7 +73,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[OracleArguments, Orac
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
     for name in asked.methods:
-        METHODS.get(name)
+        if name not in METHODS:
+            near = did_you_mean(name, METHODS)
+            raise UserError(f"--methods {name}: expected some of {', '.join(METHODS)}{near}")
     return asked, settings.scaled(asked.scale)
 
 
@@ -103,14 +105,15 @@ def run(method: str, world: World, environment_: dict[str, Any]) -> None:
     file = world.directory / f"{method}.json"
     if not file.is_file():
         torch.manual_seed(world.seed)
-        rows = [row | {"seed": world.seed} for row in METHODS.get(method)(world)]
+        rows = [row | {"seed": world.seed} for row in METHODS[method](world, method)]
         write_json(file, {"environment": environment_, "rows": rows})
-        world.forget(method)
+        if method not in BEGUN_FROM:
+            world.forget(method)
 
 
 def finished(directory: Path) -> list[dict[str, Any]]:
     """The rows of everything that is finished in a directory, whoever ran it, by method and then by seed."""
-    files = [file for method in TABLE for file in sorted(directory.glob(f"seed*/{method}.json"))]
+    files = [file for method in METHODS for file in sorted(directory.glob(f"seed*/{method}.json"))]
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     rows = [row | {"environment": of_run["environment"]} for of_run in found for row in of_run["rows"]]
     order = list(dict.fromkeys(row["method"] for row in rows))
@@ -134,10 +137,9 @@ def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
             write_json(directory / "oracle.json", content)
     rows = finished(directory)
     summary = summarise(rows)
-    said = notes(asked.scale, settings, name)
+    said = notes(asked.scale, settings, name, rows)
     write_atomically(directory / "oracle.md", "\n\n".join([table(summary, markdown=True), *said]) + "\n")
-    if any("history" in row for row in rows):
-        plot_learning_curves(rows, directory / "learning_curves.png")
+    plot_plane(rows, directory / "likelihoods.png")
     print("", table(summary), "", *said, f"results: {directory}", sep="\n")
 
 

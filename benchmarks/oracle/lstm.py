@@ -28,10 +28,14 @@ class LSTMPolicy(nn.Module):
         vocabulary: number of tokens.
         width: of the embedding and of the hidden state.
         std: standard deviation of all weights and biases at the start.
+        dropout: of embeddings and of hidden states before the output, while it is trained.
     """
 
-    def __init__(self, vocabulary: int = VOCABULARY, width: int = WIDTH, std: float = 0.1) -> None:
+    def __init__(
+        self, vocabulary: int = VOCABULARY, width: int = WIDTH, std: float = 0.1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Embedding(vocabulary, width)
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.output = nn.Linear(width, vocabulary)
@@ -49,15 +53,17 @@ class LSTMPolicy(nn.Module):
 
     def score(self, batch: Batch, *, noise: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """See [`gantune.policy.CausalLMPolicy.score`], `[B, T]`."""
-        start = torch.full_like(batch.answer_ids[:, :1], START)
-        hidden, _ = self.lstm(self.embedding(torch.cat([start, batch.answer_ids[:, :-1]], dim=1)))
-        hidden, tokens = hidden.flatten(0, 1), batch.answer_ids.flatten()
+        hidden, tokens = self._read(batch.answer_ids).flatten(0, 1), batch.answer_ids.flatten()
         if torch.is_grad_enabled():
             log_probs = -F.cross_entropy(self.output(hidden) / temperature, tokens, reduction="none")
         else:
             parts = zip(self._distributions(hidden, temperature), tokens.split(BUFFER_ROWS), strict=True)
             log_probs = torch.cat([part.gather(1, ids[:, None])[:, 0].log() for part, ids in parts])
         return log_probs.view_as(batch.answer_ids) * batch.answer_mask
+
+    def log_distributions(self, ids: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probs of every token at each place of sequences `[B, T]`, given those before it, `[B, T, V]`."""
+        return self._logits(self._read(ids), temperature).log_softmax(dim=2)
 
     @torch.no_grad()
     def rollout(
@@ -125,6 +131,12 @@ class LSTMPolicy(nn.Module):
         completed = torch.empty_like(ids)
         completed[order] = ids
         return as_batch(completed)
+
+    def _read(self, ids: Tensor) -> Tensor:
+        """The hidden state before each token of sequences `[B, T]`, `[B, T, width]`."""
+        before = torch.cat([torch.full_like(ids[:, :1], START), ids[:, :-1]], dim=1)
+        hidden, _ = self.lstm(self.dropout(self.embedding(before)))
+        return self.dropout(hidden)
 
     def _step(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """The state after one more token, hidden and cell `[B, width]` each."""

@@ -27,9 +27,13 @@ class OracleSettings:
         completions: N of the Monte-Carlo search.
         rollout_policy: what completes.
         max_rows: completions decoded and judged at once.
-        bleu_order: longest n-gram of BLEU as a reward and of self-BLEU.
+        model_epochs: of the model m of the likelihood ratio, of which the best is taken.
+        model_dropout: of m.
+        ratio_steps: of a game with the ratio; with many more the policy can collapse (FINDINGS 11).
+        ratio_sequences: sampled for each of them.
+        ratio_learning_rate: of policy and mediator in them; Adam.
         evaluate_every: epochs and rounds from one evaluation to the next.
-        temperatures: at which the maximum-likelihood model is also sampled.
+        temperatures: at which models of maximum likelihood are also sampled.
     """
 
     _argument_group_name = "protocol; the defaults are the paper's"
@@ -51,10 +55,15 @@ class OracleSettings:
         default="current", metadata={"help": "complete with the generator, or an exponential average (0.8) of it"}
     )
     max_rows: int = field(default=1024, metadata={"help": "completions decoded and judged at once"})
-    bleu_order: int = field(default=2, metadata={"help": "longest n-gram of pg-bleu and of self-BLEU"})
+    model_epochs: int = field(default=20, metadata={"help": "epochs of the ratio's own model"})
+    model_dropout: float = field(default=0.3, metadata={"help": "of the ratio's own model"})
+    ratio_steps: int = field(default=40, metadata={"help": "generator steps of a game with the ratio"})
+    ratio_sequences: int = field(default=512, metadata={"help": "sequences of such a step"})
+    ratio_learning_rate: float = field(default=3e-3, metadata={"help": "of such a game, Adam"})
     evaluate_every: int = field(default=5, metadata={"help": "epochs or rounds between evaluations"})
     temperatures: list[float] = field(
-        default_factory=lambda: [0.8, 0.9, 1.1], metadata={"help": "at which mle is also sampled"}
+        default_factory=lambda: [0.7, 0.8, 0.9, 1.1],
+        metadata={"help": "at which mle and the ratio's model are also sampled"},
     )
 
     def __post_init__(self) -> None:
@@ -69,9 +78,13 @@ class OracleSettings:
                 raise UserError(f"--{name.replace('_', '-')} {value}: expected above 0, and finite")
         if self.sequences % self.batch_size:
             raise UserError(f"--sequences {self.sequences}: expected a multiple of --batch-size {self.batch_size}")
+        if self.model_dropout >= 1:
+            raise UserError(f"--model-dropout {self.model_dropout}: expected below 1")
+        if self.ratio_sequences < 2:
+            raise UserError(f"--ratio-sequences {self.ratio_sequences}: expected at least 2, they are compared")
 
     def scaled(self, scale: float) -> "OracleSettings":
-        """Epochs and rounds times `scale`, rounded, at least one of each; everything else as it is.
+        """The paper's epochs and rounds times `scale`, rounded, at least one of each; everything else as it is.
 
         Raises:
             UserError: if `scale` is not in (0, 1].

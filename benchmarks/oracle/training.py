@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -20,11 +18,16 @@ def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate, fused=True)
 
 
+def update(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
+    """Go by the gradients that there are, clipped to a global norm."""
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], max_grad_norm)
+    optimizer.step()
+
+
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor, max_grad_norm: float) -> float:
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], max_grad_norm)
-    optimizer.step()
+    update(optimizer, max_grad_norm)
     return loss.item()
 
 
@@ -46,7 +49,6 @@ def discriminator_round(
     policy: LSTMPolicy,
     real: Tensor,
     settings: OracleSettings,
-    on_step: Callable[[], None],
 ) -> float:
     """Fresh negatives, as many as there are real sequences, and some epochs over both; the last epoch's accuracy.
 
@@ -64,25 +66,37 @@ def discriminator_round(
             loss = discriminator_loss(on_real, on_negative) + OUTPUT_PENALTY * discriminator.penalty()
             _step(optimizer, loss, float("inf"))
             right += int((on_real > 0).sum() + (on_negative < 0).sum())
-            on_step()
     discriminator.eval()
     return right / (2 * len(real))
 
 
 def generator_step(
-    policy: LSTMPolicy, optimizer: torch.optim.Optimizer, reward: Reward, settings: OracleSettings
+    policy: LSTMPolicy,
+    optimizer: torch.optim.Optimizer,
+    reward: Reward,
+    settings: OracleSettings,
+    advantage: str = "none",
+    sequences: int | None = None,
 ) -> dict[str, float]:
-    """One step of the policy gradient, without a baseline: the loss is the *sum* of -Q log p, as in the original.
+    """One step of the policy gradient, -A log p over all tokens.
+
+    Args:
+        advantage: a name in `gantune.seqgan.ADVANTAGES`; the original has none, A is the return.
+        sequences: sampled, over which the loss is a mean; if None those of a batch, and their *sum*, as in the
+            original, which the clipping of the gradient sees.
 
     Returns:
         `loss`, and `reward`, the mean of the returns.
     """
     rollout = policy.rollout(
-        empty_batch(settings.batch_size, policy.device), keep_state=settings.rollout_policy == "current"
+        empty_batch(1, policy.device),
+        samples_per_prompt=sequences or settings.batch_size,
+        keep_state=settings.rollout_policy == "current",
     )
     values = torch.as_tensor(reward((), (), rollout), dtype=torch.float32)
     if not getattr(reward, "is_return", False):
         values = returns(values, rollout.answer_mask)
-    advantages = ADVANTAGES.get("none")()(values, rollout.answer_mask, samples_per_prompt=1)
-    loss = len(rollout) * policy_gradient_loss(policy.score(rollout), advantages, rollout.answer_mask)
+    advantages = ADVANTAGES.get(advantage)()(values, rollout.answer_mask, rollout.samples_per_prompt)
+    loss = policy_gradient_loss(policy.score(rollout), advantages, rollout.answer_mask)
+    loss = loss if sequences else len(rollout) * loss
     return {"loss": _step(optimizer, loss, settings.max_grad_norm), "reward": values.mean().item()}
