@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.oracle.methods import METHODS
 from benchmarks.report.differences import OF_ALL
 from benchmarks.report.grid import markdown_table
 from gantune.command import exit_status
@@ -202,6 +203,16 @@ def oracle_epochs(run: str, *epochs: str) -> str:
     }
     cells = [f"{statistics.fmean(values):.2f}" for values in of_epoch.values()]
     return _block([["epoch", *epochs], ["NLL_oracle", *cells]])
+
+
+@FIGURES.register("oracle-not-run")
+def oracle_not_run(run: str) -> str:
+    """Which methods of the oracle's benchmark have no row in a run; nothing if all have."""
+    stored = {row["method"] for row in _stored(f"{run}/oracle.json")["rows"]} | {"random"}  # whose rows are named else
+    missing = [f"`{method}`" for method in METHODS if method not in stored]
+    if not missing:
+        return "\n"
+    return f"\n\nNot run yet: {', '.join(missing)}. `make reference ARGS=oracle` makes them.\n\n"
 
 
 @FIGURES.register("profiled")
