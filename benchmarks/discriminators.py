@@ -2,8 +2,9 @@
 
 A generator is tuned by likelihood alone; then each discriminator learns from it, as before the adversarial phase, and
 is asked about answers to *test* questions. Accuracy is not usefulness: what a reward needs is to rank the samples of
-one question by their quality, and that is what the last two columns show, beside the consensus of the samples and
-chance.
+one question by their quality, and that is what the last columns show, beside the consensus of the samples and chance:
+the rank correlation, what of the correlation is left when the generator's own log-prob is given, and the quality of
+what the discriminator would choose.
 
 The quality of a sample is its ROUGE-L; where all questions are records, it is its slot errors, the fewer the better.
 Discriminators learn from answers to `--prompts`, if there are any, so that none has learned the true ones by heart:
@@ -29,6 +30,7 @@ from transformers import PrinterCallback, set_seed
 
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
+from benchmarks.statistics.partial_correlation import partial_correlation
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
 from gantune.data import Batch, Pair, batches, collate
@@ -62,6 +64,7 @@ COLUMNS = {
     "auc_question": "AUC question",
     "auc_corrupted": "AUC corrupted record",
     "rank_correlation": "rank correlation",
+    "partial_correlation": "partial correlation",
     "best": "best-of-k ROUGE-L",
     "best_slot_error_rate": "best-of-k slot errors",
 }
@@ -107,7 +110,10 @@ class Samples:
         """What scores of the samples are worth."""
         best = selected(scores, self.quality)
         chosen = {"best": best} if self.corrupted is None else {"best_slot_error_rate": -best}
-        return {"rank_correlation": rank_correlation(scores, self.quality), **chosen}
+        own = self.rollout.log_probs.sum(dim=1).view(self.quality.shape).double().numpy()
+        left = partial_correlation(*(within_questions(values) for values in (scores, self.quality, own)))
+        correlations = {"rank_correlation": rank_correlation(scores, self.quality), "partial_correlation": left}
+        return correlations | chosen
 
 
 def ranks(values: Sequence[float]) -> np.ndarray:
@@ -126,6 +132,11 @@ def rank_correlation(scores: np.ndarray, quality: np.ndarray) -> float:
     """Spearman's rho within each question, the mean over questions whose scores and qualities both vary; else 0."""
     rows = [(ranks(s), ranks(q)) for s, q in zip(scores, quality, strict=True) if np.ptp(s) > 0 and np.ptp(q) > 0]
     return fmean(np.corrcoef(s, q)[0, 1] for s, q in rows) if rows else 0.0
+
+
+def within_questions(values: np.ndarray) -> list[float]:
+    """`[questions, k]` less the mean of each question, one after the other."""
+    return (values - values.mean(axis=1, keepdims=True)).flatten().tolist()
 
 
 def selected(scores: np.ndarray, quality: np.ndarray) -> float:

@@ -371,7 +371,7 @@ def test_unknown_names_are_told_with_the_known_ones(refused):
     assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
     assert "embedding, ia3, lora" in refused("--generator", "soft")
-    assert "cnn, cross-reader, frozen-lm, judge, mlp, source" in refused("--discriminator", "rnn")
+    assert "cnn, cross-reader, frozen-lm, judge, mediator, mlp, ratio, source" in refused("--discriminator", "rnn")
     assert "constant, monte-carlo, sequence, token" in refused("--reward", "rouge")
     assert "cannot import discriminator 'no.such.Disc'" in refused("--discriminator", "no.such.Disc")
     assert "expected one of float32, bfloat16, float16" in refused("--dtype", "fp8")
@@ -424,7 +424,7 @@ def test_list_names_every_component(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
     assert "method: base, bottleneck, chain-of-thought, copy-question, few-shot, few-shot-retrieval, full, gan" in text
-    assert "discriminator: cnn, cross-reader, frozen-lm, judge, mlp, source" in text
+    assert "discriminator: cnn, cross-reader, frozen-lm, judge, mediator, mlp, ratio, source" in text
 
 
 def test_a_preset_gives_way_to_the_command_line():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import discriminators
-from benchmarks.discriminators import auc, rank_correlation, ranks, selected, table
+from benchmarks.discriminators import Samples, auc, rank_correlation, ranks, selected, table
 from gantune.data import Pair
 from gantune.discriminators.cnn import CausalCNN
 from gantune.trainer.arguments import LanguageGANConfig
@@ -42,6 +43,15 @@ def test_rank_correlation_is_within_questions_and_skips_those_that_do_not_vary()
 
 def test_selected_is_the_quality_of_the_highest_score():
     assert selected(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.2, 0.9], [0.4, 0.8]])) == pytest.approx(0.5)
+
+
+def test_the_partial_correlation_is_within_questions_given_the_log_prob_of_the_answer():
+    """Two questions at different levels, each with the values of the hand-computed 1 / sqrt(6)."""
+    level = np.array([[0.0], [10.0]])
+    scores, quality, own = (np.array([values] * 2) + level for values in ([1, 2, 3, 4], [1, 3, 4, 2], [1, 3, 2, 4]))
+    rollout = SimpleNamespace(log_probs=torch.tensor(own).view(8, 1) * torch.tensor([[0.25, 0.75]]))
+    found = Samples(rollout, None, None, [], quality).figures(scores)["partial_correlation"]
+    assert found == pytest.approx(6**-0.5)
 
 
 def test_the_table_gives_means_over_seeds():
@@ -105,8 +115,8 @@ def test_on_records_quality_is_the_slot_errors(command, tmp_path, monkeypatch, c
     assert list(rows) == ["random", "consensus", "own mean log-prob", "oracle", "cnn", "cross-reader"]
     assert rows["oracle"]["best_slot_error_rate"] == [pytest.approx(-samples.quality.max(axis=1).mean())]
     for name in ("cnn", "cross-reader"):
-        found = {"auc_real", "auc_question", "auc_corrupted", "rank_correlation", "best_slot_error_rate"}
-        assert set(rows[name]) == found
+        correlations = {"rank_correlation", "partial_correlation"}
+        assert set(rows[name]) == {"auc_real", "auc_question", "auc_corrupted", "best_slot_error_rate"} | correlations
     assert "| AUC corrupted record |" in capsys.readouterr().out
 
 

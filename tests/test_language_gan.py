@@ -603,7 +603,8 @@ def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
     [
         (
             {"discriminator": "rnn"},
-            "unknown discriminator 'rnn': expected one of cnn, cross-reader, frozen-lm, judge, mlp, source",
+            "unknown discriminator 'rnn': expected one of cnn, cross-reader, frozen-lm, judge, mediator, mlp, ratio, "
+            "source",
         ),
         ({"generator": "suffix"}, "unknown generator 'suffix': expected one of embedding,"),
         ({"generator": "embedding+no.such.Thing"}, "cannot import generator 'no.such.Thing'"),

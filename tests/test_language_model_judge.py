@@ -15,7 +15,7 @@ from torch import nn
 
 from gantune.discriminators import Blind, LanguageModelJudge
 from gantune.discriminators.frozen_lm import without_adapters
-from gantune.discriminators.judge import ALPHA, RANK
+from gantune.discriminators.second_adapter import ALPHA, RANK
 from gantune.embedding_generator import draw_noise, hold_noise, stack_adapters
 from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
@@ -159,8 +159,8 @@ def test_no_activations_are_kept_however_many_answers_there_are():
     _, judge = built("gpt2", "lora")
     judge.room = judge._bytes_of_token * 11 * 3  # three rows of 5 + 6 tokens
     batch, rows, kept = random_batch(16), [], []
-    read = judge.hidden_states
-    judge.hidden_states = lambda part: rows.append(len(part)) or read(part)
+    read = judge.one_pass
+    judge.one_pass = lambda part: rows.append(len(part)) or read(part)
     own = {parameter.data_ptr() for parameter in judge.parameters()}
 
     def pack(tensor):
@@ -190,7 +190,7 @@ def test_it_begins_from_the_generators_lora(generator):
     fresh.begin_from(tuned)
     with torch.no_grad():
         with fresh.in_place():
-            states = fresh.hidden_states(batch)
+            states = fresh.one_pass(batch)
         disabled = [module for module in tuned.modules() if type(module).__name__ == "EmbeddingGeneratorLayer"]
         for module in disabled:
             module._disable_adapters = True

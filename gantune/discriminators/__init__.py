@@ -9,7 +9,9 @@ DISCRIMINATORS = Registry(
         "cross-reader": "gantune.discriminators.cross_reader.CrossReader",
         "frozen-lm": "gantune.discriminators.frozen_lm.FrozenLMHead",
         "judge": "gantune.discriminators.judge.LanguageModelJudge",
+        "mediator": "gantune.discriminators.ratio.Mediator",
         "mlp": "gantune.discriminators.mlp.TokenIdMLP",
+        "ratio": "gantune.discriminators.ratio.LikelihoodRatio",
         "source": "gantune.discriminators.mlp.TokenValueMLP",
     },
 )
@@ -24,6 +26,7 @@ __getattr__, __all__ = lazy(
         "frozen_lm": ["FrozenLMHead"],
         "judge": ["LanguageModelJudge"],
         "mlp": ["NarrowingMLP", "TokenIdMLP", "TokenValueMLP"],
+        "ratio": ["LikelihoodRatio", "Mediator"],
     },
 )
 __all__ += ["DISCRIMINATORS"]

@@ -37,7 +37,9 @@ class Discriminator(nn.Module, ABC):
 
     One that judges the fields of a record by themselves may define `read(batch) -> Reading`: all it tells of whole
     answers, from one pass. Where it does, and records are corrupted, its field logits are trained too. One that begins
-    from the generator may define `begin_from(model)`: called once, when the likelihood warm-up ends.
+    from the generator may define `begin_from(model)`: called once, when the likelihood warm-up ends. One whose logits
+    are log-likelihood ratios names the kinds of answers that it learns by likelihood in `raised`, `real` and perhaps
+    `generated`: these logits are made larger, and no loss compares.
     """
 
     @classmethod

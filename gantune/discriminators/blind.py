@@ -22,6 +22,7 @@ class Blind(Discriminator):
         super().__init__()
         self.discriminator = discriminator
         self.prompt_ids = list(prompt_ids)
+        self.raised = getattr(discriminator, "raised", ())
 
     def begin_from(self, model: nn.Module) -> None:
         """See [`Discriminator`]; nothing if the discriminator has no such method."""

@@ -49,7 +49,8 @@ class DiscriminatorSide:
     """Trains a discriminator on true answers against others: sampled, replayed, mismatched and corrupted ones.
 
     By the binary loss it learns on every prefix if `per_token`, else on whole answers; by the Bradley-Terry loss on
-    whole answers, each true one against one of each kind. A discriminator that reads fields (see [`Discriminator`])
+    whole answers, each true one against one of each kind. One with `raised` kinds learns these by likelihood, whatever
+    it is shown. A discriminator that reads fields (see [`Discriminator`])
     learns from corrupted questions which of them are said. Between its steps it stays in `eval()` mode: it judges
     without dropout. Every process is given all rows of a step, and takes its share.
 
@@ -57,7 +58,8 @@ class DiscriminatorSide:
         corrupt: makes negatives of true answers; None if there are no such.
 
     Raises:
-        UserError: if the loss compares whole answers and `per_token` holds, or there is no negative of any kind.
+        UserError: if the loss compares whole answers and `per_token` holds, or the discriminator has a loss of its own;
+            if there is no negative of any kind.
     """
 
     def __init__(
@@ -73,6 +75,12 @@ class DiscriminatorSide:
             raise UserError(
                 "--discriminator-loss bradley-terry: whole answers are compared, expected a reward that asks for no "
                 "more, such as --reward sequence"
+            )
+        self.raised: tuple[str, ...] = getattr(discriminator, "raised", ())
+        if self.compares and self.raised:
+            raise UserError(
+                f"--discriminator-loss bradley-terry: --discriminator {config.discriminator} learns by likelihood, "
+                "expected binary, which it does not use"
             )
         self.mismatches = config.mismatched_negatives and not config.blind_discriminator
         self.corrupt = corrupt if config.corrupted_negatives and not config.blind_discriminator else None
@@ -122,7 +130,10 @@ class DiscriminatorSide:
         self.discriminator.train()
         real = self._judge(batch, fields=said is not None)
         judged = {kind: self._judge(part, fields=kind == "corrupted") for kind, part in others.items()}
-        loss = (self._comparison_loss if self.compares else self._binary_loss)(batch, real, others, judged)
+        if self.raised:
+            loss = self._likelihood_loss({"real": batch} | others, {"real": real} | judged)
+        else:
+            loss = (self._comparison_loss if self.compares else self._binary_loss)(batch, real, others, judged)
         if said is not None and hasattr(self.discriminator, "read"):
             loss = loss + self._field_loss(batch, real, judged["corrupted"], said)
         self.discriminator.eval()
@@ -209,6 +220,12 @@ class DiscriminatorSide:
         mask = torch.cat([part.mask.flatten() for part in judged.values()])
         counts = self._count(batch), sum(map(self._count, others.values()))
         return discriminator_loss(real.logits, fake, real.mask, mask, self.config.real_label, counts)
+
+    def _likelihood_loss(self, parts: Mapping[str, Batch], judged: Mapping[str, Judged]) -> Tensor:
+        """This process's share of minus the mean logit a token of each raised kind, which count alike."""
+        kinds = [kind for kind in self.raised if kind in parts]
+        sums = [(judged[kind].logits * judged[kind].mask).sum() / parts[kind].answer_mask.sum() for kind in kinds]
+        return -sum(sums) / len(kinds)
 
     def _comparison_loss(
         self, batch: Batch, real: Judged, others: Mapping[str, Batch], judged: Mapping[str, Judged]
