@@ -151,7 +151,7 @@ class HealthMonitor:
                 judge < consensus,
                 f"what the discriminator chooses among the samples to a question is worth {judge:.3f} (ROUGE-L, or of "
                 f"records 1 less the slot error rate), by consensus {consensus:.3f}, at random "
-                f"{row['chosen_at_random']:.3f}: as a reward it will hardly help; raise --discriminator-warmup-steps, "
+                f"{row['chosen_at_random']:.3f}: as a reward it may not help; raise --discriminator-warmup-steps, "
                 "or take another --discriminator",
             )
         share, std = row.get("no_spread_share"), row.get("reward_std")
