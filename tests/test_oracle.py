@@ -323,7 +323,7 @@ def test_likelihood_with_dropout_that_was_killed_goes_on_to_the_same_best_epoch(
     assert whole.epoch == 1 and not torch.equal(whole.best.output.weight, whole.last.output.weight)
     assert not whole.best.training
     cut = make_world(tmp_path / "cut", model_epochs=3)
-    likelihood.fit(cut, "ratio-model", 2, 0.3)
+    likelihood.fit(cut, "ratio-model", 2, cut.settings.model_dropout)
     again = likelihood.fitted_model(cut)
     assert again.epoch == 1
     for policy in ("best", "last"):

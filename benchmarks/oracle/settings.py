@@ -55,8 +55,8 @@ class OracleSettings:
         default="current", metadata={"help": "complete with the generator, or an exponential average (0.8) of it"}
     )
     max_rows: int = field(default=1024, metadata={"help": "completions decoded and judged at once"})
-    model_epochs: int = field(default=20, metadata={"help": "epochs of the ratio's own model"})
-    model_dropout: float = field(default=0.3, metadata={"help": "of the ratio's own model"})
+    model_epochs: int = field(default=15, metadata={"help": "epochs of the ratio's own model"})
+    model_dropout: float = field(default=0.2, metadata={"help": "of the ratio's own model"})
     ratio_steps: int = field(default=40, metadata={"help": "generator steps of a game with the ratio"})
     ratio_sequences: int = field(default=512, metadata={"help": "sequences of such a step"})
     ratio_learning_rate: float = field(default=3e-3, metadata={"help": "of such a game, Adam"})
