@@ -68,13 +68,13 @@ ON_E2E = (
     *("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2"),
 )
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(60, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records": comparison(55, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
     "mini-records-embedding": comparison(
         20, *RECORDS, "--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3",
         seeds=range(1, 6),
     ),
     "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
-    "e2e": comparison(130, *RECORDS, *ON_E2E, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e": comparison(124, *RECORDS, *ON_E2E, "--methods", *OF_RECORDS, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
@@ -85,12 +85,12 @@ PARTS: dict[str, Part] = {
         "--num-train-epochs", "30",
     ),
     "tofu-tinystories-200": comparison(
-        25, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "200", "--num-train-epochs", "10",
-        "--noise-draws", "0",
+        15, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "200", "--num-train-epochs", "10",
+        "--noise-draws", "0", seeds=range(3),
     ),
     "tofu-tinystories-1000-all-pairs": comparison(
-        40, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "1000", "--num-train-epochs", "3",
-        "--noise-draws", "0",
+        24, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "1000", "--num-train-epochs", "3",
+        "--noise-draws", "0", seeds=range(3),
     ),
     "unpaired": comparison(
         15, "--preset", "unpaired", "--objective", "best-of-k", "--reward", "consensus", "--num-generations", "8",
