@@ -13,8 +13,6 @@ Every line is a comparison of its own in `DIR/runs`, so that what was cut off go
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -22,8 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from benchmarks.compare.__main__ import main as compare
 from benchmarks.compare.presets import DATA_TO_TEXT
+from benchmarks.compare.rows import compared_rows
 from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics.files import write_atomically, write_json
@@ -70,12 +68,8 @@ def rows_of(method: str, variant: Variant, seeds: Sequence[int], more: Sequence[
     """The row of each seed; a control is run once for all variants that share it."""
     options = [*variant.schedule(), *(variant.game if method == GAME else ())]
     output = folder / "_".join([method, *options]).replace("/", "-").replace("--", "")
-    asked = ["--methods", method, "--seeds", *map(str, seeds), *options, *more, "--output", str(output)]
-    with contextlib.redirect_stdout(sys.stderr):
-        status = compare(["--preset", "data-to-text", *asked])
-    if status:
-        raise UserError(f"{output}: the comparison ended with status {status}, expected 0")
-    rows = json.loads((output / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    asked = ["--methods", method, "--seeds", *map(str, seeds), *options, *more]
+    rows = compared_rows(["--preset", "data-to-text", *asked], output)
     return [row for seed in seeds for row in rows if (row["method"], row["seed"]) == (method, seed)]
 
 

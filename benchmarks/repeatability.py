@@ -13,7 +13,6 @@ row from the row of the same seed in the first entry. Options that are not named
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.compare.__main__ import main as compare
 from benchmarks.compare.answers import read_samples
+from benchmarks.compare.rows import compared_rows
 from benchmarks.compare.run_folder import folder_of
 from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics.files import write_atomically, write_json
@@ -61,18 +60,15 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 def rows_on(name: str, options: Sequence[str], folder: Path) -> list[Row]:
     """The tuned rows of the comparison on a processor: method, seed, metrics and answers."""
     output = folder / "runs" / name.replace(" ", "-")
-    with environment(PROCESSORS[name]), contextlib.redirect_stdout(sys.stderr):
-        status = compare([*options, "--output", str(output)])
-    if status:
-        raise UserError(f"{output}: the comparison ended with status {status}, expected 0")
-    told = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
+    with environment(PROCESSORS[name]):
+        rows = compared_rows(options, output)
     return [
         {
             **{key: row[key] for key in ("method", "seed")},
             "metrics": {key: row["metrics"][key] for key in METRICS if row["metrics"].get(key) is not None},
             "answers": [sample["answer"] for sample in read_samples(folder_of(output, row) / "samples.jsonl").samples],
         }
-        for row in told["rows"]
+        for row in rows
         if row["trainable_parameters"]
     ]
 

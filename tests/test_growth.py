@@ -7,6 +7,7 @@ import json
 import pytest
 
 from benchmarks import growth
+from benchmarks.compare import rows as compare_rows
 from benchmarks.compare.arguments import parse
 from gantune.diagnostics import write_json
 
@@ -28,7 +29,7 @@ def asked(monkeypatch):
         write_json(settings.comparison.output + "/comparison.json", {"rows": rows})
         return 0
 
-    monkeypatch.setattr(growth, "compare", compare)
+    monkeypatch.setattr(compare_rows, "compare", compare)
     return found
 
 
@@ -66,6 +67,6 @@ def test_each_variant_has_its_schedule_and_options(asked, tmp_path):
 def test_what_is_wrong_is_told_in_one_line(asked, tmp_path, monkeypatch, capsys):
     assert growth.main(["--variants", "rounds=7", "--output", str(tmp_path)]) == 2
     assert "--variants rounds=7: expected one of preset, rounds=25" in capsys.readouterr().err
-    monkeypatch.setattr(growth, "compare", lambda arguments: 1)
+    monkeypatch.setattr(compare_rows, "compare", lambda arguments: 1)
     assert growth.main(["--variants", "preset", "--output", str(tmp_path)]) == 2
     assert "the comparison ended with status 1, expected 0" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from benchmarks import repeatability
+from benchmarks.compare import rows
 from gantune.diagnostics import write_json
 
 
@@ -19,10 +20,10 @@ def seen(monkeypatch):
     def compare(arguments):
         output, threads = arguments[-1], os.environ["OMP_NUM_THREADS"]
         found.append((threads, os.environ.get("ATEN_CPU_CAPABILITY"), arguments[:-2]))
-        moved, rows = threads == "2", [{"method": "base", "seed": 1, "metrics": {}, "trainable_parameters": 0}]
+        moved, made = threads == "2", [{"method": "base", "seed": 1, "metrics": {}, "trainable_parameters": 0}]
         for seed in (1, 2):
             metrics = {"rougeL": 0.5 - 0.03 * (moved and seed == 2), "nll": 1.25, "slot_error_rate": None}
-            rows.append(
+            made.append(
                 {"method": "lora", "seed": seed, "metrics": metrics, "trainable_parameters": 9, "status": "success"}
             )
             folder = f"{output}/runs/lora-seed{seed}"
@@ -30,10 +31,10 @@ def seen(monkeypatch):
             answers = ["yes", "maybe" if moved and seed == 2 else "no"]
             with open(f"{folder}/samples.jsonl", "w") as file:
                 file.writelines(json.dumps({"answer": answer}) + "\n" for answer in answers)
-        write_json(output + "/comparison.json", {"rows": rows})
+        write_json(output + "/comparison.json", {"rows": made})
         return 0
 
-    monkeypatch.setattr(repeatability, "compare", compare)
+    monkeypatch.setattr(rows, "compare", compare)
     return found
 
 
@@ -53,6 +54,6 @@ def test_the_distance_of_a_method_is_that_of_its_farthest_row(seen, tmp_path, ca
 
 
 def test_a_comparison_that_fails_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(repeatability, "compare", lambda arguments: 1)
+    monkeypatch.setattr(rows, "compare", lambda arguments: 1)
     assert repeatability.main(["--output", str(tmp_path)]) == 2
     assert "runs/one-thread: the comparison ended with status 1, expected 0" in capsys.readouterr().err
