@@ -23,11 +23,13 @@ class MicroBatches:
     Args:
         size: most rows a part; None for all of a batch.
         parallel: the processes that share the rows; the parts are this one's.
-        sampled: most sampled answers a part, where each row has several; None for as many as its rows have.
+
+    Its `sampled` is the most sampled answers a part, where each row has several; None for as many as its rows have.
     """
 
-    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE, sampled: int | None = None) -> None:
-        self.size, self.parallel, self.sampled = size, parallel, sampled
+    def __init__(self, size: int | None = None, parallel: DataParallel = ALONE) -> None:
+        self.size, self.parallel = size, parallel
+        self.sampled: int | None = None
 
     def state_dict(self) -> dict[str, int | None]:
         return {"size": self.size}

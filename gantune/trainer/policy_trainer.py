@@ -51,7 +51,7 @@ class PolicyTrainer(PairTrainer):
                 raise UserError(f"{name}: its layer is {where}, expected a generator of the embedding alone")
         settings, end = self.args, end_token_id(self.args.prompt_template(), self.tokenizer)
         self.policy = CausalLMPolicy(self.model, end, self.pad_token_id, settings.captured_decoding)
-        self.micro_batches.sampled = settings.rollout_rows
+        self.micro_batches.sampled = settings.rollout_rows or None
         self.sampler = Sampler(self.policy, self.micro_batches, settings.max_completion_length, settings.temperature)
         self.sampler.seed(settings.seed)
         if settings.plays:
