@@ -108,6 +108,20 @@ def test_small_and_whole_forms_are_joined_to_either(tmp_path, capsys):
         assert answers["gan", 0].samples == stored_answers(small, together.rows)["gan", 0].samples
 
 
+def test_one_run_of_two_processors_is_one_run_and_another_result_is_another(tmp_path):
+    for name, nll, expected in (("other", 0.5 + 1e-9, 6), ("more", 0.5 + 1e-4, None)):
+        both = comparison(tmp_path / "own"), comparison(tmp_path / name)
+        content = json.loads((both[1] / "comparison.json").read_text())
+        for row in content["rows"]:
+            row["metrics"]["nll"] = row["metrics"]["nll"] and nll
+        (both[1] / "comparison.json").write_text(json.dumps(content))
+        if expected:
+            assert len(join(both, tmp_path / "joined").rows) == expected
+            continue
+        with pytest.raises(UserError, match="both hold gan, seed 0, with other results"):
+            join(both, tmp_path / "refused")
+
+
 def test_the_winners_of_a_sweep_stay_and_can_be_taken_again(tmp_path, capsys):
     whole = comparison(tmp_path / "whole")
     winner = Winner({"lora_rank": 8}, (Trial("lora_rank", 8, 0.5), Trial("lora_rank", 4, None)), 0.5, "NLL", "10 pairs")

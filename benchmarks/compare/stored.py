@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from gantune.errors import UserError
 FILE = "comparison.json"
 BEFORE = {"word_tokenizer": "rouge-score"}  # what settings were before they were stored
 GROWING = ("methods", "seeds", "command")  # settings in which comparisons of one directory may differ
+ROUNDING = 1e-6  # by which the figures of one run may differ on another processor, as a share of them
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def join(directories: Sequence[Path], output: Path, compact: bool = False) -> St
         compact: in place of the runs' folders keep one `answers.parquet`, and the environments in the rows.
 
     Raises:
-        UserError: if they differ in more than methods and seeds, hold the same run twice, or `output` is not empty.
+        UserError: if they differ in more than methods and seeds, hold a run twice with other results, or `output` is not empty.
     """
     parts = [read(directory) for directory in directories]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -101,7 +103,7 @@ def join(directories: Sequence[Path], output: Path, compact: bool = False) -> St
             raise UserError(f"{directories[0]} and {directory} cannot be joined: they differ in {difference}")
         for row in part.rows:
             run = row["method"], row["seed"]
-            if run in rows and rows[run]["metrics"] != row["metrics"]:
+            if run in rows and not _agree(rows[run]["metrics"], row["metrics"]):
                 raise UserError(
                     f"{directories[0]} and {directory} cannot be joined: both hold {run[0]}, seed {run[1]}, with other "
                     "results; give them different methods or seeds"
@@ -132,6 +134,14 @@ def join(directories: Sequence[Path], output: Path, compact: bool = False) -> St
     winners = {method: winner for part in parts for method, winner in part.winners.items()}
     ordered = sorted(rows.values(), key=lambda row: (row["seed"], order[row["method"]]))
     return Stored(settings, ordered, warnings, winners)
+
+
+def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs measured the same, as far as another processor rounds alike."""
+    return one.keys() == other.keys() and all(
+        value == other[name] or (value and other[name] and math.isclose(value, other[name], rel_tol=ROUNDING))
+        for name, value in one.items()
+    )
 
 
 def _as_run(directory: Path, row: dict[str, Any]) -> dict[str, Any]:
