@@ -29,8 +29,6 @@ from gantune.errors import UserError
 
 KEPT, REMADE = Path("results/reference"), Path("results/remade")
 SHARED = Path("../shared/data")
-ON_TOFU = ("--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--test-size", "400")
-STACK = ("lora", "lora-attention", "mle-stack", "gan-stack")
 
 
 class Part(NamedTuple):
@@ -61,6 +59,9 @@ OF_RECORDS = (
     *("lora", "mle-early-stopped:lora", "mle:lora", "gan:lora", "self-training:lora", "self-training-greedy:lora"),
     *("rerank:lora", "gan-shuffled:lora"),
 )
+JUDGE_CONTROLS = tuple(
+    f"gan-{control}:lora" for control in ("constant", "plain", "corrupted", "frozen-judge", "oracle")
+)
 E2E = REMADE / "e2e-base" / "made"
 ON_E2E = (
     *("--model", f"{E2E}", "--dataset", f"{E2E}/train.jsonl", "--test-dataset", f"{E2E}/test.jsonl"),
@@ -68,7 +69,7 @@ ON_E2E = (
     *("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2"),
 )
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(55, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records": comparison(90, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
     "mini-records-embedding": comparison(
         20, *RECORDS, "--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3",
         seeds=range(1, 6),
@@ -81,15 +82,8 @@ PARTS: dict[str, Part] = {
     ),
     "mini-all": comparison(20, "--methods", "all", "--validation-share", "0.1", seeds=range(3)),
     "tofu-tinystories": comparison(
-        20, *ON_TOFU, "--methods", "base", *STACK, "gan", "mle", "gan-constant", "--train-size", "50",
-        "--num-train-epochs", "30",
-    ),
-    "tofu-tinystories-200": comparison(
-        15, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "200", "--num-train-epochs", "10",
-        "--noise-draws", "0", seeds=range(3),
-    ),
-    "tofu-tinystories-1000-all-pairs": comparison(
-        24, *ON_TOFU, "--methods", "base", *STACK, "--train-size", "1000", "--num-train-epochs", "3",
+        20, "--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--methods", "base",
+        "lora", "mle-stack", "gan-stack", "--train-size", "1000", "--test-size", "400", "--num-train-epochs", "3",
         "--noise-draws", "0", seeds=range(3),
     ),
     "unpaired": comparison(

@@ -91,7 +91,7 @@ def join(directories: Sequence[Path], output: Path, compact: bool = False) -> St
         compact: in place of the runs' folders keep one `answers.parquet`, and the environments in the rows.
 
     Raises:
-        UserError: if they differ in more than methods and seeds, hold a run twice with other results, or `output` is not empty.
+        UserError: if they differ in more than methods and seeds, hold a run with two results, or `output` is not empty.
     """
     parts = [read(directory) for directory in directories]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
