@@ -137,7 +137,7 @@ def join(directories: Sequence[Path], output: Path, compact: bool = False) -> St
 
 
 def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two runs measured the same, as far as another processor rounds alike."""
+    """Whether two runs measured the same, up to how another processor rounds."""
     return one.keys() == other.keys() and all(
         value == other[name] or (value and other[name] and math.isclose(value, other[name], rel_tol=ROUNDING))
         for name, value in one.items()
