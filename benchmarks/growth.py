@@ -21,14 +21,14 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.compare.presets import DATA_TO_TEXT
-from benchmarks.compare.rows import compared_rows
+from benchmarks.compare.rows import commits_of, compared_rows
 from benchmarks.statistics.intervals import mean_and_half_width
 from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics.files import write_atomically, write_json
 from gantune.errors import UserError
 
 GAME, CONTROL = "gan:lora", "mle:lora"
-LIKELIHOOD_EPOCHS, ROUNDS = 31, 100
+LIKELIHOOD_EPOCHS, ROUNDS = DATA_TO_TEXT["num_train_epochs"] * DATA_TO_TEXT["warmup_share"], 100
 Row = dict[str, Any]
 METRICS = {"slot_error_rate": "SER", "slot_error_rate_sampled": "SER T=1", "rougeL": "ROUGE-L"}
 
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     def schedule(self) -> list[str]:
         """As many epochs of likelihood as ever, then the rounds; of game and control alike."""
         steps = math.ceil(self.pairs / DATA_TO_TEXT["per_device_train_batch_size"])
-        epochs = LIKELIHOOD_EPOCHS + math.ceil(self.rounds * DATA_TO_TEXT["steps_per_generation"] / steps)
+        epochs = math.ceil(LIKELIHOOD_EPOCHS + self.rounds * DATA_TO_TEXT["steps_per_generation"] / steps)
         share = LIKELIHOOD_EPOCHS / epochs
         return ["--train-size", str(self.pairs), "--num-train-epochs", str(epochs), "--warmup-share", f"{share:.4f}"]
 
@@ -84,6 +84,7 @@ def line(name: str, games: Sequence[Row], controls: Sequence[Row]) -> dict[str, 
         },
         "seconds": fmean(game["train_seconds"] / own["train_seconds"] for game, own in pairs),
         "tokens": fmean(game["train_tokens"] / own["train_tokens"] for game, own in pairs),
+        "made_at": commits_of([*games, *controls]),
     }
 
 

@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.compare.answers import read_samples
-from benchmarks.compare.rows import compared_rows
+from benchmarks.compare.rows import commits_of, compared_rows
 from benchmarks.compare.run_folder import folder_of
 from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics.files import write_atomically, write_json
@@ -64,7 +64,7 @@ def rows_on(name: str, options: Sequence[str], folder: Path) -> list[Row]:
         rows = compared_rows(options, output)
     return [
         {
-            **{key: row[key] for key in ("method", "seed")},
+            **{key: row[key] for key in ("method", "seed", "environment")},
             "metrics": {key: row["metrics"][key] for key in METRICS if row["metrics"].get(key) is not None},
             "answers": [sample["answer"] for sample in read_samples(folder_of(output, row) / "samples.jsonl").samples],
         }
@@ -114,9 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--output", required=True, type=Path, help="directory of the results")
         own, options = parser.parse_known_args(arguments)
         first, lines = rows_on(FIRST, options, own.output), []
+        made = [*first]
         for name in list(PROCESSORS)[1:]:
-            lines += distances(name, first, rows_on(name, options, own.output))
-            write_json(own.output / "repeatability.json", {"options": options, "lines": lines})
+            rows = rows_on(name, options, own.output)
+            made += rows
+            lines += distances(name, first, rows)
+            content = {"options": options, "lines": lines, "made_at": commits_of(made)}
+            write_json(own.output / "repeatability.json", content)
             write_atomically(own.output / "repeatability.md", table(lines) + "\n")
         print(table(lines))
 

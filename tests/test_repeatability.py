@@ -31,6 +31,8 @@ def seen(monkeypatch):
             answers = ["yes", "maybe" if moved and seed == 2 else "no"]
             with open(f"{folder}/samples.jsonl", "w") as file:
                 file.writelines(json.dumps({"answer": answer}) + "\n" for answer in answers)
+            git = {"commit": f"c{seed}", "dirty": False}
+            write_json(f"{folder}/environment.json", {"git": git})
         write_json(output + "/comparison.json", {"rows": made})
         return 0
 
@@ -42,7 +44,9 @@ def test_the_distance_of_a_method_is_that_of_its_farthest_row(seen, tmp_path, ca
     before = dict(os.environ)
     assert repeatability.main(["--output", str(tmp_path), "--methods", "lora", "--seeds", "1", "2"]) == 0
     assert dict(os.environ) == before
-    lines = json.loads((tmp_path / "repeatability.json").read_text())["lines"]
+    written = json.loads((tmp_path / "repeatability.json").read_text())
+    lines = written["lines"]
+    assert [made["git"]["commit"] for made in written["made_at"]] == ["c1", "c2"]
     by_name = {line["processor"]: line for line in lines}
     assert list(by_name) == list(repeatability.PROCESSORS)[1:]
     assert by_name["two threads"]["metrics"] == {"rougeL": pytest.approx(0.03), "nll": 0.0}
