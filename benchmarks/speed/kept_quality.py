@@ -1,8 +1,9 @@
 """What a kept quality costs: `python -m benchmarks.speed.kept_quality`.
 
 Processor seconds of training until a method's held-out loss is first no higher than LoRA's last one. All methods learn
-from the same pairs and hold the same ones out; their loss is measured after each epoch, and the measuring is not
-counted. Each seed is a training of its own. Alone on the machine, or the seconds are those of the neighbours.
+from the same pairs, at the rates that `benchmarks.compare` has stored for model and data, and hold the same ones out;
+their loss is measured after each epoch, and the measuring is not counted. Each seed is a training of its own. Alone on
+the machine, or the seconds are those of the neighbours.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import TrainerCallback
 
 from baselines import resolve_method
 from benchmarks.compare.environment import environment
+from benchmarks.compare.tuned import tuned_for, winner_of
 from benchmarks.report.grid import text_table
 from benchmarks.speed.measure import silence_libraries
 from gantune.cli.devices import resolve_device
@@ -58,17 +60,20 @@ def first_reached(curve: Sequence[tuple[float, float]], loss: float) -> float | 
 
 
 def train(name: str, options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Train by one method; `curve` as [`HeldOutCurve`] has it.
+    """Train by one method; `swept` is its rate, `curve` as [`HeldOutCurve`] has it.
 
     Raises:
         UserError: if the method is not known, or trains nothing by steps.
     """
     method, device = resolve_method(name), resolve_device(options.device)
+    winner = winner_of(tuned_for(options.model, options.dataset), name)
+    swept = winner[1].settings if winner else {}
     settings = method.config_class(
         num_train_epochs=options.num_train_epochs,
         early_stopping_patience=options.num_train_epochs,  # holds pairs out, and never stops
         validation_share=HELD_OUT,
         seed=seed,
+        **swept,
     )
     pairs, _ = split_pairs(load_pairs(options.dataset), options.train_size, 0, seed)
     watch = HeldOutCurve()
@@ -76,7 +81,7 @@ def train(name: str, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     method.tune(model, load_tokenizer(options.model), pairs, settings, [watch])
     if not watch.curve:
         raise UserError(f"--methods {name}: it has no held-out loss, expected a method that trains by steps")
-    return {"method": name, "seed": seed, "curve": watch.curve}
+    return {"method": name, "seed": seed, "swept": swept, "curve": watch.curve}
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
