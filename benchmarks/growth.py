@@ -8,7 +8,7 @@ Options that are not named below are those of `python -m benchmarks.compare`, an
     python -m benchmarks.growth --variants rounds=25 rounds=200 --seeds 1 --output results/growth --num-generations 4
 
 Every line is a comparison of its own in `DIR/runs`, so that what was cut off goes on. `DIR/growth.json` has the rows,
-`DIR/growth.md` the table.
+`DIR/growth.md` the table; lines of an earlier call with the same seeds and options stay in both.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from benchmarks.compare.files import read_json
 from benchmarks.compare.presets import DATA_TO_TEXT
 from benchmarks.compare.rows import commits_of, compared_rows
 from benchmarks.statistics.intervals import mean_and_half_width
@@ -101,6 +102,13 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def lines_of(file: Path, seeds: Sequence[int], more: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines that an earlier call has written with these seeds and options; none of others."""
+    content = read_json(file)
+    same = content is not None and (content["seeds"], content["options"]) == (list(seeds), list(more))
+    return content["lines"] if same else []
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status as of `benchmarks.compare`."""
 
@@ -113,11 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in own.variants:
             if name not in VARIANTS:
                 raise UserError(f"--variants {name}: expected one of {', '.join(VARIANTS)}")
-        lines = []
+        found = {each["variant"]: each for each in lines_of(own.output / "growth.json", own.seeds, more)}
         for name in own.variants:
             variant = VARIANTS[name]
             games, controls = (rows_of(of, variant, own.seeds, more, own.output / "runs") for of in (GAME, CONTROL))
-            lines.append(line(name, games, controls))
+            found[name] = line(name, games, controls)
+            lines = [found[name] for name in VARIANTS if name in found]
             write_json(own.output / "growth.json", {"seeds": own.seeds, "options": more, "lines": lines})
             write_atomically(own.output / "growth.md", table(lines) + "\n")
         print(table(lines))

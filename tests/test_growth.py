@@ -37,7 +37,7 @@ def test_a_line_is_the_game_less_its_control(asked, tmp_path, capsys):
     names = ["preset", "k=4, as many texts", "rounds=25"]
     assert growth.main(["--variants", *names, "--seeds", "1", "2", "3", "--output", str(tmp_path)]) == 0
     lines = json.loads((tmp_path / "growth.json").read_text())["lines"]
-    assert [line["variant"] for line in lines] == names
+    assert [line["variant"] for line in lines] == ["preset", "rounds=25", "k=4, as many texts"], "in one order"
     assert lines[0]["gains"]["slot_error_rate"] == pytest.approx([-0.1, -0.2, -0.1]) and lines[0]["seconds"] == 3
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "growth.md").read_text()
@@ -45,6 +45,11 @@ def test_a_line_is_the_game_less_its_control(asked, tmp_path, capsys):
     assert "| preset | 0.300 | -0.133 ±0.143 | 0.600 | -0.267 ±0.287 | 0.700 | +0.133 ±0.143 | 3.0 x |" in printed
     outputs = [settings.comparison.output for settings in asked]
     assert len(asked) == 6 and len(set(outputs)) == 5, "the second variant has the first one's control"
+
+    for seeds, kept in (["1", "2", "3"], [names[0], "best-of-k", *names[1:]]), (["1"], ["best-of-k"]):
+        assert growth.main(["--variants", "best-of-k", "--seeds", *seeds, "--output", str(tmp_path)]) == 0
+        lines = json.loads((tmp_path / "growth.json").read_text())["lines"]
+        assert {line["variant"] for line in lines} == set(kept), "lines of the same seeds stay, of others not"
 
 
 def test_each_variant_has_its_schedule_and_options(asked, tmp_path):
