@@ -80,7 +80,6 @@ PARTS: dict[str, Part] = {
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
     ),
-    "mini-all": comparison(20, "--methods", "all", "--validation-share", "0.1", seeds=range(3)),
     "tofu-tinystories": comparison(
         20, "--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--methods", "base",
         "lora", "mle-stack", "gan-stack", "--train-size", "1000", "--test-size", "400", "--num-train-epochs", "3",
@@ -92,7 +91,8 @@ PARTS: dict[str, Part] = {
     ),
     "dialogues": comparison(
         12, "--task", "summarise", "--methods", "base", "lead-3", "lora", "gan", "gan-stack", "--num-train-epochs",
-        "15", "--validation-share", "0.1", "--noise-draws", "0", seeds=range(3),
+        "15", "--validation-share", "0.1", "--noise-draws", "0", "--winners", f"{KEPT}/dialogues/comparison.json",
+        seeds=range(3),
     ),
     "oracle": Part(
         110, "benchmarks.oracle",

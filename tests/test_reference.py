@@ -76,3 +76,10 @@ def test_every_comparison_of_the_plan_can_be_read_and_all_take_less_than_a_night
             settings = parse([*part.arguments, "--seeds", *map(str, part.seeds)])
             settings.check()
             assert settings.comparison.seeds == list(part.seeds), name
+
+
+def test_a_part_whose_stored_results_have_winners_is_remade_with_them():
+    for name, part in PARTS.items():
+        file = reference.KEPT / name / "comparison.json"
+        if file.is_file() and "winners" in json.loads(file.read_text()):
+            assert part.arguments[part.arguments.index("--winners") + 1] == str(file)

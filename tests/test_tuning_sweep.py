@@ -250,6 +250,13 @@ def test_another_rank_keeps_the_scale_of_lora(command, stubbed, tmp_path):
     assert settings.method_config("bottleneck", 0, bottleneck_dim=32).bottleneck_dim == 32
 
 
+def test_winners_that_were_read_are_stored_with_the_results(command, stubbed, tmp_path):
+    file, out = tmp_path / "tuning.json", tmp_path / "out"
+    write_winners(file, {"lora": Winner({"lora_learning_rate": 3e-3}, (), 0.1, "NLL", "x")})
+    assert main([*command, "--winners", str(file), "--methods", "lora", "--output", str(out)]) == 0
+    assert read_winners(out / "comparison.json") == read_winners(file)
+
+
 @pytest.mark.parametrize(("match", "limit"), [("time", {"max_seconds": 7.5}), ("sampled-tokens", {"max_tokens": 900})])
 def test_match_runs_lora_first_and_stops_the_others_with_it(command, stubbed, tmp_path, match, limit):
     options = ["--match", match, "--methods", "gan", "mle", "lora", "--output", str(tmp_path / "out")]

@@ -27,6 +27,7 @@ from benchmarks.compare.fairness import LIMITS, learning_rates, limit, run_confi
 from benchmarks.compare.forgetting import question_sets
 from benchmarks.compare.run import collected_warnings, failed_row
 from benchmarks.compare.stored import Stored, claim, join, read
+from benchmarks.compare.tuned import content_of
 from benchmarks.judge import JUDGES, build_judge
 from benchmarks.judge.judging import judge_comparison
 from benchmarks.judge.records import join_records
@@ -240,7 +241,8 @@ def run_all(
     methods = list(dict.fromkeys([*ALWAYS, *before.get("methods", []), *settings.comparison.methods]))
     seeds = sorted({*before.get("seeds", []), *settings.comparison.seeds})
     asked = {"methods": methods, "seeds": seeds, **described, "command": " ".join(["python -m", *_command()])}
-    stored = Stored(asked, [], [learning_rates(settings), *settings.stand_ins, *said])
+    read_winners = content_of(settings.winners) if settings.fairness.winners else {}
+    stored = Stored(asked, [], [learning_rates(settings), *settings.stand_ins, *said], read_winners)
     print(heading(asked), *stored.warnings, sep="\n", flush=True)
 
     if not earlier:

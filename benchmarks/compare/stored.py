@@ -29,7 +29,7 @@ class Stored:
         settings: what was asked for.
         rows: one a run; its `directory` is relative.
         warnings: what was said before the first run.
-        winners: of `--tune`, by method, as `tuning.json` has them.
+        winners: of `--tune` or `--winners`, by method, as `tuning.json` has them.
     """
 
     settings: dict[str, Any]

@@ -119,11 +119,16 @@ def winner_of(winners: Mapping[str, Winner], method: str) -> tuple[str, Winner] 
 
 
 def write_winners(file: Path, winners: Mapping[str, Winner]) -> None:
-    """Write winners by method as JSON, every trial with its score."""
+    """Write winners by method as JSON."""
+    write_json(file, content_of(winners))
+
+
+def content_of(winners: Mapping[str, Winner]) -> dict[str, Any]:
+    """Winners by method as JSON has them, every trial with its score."""
     content = {method: asdict(winner) for method, winner in winners.items()}
     for of_method in content.values():
         of_method["trials"] = [Trial(*trial)._asdict() for trial in of_method["trials"]]
-    write_json(file, content)
+    return content
 
 
 def read_winners(file: Path) -> dict[str, Winner]:
