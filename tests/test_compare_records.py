@@ -185,6 +185,8 @@ def test_a_comparison_of_records_has_a_table_of_its_own(tmp_path):
     assert places == sorted(places) and table[0].endswith(headings[-1]), "no column without a value"
     expected = fmean(row["metrics"]["slot_error_rate"] for row in rows if row["method"] == "gan:lora")
     assert f"{expected:.3f}" in table[2] and "12.5" in table[2]
+    narrow = as_text(summarise(rows)).splitlines()[0].split()
+    assert narrow == ["method", "SER", "SER", "T=1", "ROUGE-L"], "slot errors alone would show copies as the best"
     page = content(read_comparison(tmp_path))["table"]
     assert [column["heading"] for column in page["columns"][:4]] == ["SER", "SER T=1", "right", "ROUGE-L"]
     assert [column["better"] for column in page["columns"][:4]] == ["low", "low", "high", "high"]

@@ -65,7 +65,7 @@ COLUMNS = (
 )
 _SER = Column("SER", "slot_error_rate", "{:.3f}".format, "low")
 _SAMPLED_SER = Column("SER T=1", "slot_error_rate_sampled", "{:.3f}".format, "low")
-RECORD_HEADLINES = (_SER, _SAMPLED_SER, _NLL)
+RECORD_HEADLINES = (_SER, _SAMPLED_SER, _ROUGE_L)
 RECORD_COLUMNS = (
     *(_SER, _SAMPLED_SER),
     Column("right", "right_texts", "{:.3f}".format, "high"),
@@ -82,7 +82,7 @@ def columns_of(summary: Mapping[str, Mapping[str, Any]], wide: bool = True) -> l
 
     Args:
         summary: see [`summarise`].
-        wide: all of them; else the headline metrics of the task, NLL and costs.
+        wide: all of them; else the headline metrics of the task, and costs.
     """
     of_records = any("slot_error_rate" in figures for figures in summary.values())
     columns, headlines = (RECORD_COLUMNS, RECORD_HEADLINES) if of_records else (COLUMNS, HEADLINES)
