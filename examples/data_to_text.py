@@ -1,4 +1,4 @@
-"""Records to sentences: the game asks records that nobody has written a text for. Some minutes on a CPU."""
+"""Records to sentences: the game plays on records that nobody has written a text for. Some minutes on a CPU."""
 
 from gantune import LanguageGAN, LanguageGANConfig, SlotMatcher, Unpaired, load_pairs
 from gantune.data import split_records
