@@ -259,6 +259,12 @@ def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
     assert not (tmp_path / "tuned").exists()
 
 
+def test_a_limit_that_is_reached_before_held_out_pairs_are_scored_ends_the_run(no_plots, tmp_path):
+    assert train(tmp_path, "--validation-size", "2", "--max-tokens", "1") == 0
+    told = json.loads((tmp_path / "tuned" / "training.json").read_text())
+    assert told["steps"] == 1 and told["validation"] is None
+
+
 def test_a_training_that_breaks_off_keeps_the_last_good_weights_and_says_so(no_plots, tmp_path, monkeypatch, capsys):
     def broken(self, batch):
         raise FloatingPointError("likelihood loss is nan")

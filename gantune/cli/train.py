@@ -198,7 +198,7 @@ def _run(groups: Sequence[Any], values: dict[str, Any]) -> int:
                 dataset=settled(values)["dataset"],
                 pairs=len(pairs),
                 validation_pairs=held_out,
-                validation=gan.best.measure() if held_out else None,
+                validation=gan.best.measure() if gan.best.best is not None else None,
                 stopped=stopped,
             )
             for folder in folders_of(output):
