@@ -589,8 +589,10 @@ def test_history_holds_the_health_of_each_adversarial_step():
     assert "grad_norm" in history[0] and "entropy" not in history[0]
 
 
-def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog):
-    gan = build(reward="constant", num_train_epochs=12, warmup_share=0.0)
+@pytest.mark.parametrize("rows", [{}, {"adversarial_every": 5, "logging_steps": 10}], ids=["of a step", "of ten"])
+def test_bad_health_is_told_once_in_the_row_that_showed_it(caplog, rows):
+    """In a row of ten steps too, of which the last is one of likelihood."""
+    gan = build(reward="constant", num_train_epochs=16, warmup_share=0.0, **rows)
     with caplog.at_level("WARNING"):
         history = trained(gan)
     told = [(row["step"], text) for row in history for text in row.get("warnings", ()) if "got one reward" in text]

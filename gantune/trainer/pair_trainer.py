@@ -154,7 +154,7 @@ class PairTrainer(CheckpointedTrainer):
         if args.packing:
             check_packing(model, training)
         self._figures: dict[str, list[float]] = defaultdict(list)
-        self._phase = "likelihood"
+        self._begin_row()
 
     def __repr__(self) -> str:
         trained, every = self.get_nb_trainable_parameters()
@@ -194,6 +194,7 @@ class PairTrainer(CheckpointedTrainer):
         if not self.parameters:
             raise UserError("nothing to train: all of the model is frozen, expected peft_config")
         checkpoint = self._checkpoint(resume_from_checkpoint)
+        self._begin_row()
         if self.eval_dataset:
             _ = self.policy  # before the first step: it fuses activations, which changes rounding, and tries the head
         set_seed(self.args.seed)
@@ -333,8 +334,12 @@ class PairTrainer(CheckpointedTrainer):
         return metrics
 
     def note(self, phase: str, figures: dict[str, float | None]) -> None:
-        """Put figures of a step into the next row of the log, which has their means since the row before."""
-        self._phase = phase
+        """Put figures of a step into the next row of the log, which has their means since the row before.
+
+        Its phase is adversarial if one of its steps is, else that of the last one.
+        """
+        if self._phase != "adversarial":
+            self._phase = phase
         for name, value in figures.items():
             if value is not None:
                 self._figures[name].append(value)
@@ -347,10 +352,14 @@ class PairTrainer(CheckpointedTrainer):
         if "loss" in logs or "discriminator_step" in logs:
             noted = {name: math.fsum(values) / len(values) for name, values in self._figures.items()}
             logs.update({"phase": self._phase} | noted | {"tokens": self.limits.new_tokens()} | logs)
-            self._figures.clear()
+            self._begin_row()
         elif "train_runtime" in logs:
             logs["tokens"] = self.limits.new_tokens()
         super().log(logs, start_time)
+
+    def _begin_row(self) -> None:
+        self._figures.clear()
+        self._phase = "likelihood"
 
     # --------------------------------------------------------------------------- parts of transformers' own training
 
