@@ -18,7 +18,9 @@ import gantune
 from benchmarks.compare.answers import FILE, stored_answers
 from benchmarks.compare.stored import read
 from benchmarks.report.differences import differences
-from benchmarks.report.readme_figures import MARKED, REFERENCE, documents, filled, verdict
+from benchmarks.report.readme_figures import MARKED, REFERENCE, documents, filled, means, verdict
+from benchmarks.report.readme_figures import differences as differences_of
+from benchmarks.report.readme_figures import main as fill_documents
 from gantune.cli.options import TrainingOptions
 from gantune.errors import UserError
 
@@ -93,25 +95,49 @@ def test_figures_are_written_anew_and_unknown_ones_refused():
 
 
 def stored_differences(monkeypatch, **intervals):
-    """A comparison of a method `ours` with `lora`, whose differences have these intervals."""
+    """A comparison of a method `ours` with `lora`, whose differences have these intervals and corrected p."""
     rows = [
-        {"method": "ours", "rival": "lora", "metric": metric, "difference": (low + high) / 2, "low": low, "high": high}
-        for metric, (low, high) in intervals.items()
-    ]
+        {"method": "ours", "rival": "lora", "metric": metric, "difference": (low + high) / 2, "low": low, "high": high,
+         "p_holm": p}
+        for metric, (low, high, p) in intervals.items()
+    ]  # fmt: skip
     ratios = {key: {"ratio_to_lora": 2.0} for key in ("train_seconds", "peak_memory_bytes")}
+    ratios["nll"] = {"mean": 10.25, "half_width": 0.125}
     stored = {"differences": rows, "summary": {"ours": ratios}, "rows": [{"seed": 1}, {"seed": 2}]}
     monkeypatch.setattr("benchmarks.report.readme_figures._stored", lambda name: stored)
 
 
-def test_the_verdict_says_what_the_intervals_say(monkeypatch):
-    better = {"slot_errors": (-0.3, -0.1), "right": (0.1, 0.2)}
-    stored_differences(monkeypatch, **better, slot_errors_sampled=(0.1, 0.3), rougeL=(-0.1, 0.1))
+def test_the_verdict_says_what_holms_correction_leaves(monkeypatch):
+    better = {"slot_errors": (-0.3, -0.1, 0.04), "right": (0.1, 0.2, 0.001)}
+    stored_differences(monkeypatch, **better, slot_errors_sampled=(0.1, 0.3, 0.04), rougeL=(-0.1, 0.1, 0.9))
     first, price = verdict("any", "ours", "lora").split("\n- ")[1:]
     assert first == (
         "Beside `lora`: the game is better in slot errors and texts without an error; the game is worse in slot errors "
         "of samples; in ROUGE-L 2 seeds cannot tell, the interval contains zero."
     )
     assert price.startswith("Its price: 2.0 times LoRA's training time and 2.0 times its memory.")
+    unsure = {"slot_errors": (-0.3, -0.1, 0.06), "right": (0.1, 0.2, 0.05)}
+    stored_differences(monkeypatch, **unsure, slot_errors_sampled=(0.1, 0.3, 0.04), rougeL=(-0.1, 0.1, 0.9))
+    assert "in slot errors and texts without an error 2 seeds cannot tell, after Holm's correction." in (
+        verdict("any", "ours", "lora")
+    )
+
+
+def test_only_numbers_below_one_lose_their_zero(monkeypatch):
+    stored_differences(monkeypatch, nll=(-10.5, 0.25, 0.9))
+    assert "| -5.125 (-10.500 to +.250) |" in differences_of("any", "nll", "ours,lora")
+    assert "| 10.250 ±.125 |" in means("any", "nll", "ours")
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("README.md", 2)])
+def test_filling_takes_no_arguments(monkeypatch, capsys, argument, status):
+    monkeypatch.setattr("benchmarks.report.readme_figures.documents", lambda: pytest.fail("it was done"))
+    if status:
+        assert fill_documents([argument]) == status
+        assert "unrecognized arguments: README.md" in capsys.readouterr().err
+    else:
+        with pytest.raises(SystemExit):
+            fill_documents([argument])
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.report.grid import thousandths
 from benchmarks.statistics.intervals import mean_and_half_width
 
 BASE = "base"
@@ -35,7 +36,7 @@ def before_after_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]] | No
         for key, heading in FIGURES.items():
             untuned, tuned = ([of[seed][key] for seed in after] for of in (before, after))
             change, half_width = mean_and_half_width([b - a for a, b in zip(untuned, tuned, strict=True)])
-            interval = "" if half_width is None else f" ±{_short(half_width)}"
+            interval = "" if half_width is None else f" ±{thousandths(half_width)}"
             sign = "-" if change < 0 else "+"
             grid.append(
                 [
@@ -43,12 +44,8 @@ def before_after_grid(rows: Sequence[Mapping[str, Any]]) -> list[list[str]] | No
                     heading,
                     f"{fmean(untuned):.3f}",
                     f"{fmean(tuned):.3f}",
-                    f"{sign}{_short(abs(change))}{interval}",
+                    f"{sign}{thousandths(abs(change))}{interval}",
                     str(len(after)),
                 ]
             )
     return grid if len(grid) > 1 else None
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")

@@ -10,6 +10,7 @@ import numpy as np
 
 from baselines.method import known_method
 from benchmarks.compare.answers import Answers, stored_answers
+from benchmarks.report.grid import thousandths
 from benchmarks.report.terminal_table import CONTROLS, REFERENCE
 from benchmarks.statistics import compare_methods, smallest_detectable, stored_scores
 from gantune.errors import UserError
@@ -105,7 +106,7 @@ def differences_grid(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _p(value: float) -> str:
-    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+    return "<.001" if value < 0.001 else thousandths(value)
 
 
 def how_to_read(found: Sequence[Mapping[str, Any]]) -> list[str]:

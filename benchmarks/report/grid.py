@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 
+def thousandths(value: float) -> str:
+    """A number below 1 without its zero: .123."""
+    return f"{value:.3f}".removeprefix("0")
+
+
 def text_table(
     grid: Sequence[Sequence[str]],
     rules: Collection[int] = (1,),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from benchmarks.compare.decoding_cost import cost_lines
 from benchmarks.report.differences import caution, how_to_read
 from benchmarks.report.forgetting_table import how_to_read_forgetting
+from benchmarks.report.grid import thousandths
 from benchmarks.statistics.intervals import FEWEST
 
 LEARNING_RATES = "learning rates: "
@@ -118,7 +119,7 @@ def _of_method(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"{method}: training stopped after {steps:.0f} of {planned:.0f} steps")
     decoded = [row["metrics_by_decoding"] for row in ended if row.get("metrics_by_decoding")]
     if decoded:
-        told = (f"{_short(fmean(of[name]['rougeL'] for of in decoded))} {name}" for name in decoded[0])
+        told = (f"{thousandths(fmean(of[name]['rougeL'] for of in decoded))} {name}" for name in decoded[0])
         lines.append(f"{method}: ROUGE-L {', '.join(told)}")
     noisy = [row for row in ended if row.get("noise")]
     if noisy:
@@ -129,11 +130,7 @@ def _of_method(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _under_noise(rows: Sequence[Mapping[str, Any]]) -> str:
     headline = fmean(row["metrics"]["rougeL"] for row in rows)
     draws, figures = rows[0]["noise"]["draws"], [row["noise"]["rougeL"] for row in rows]
-    text = f"{_short(headline)} at zero noise, {_short(fmean(figure['mean'] for figure in figures))}"
+    text = f"{thousandths(headline)} at zero noise, {thousandths(fmean(figure['mean'] for figure in figures))}"
     if draws > 1:
-        text += f" ±{_short(fmean(figure['sd'] for figure in figures))} (SD)"
+        text += f" ±{thousandths(fmean(figure['sd'] for figure in figures))} (SD)"
     return f"{text} over {draws} noise draw{'s' if draws > 1 else ''}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")

@@ -11,13 +11,15 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.oracle.methods import METHODS
 from benchmarks.report.differences import OF_ALL
 from benchmarks.report.grid import markdown_table
-from gantune.command import exit_status
+from benchmarks.report.verdict import LEVEL
+from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics import write_atomically
 from gantune.errors import UserError
 from gantune.registry import Registry
@@ -122,18 +124,27 @@ def against(run: str, method: str, *rivals: str) -> str:
 
 @FIGURES.register("verdict")
 def verdict(run: str, method: str, *rivals: str) -> str:
-    """What the intervals of [`against`] say, in words: a sentence a rival, and one about the price."""
+    """What the differences of [`against`] show, in words: a sentence a rival, and one about the price.
+
+    As in a comparison's own verdict, what Holm's correction leaves is shown.
+    """
+    open_in = f"in {{}} {_seeds(run)} seeds cannot tell, "
+    kinds = {
+        "better": "the game is better in {}",
+        "worse": "the game is worse in {}",
+        "zero": f"{open_in}the interval contains zero",
+        "holm": f"{open_in}after Holm's correction",
+    }
     lines = []
     for rival in rivals:
-        said: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+        said: dict[str, list[str]] = {kind: [] for kind in kinds}
         for key in QUALITY:
             row = _row(run, method, rival, key)
-            sign = -1 if key in LOWER_IS_BETTER else 1
-            low, high = sorted((sign * row["low"], sign * row["high"]))
-            said["better" if low > 0 else "worse" if high < 0 else "open"].append(HEADINGS[key])
-        told = [f"the game is {kind} in {_listed(said[kind])}" for kind in ("better", "worse") if said[kind]]
-        if said["open"]:
-            told.append(f"in {_listed(said['open'])} {_seeds(run)} seeds cannot tell, the interval contains zero")
+            kind = "better" if (row["difference"] < 0) == (key in LOWER_IS_BETTER) else "worse"
+            if not row["p_holm"] < LEVEL:
+                kind = "zero" if row["low"] <= 0 <= row["high"] else "holm"
+            said[kind].append(HEADINGS[key])
+        told = [sentence.format(_listed(said[kind])) for kind, sentence in kinds.items() if said[kind]]
         lines.append(f"- Beside `{rival}`: {'; '.join(told)}.")
     summary = _stored(f"{run}/comparison.json")["summary"][method]
     times = [summary[key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
@@ -160,8 +171,7 @@ def _mean(key: str, figure: dict[str, Any]) -> str:
         return f"{figure['mean']:.0f} s"
     if key == "peak_memory_bytes":
         return f"{figure['mean'] / 1e6:.0f} MB"
-    half_width = f" ±{figure['half_width']:.3f}".replace("0.", ".") if figure["half_width"] else ""
-    return f"{figure['mean']:.3f}".removeprefix("0") + half_width
+    return _short(f"{figure['mean']:.3f}" + (f" ±{figure['half_width']:.3f}" if figure["half_width"] else ""))
 
 
 def _row(run: str, method: str, rival: str, key: str) -> dict[str, Any]:
@@ -175,7 +185,12 @@ def _row(run: str, method: str, rival: str, key: str) -> dict[str, Any]:
 
 def _difference(run: str, method: str, rival: str, metric: str) -> str:
     row = _row(run, method, rival, metric)
-    return f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})".replace("0.", ".")
+    return _short(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
+
+
+def _short(text: str) -> str:
+    """Numbers below 1 without their zero."""
+    return re.sub(r"(?<!\d)0\.", ".", text)
 
 
 def _block(grid: list[list[str]]) -> str:
@@ -253,10 +268,12 @@ def documents() -> list[Path]:
     return [file for file in files if MARKED.search(file.read_text(encoding="utf-8"))]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fill all of them in place."""
 
     def command() -> None:
+        prog = "python -m benchmarks.report.readme_figures"
+        OneLineParser(prog=prog, description=__doc__.partition(":")[0]).parse_args(arguments)
         texts = {file: filled(file.read_text(encoding="utf-8"), file.name) for file in documents()}
         for file, text in texts.items():
             write_atomically(file, text)
