@@ -227,8 +227,8 @@ class Peers:
 @pytest.mark.parametrize("loss", ["binary", "bradley-terry"])
 @pytest.mark.parametrize(("rows", "size"), [(5, 2), (1, 2), (4, 3)])
 def test_processes_take_the_step_of_one(loss, rows, size):
-    """The first row alone has three fields, so that the processes know different numbers of them."""
-    batch = batch_of([PAIRS[0], *PAIRS[1::2]][:rows])
+    """The first row alone has three fields, so that the processes know different numbers of them; two are alike."""
+    batch = batch_of([PAIRS[0], PAIRS[1], *PAIRS[1::2]][:rows])
     random.seed(0)
     corrupted = corruptor()(batch)
     settings = {"discriminator_loss": loss, "max_discriminator_accuracy": 1.0, "generated_negatives": False}
@@ -296,6 +296,31 @@ def test_mismatched_answers_alone_need_two_rows():
     assert adversary.step(batch_of(PAIRS[:1]), None) == {"discriminator_loss": 0.0} and not judge.shown
     figures = adversary.step(batch_of(PAIRS[:2]), None)
     assert set(figures) >= {"discriminator_accuracy_real", "discriminator_accuracy_mismatched"}
+
+
+@pytest.mark.parametrize("loss", ["binary", "bradley-terry"])
+def test_a_mismatched_answer_is_never_a_true_one(loss):
+    """Of five rows two have the question or the answer of the row before; of equal ones nothing is left."""
+    ask, answer = [pair.question for pair in PAIRS], [pair.answer for pair in PAIRS]
+    numbers = ((0, 0), (1, 1), (1, 2), (3, 2), (4, 4))
+    batch = batch_of([Pair(ask[question], answer[said]) for question, said in numbers])
+    judge, settings = Sums(), {"generated_negatives": False, "discriminator_loss": loss}
+    figures = side(judge, max_discriminator_accuracy=1.0, **settings).step(batch, None)
+    real, mixed = judge.scores[:2]
+    asked, told = batch.select(torch.tensor([0, 1, 4])), batch.select(torch.tensor([4, 0, 3]))
+    assert torch.equal(judge.shown[1].prompt_ids, asked.prompt_ids)
+    assert torch.equal(judge.shown[1].answer_ids, told.answer_ids)
+    if loss == "binary":
+        of_real = sum(0.9 * softplus(-r) + 0.1 * softplus(r) for r in real) / 5
+        expected = 0.5 * (of_real + sum(map(softplus, mixed)) / 3)
+    else:
+        true = [real[row] for row in (0, 1, 4)]
+        assert figures["discriminator_accuracy"] == sum(t > m for t, m in zip(true, mixed, strict=True)) / 3
+        squares = sum(score**2 for score in real + mixed) / 10
+        expected = sum(softplus(m - t) for t, m in zip(true, mixed, strict=True)) / 3 + 1e-3 * squares
+    assert figures["discriminator_loss"] == pytest.approx(expected, rel=1e-5)
+    same = batch_of([PAIRS[0]] * 2)
+    assert side(generated_negatives=False).step(same, None) == {"discriminator_loss": 0.0}
 
 
 def test_what_cannot_be_trained_is_refused():

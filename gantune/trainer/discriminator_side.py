@@ -36,23 +36,25 @@ Corrupt = Callable[[Batch], tuple[Batch, Tensor]]
 class Judged(NamedTuple):
     """Logits of this process's rows of a batch, `[R]` or `[R, T]`, where they count, and those of the fields, if any.
 
-    A field has a logit `[R, F]` where `field_mask` is 1.
+    A field has a logit `[R, F]` where `field_mask` is 1. `true` are the logits of the true answers that these are
+    compared with, if it is not all of them.
     """
 
     logits: Tensor
     mask: Tensor
     field_logits: Tensor | None = None
     field_mask: Tensor | None = None
+    true: Tensor | None = None
 
 
 class DiscriminatorSide:
     """Trains a discriminator on true answers against others: sampled, replayed, mismatched and corrupted ones.
 
     By the binary loss it learns on every prefix if `per_token`, else on whole answers; by the Bradley-Terry loss on
-    whole answers, each true one against one of each kind. One with `raised` kinds learns these by likelihood, whatever
-    it is shown. A discriminator that reads fields (see [`Discriminator`])
-    learns from corrupted questions which of them are said. Between its steps it stays in `eval()` mode: it judges
-    without dropout. Every process is given all rows of a step, and takes its share.
+    whole answers, each true one against one of each kind that there is for it. One with `raised` kinds learns these by
+    likelihood, whatever it is shown. A discriminator that reads fields (see [`Discriminator`]) learns from corrupted
+    questions which of them are said. Between its steps it stays in `eval()` mode: it judges without dropout. Every
+    process is given all rows of a step, and takes its share.
 
     Args:
         corrupt: makes negatives of true answers; None if there are no such.
@@ -121,15 +123,17 @@ class DiscriminatorSide:
             `rollout`) and `..._corrupted`: by the binary loss the share of right judgements, whose mean has true
             answers on one side and the others on the other; by the Bradley-Terry loss the share of comparisons with a
             kind, `..._mismatched` among them, that the true answer wins, and their mean. The same of held-out questions
-            as `held_out_...`, if there are any; `discriminator_grad_norm` before clipping, if it was trained. Of a
-            single row, where only mismatched answers are shown and there are none, nothing but a loss of 0.
+            as `held_out_...`, if there are any; `discriminator_grad_norm` before clipping, if it was trained. Where
+            only mismatched answers are shown and there are none, as of a single row, nothing but a loss of 0.
         """
-        others, said = self._others(batch, rollout)
+        others, said, rows = self._others(batch, rollout)
         if not others:
             return {"discriminator_loss": 0.0}
         self.discriminator.train()
         real = self._judge(batch, fields=said is not None)
         judged = {kind: self._judge(part, fields=kind == "corrupted") for kind, part in others.items()}
+        if self.compares and len(others.get("mismatched", batch)) < len(batch):
+            judged["mismatched"] = judged["mismatched"]._replace(true=self._judge(batch.select(rows)).logits)
         if self.raised:
             loss = self._likelihood_loss({"real": batch} | others, {"real": real} | judged)
         else:
@@ -172,10 +176,13 @@ class DiscriminatorSide:
 
     # ------------------------------------------------------------------------------------- what true answers meet
 
-    def _others(self, batch: Batch, rollout: Rollout) -> tuple[dict[str, Batch], Tensor | None]:
-        """What the true answers are shown against, by kind; of corrupted questions also which fields are said."""
+    def _others(self, batch: Batch, rollout: Rollout) -> tuple[dict[str, Batch], Tensor | None, Tensor | None]:
+        """What the true answers are shown against, by kind.
+
+        Of corrupted questions also which fields are said, of mismatched answers the rows of the questions.
+        """
         others: dict[str, Batch] = {}
-        said = None
+        said = rows = None
         if self.config.generated_negatives:
             earlier = [kept for kept in self.replay if kept.answer_ids is not rollout.answer_ids]
             replayed = random.choice(earlier) if earlier else None
@@ -186,11 +193,12 @@ class DiscriminatorSide:
                 others["generated"] = rollout
                 if replayed is not None:
                     others["replayed"] = run_of_rows(replayed, len(batch))
-        if self.mismatches and len(batch) > 1:
-            others["mismatched"] = mismatched(batch)
+        if self.mismatches:
+            mixed, rows = mismatched(batch)
+            others |= {"mismatched": mixed} if len(rows) else {}
         if self.corrupt is not None:
             others["corrupted"], said = self.corrupt(batch)
-        return others, said
+        return others, said, rows
 
     def _judge(self, batch: Batch, fields: bool = False) -> Judged:
         """What the discriminator says of this process's rows; with `fields` of these too, if it can tell."""
@@ -235,7 +243,8 @@ class DiscriminatorSide:
         loss = SCORE_WEIGHT * squares / (len(batch) * (1 + len(judged)))
         for kind, part in judged.items():
             weight = GENERATED_WEIGHT if kind == "generated" else 1.0
-            loss = loss + weight * bradley_terry_loss(real.logits, part.logits, len(batch))
+            true = real.logits if part.true is None else part.true
+            loss = loss + weight * bradley_terry_loss(true, part.logits, len(others[kind]))
         return loss
 
     def _field_loss(self, batch: Batch, real: Judged, corrupted: Judged, said: Tensor) -> Tensor:
@@ -277,8 +286,9 @@ class DiscriminatorSide:
         real = judged["real"]
         if self.compares:
             kinds = [kind for kind in judged if kind != "real"]
-            right = [(real.logits > judged[kind].logits).sum().item() for kind in kinds]
-            counts = [len(parts["real"])] * len(kinds)
+            true = [real.logits if judged[kind].true is None else judged[kind].true for kind in kinds]
+            right = [(above > judged[kind].logits).sum().item() for kind, above in zip(kinds, true, strict=True)]
+            counts = [len(parts[kind]) for kind in kinds]
         else:
             kinds = ["real", *([kind for kind in ("generated", "corrupted") if kind in judged] or ["mismatched"])]
             signs = [1 if kind == "real" else -1 for kind in kinds]

@@ -14,9 +14,15 @@ from gantune.data import Batch
 from gantune.policy import Rollout
 
 
-def mismatched(batch: Batch) -> Batch:
-    """Each question with the true answer of the one before it; two rows or more."""
-    return replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
+def mismatched(batch: Batch) -> tuple[Batch, Tensor]:
+    """Each question with the true answer of the one before it, and the numbers of these questions' rows.
+
+    A row that has the question or the answer of the one before it is left out: what came of it would be true.
+    """
+    others = replace(batch, answer_ids=batch.answer_ids.roll(1, 0), answer_mask=batch.answer_mask.roll(1, 0))
+    asked = (batch.prompt_ids != batch.prompt_ids.roll(1, 0)).any(dim=1)
+    rows = (asked & (batch.answer_ids != others.answer_ids).any(dim=1)).nonzero().flatten()
+    return others.select(rows), rows
 
 
 def run_of_rows(rollout: Rollout, n: int) -> Rollout:
