@@ -176,6 +176,29 @@ def test_a_link_out_of_the_comparison_is_not_taken_along(tmp_path):
         join([directory], tmp_path / "joined", compact=True)
 
 
+@pytest.mark.parametrize(
+    ("of", "changes"),
+    [
+        ("settings", {"data": None}),
+        ("settings", {"fairness": {"decoding_temperature": []}}),
+        ("settings", {"command": None}),
+        ("settings", {"methods": 3}),
+        ("row", {"metrics": {"rougeL": "high"}}),
+        ("row", {"train_seconds": float("nan")}),
+        ("row", {"not_run": []}),
+    ],
+)
+def test_a_comparison_with_odd_settings_or_figures_is_refused_in_one_line(tmp_path, capsys, of, changes):
+    file = comparison(tmp_path / "whole") / "comparison.json"
+    content = json.loads(file.read_text())
+    (tmp_path / "whole/runs").rename(tmp_path / "elsewhere")
+    (content["settings"] if of == "settings" else content["rows"][0]).update(changes)
+    file.write_text(json.dumps(content))
+    assert main(["--from", str(file.parent)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == f"error: {file}: is no comparison that this version of gantune wrote"
+
+
 def test_compact_alone_is_refused(capsys):
     assert main(["--compact"]) == 2
     assert "--compact: expected --from DIR" in capsys.readouterr().err

@@ -390,6 +390,20 @@ def test_a_directory_of_something_else_is_refused(refused, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "do not lose me"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--unpaired", "-3"], "--unpaired -3: expected at least 0"),
+        (["--save-steps", "-1"], "--save-steps -1: expected at least 0"),
+        (["--train-size", "0"], "--train-size 0: expected at least 1"),
+        (["--test-size", "0"], "--test-size 0: expected at least 1"),
+        (["--forgetting", "--test-dataset", "b.jsonl"], "--forgetting and --test-dataset: expected one of them"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(refused, options, message):
+    assert message in refused(*options)
+
+
 @pytest.mark.parametrize("options", [["--epoks", "3"], ["--num-train-epochs", "many"], ["--preset", "none"]])
 def test_a_command_line_that_cannot_be_read_ends_with_status_2(options, capsys):
     assert main(options) == 2

@@ -228,7 +228,8 @@ def test_components_that_a_file_of_options_names_are_not_imported(name, ran, tmp
 def comparison(stored, **row):
     """A stored comparison with one row; its directory is as given."""
     row = {"method": "lora", "seed": 0, "status": "success", "metrics": {"rougeL": 0.5}, "not_run": {}} | row
-    settings = {"methods": [row["method"]], "seeds": [0], "command": "compare"}
+    settings = {"methods": [row["method"]], "seeds": [0], "command": "compare", "model": "m", "device": "cpu"}
+    settings |= {"dtype": "float32", "data": {"dataset": "d", "train_size": 1, "test_size": 1}}
     stored.mkdir(parents=True, exist_ok=True)
     (stored / "comparison.json").write_text(json.dumps({"settings": settings, "rows": [row], "summary": {}}))
     return stored

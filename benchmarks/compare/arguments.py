@@ -19,6 +19,7 @@ from gantune.cli.devices import DTYPES
 from gantune.cli.options import OptionParser, check_names
 from gantune.diagnostics import local_path
 from gantune.errors import UserError
+from gantune.field_types import check_range
 from gantune.generation.decoding import Decoding
 from gantune.tuning import LoraOptions, TuningConfig, refuse_old_name
 
@@ -109,6 +110,9 @@ class ComparisonArguments:
     list_components: bool = field(
         default=False, metadata={"help": "print the names of all components and stop", "aliases": ["--list"]}
     )
+
+    def __post_init__(self) -> None:
+        check_range(self, "at least 0", "save_steps")
 
 
 @dataclass
@@ -367,9 +371,6 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
         winners = read_winners(local_path(fairness.winners))
     if fairness.noise_draws < 0:
         raise UserError(f"--noise-draws {fairness.noise_draws}: expected at least 0")
-    for name in ("train_size", "test_size"):
-        if getattr(data, name) is not None and getattr(data, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(data, name)}: expected at least 1")
     settings = Settings(
         model,
         data,

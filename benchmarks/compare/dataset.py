@@ -24,6 +24,7 @@ from gantune.data.decontamination import question_key
 from gantune.data.prompts import questions_of
 from gantune.data.question import identity
 from gantune.errors import UserError
+from gantune.field_types import check_range
 
 if TYPE_CHECKING:
     from gantune.trainer.unpaired import Unpaired
@@ -88,6 +89,14 @@ class DataArguments:
         default=False,
         metadata={"help": "also TOFU's own measures, on what was tuned, held-out authors and what was known before"},
     )
+
+    def __post_init__(self) -> None:
+        check_range(self, "at least 1", "train_size", *(["test_size"] if self.test_size is not None else []))
+        check_range(self, "at least 0", "unpaired")
+        if self.forgetting and self.test_dataset:
+            raise UserError(
+                "--forgetting and --test-dataset: expected one of them, authors are told by one file's rows"
+            )
 
 
 class Split(NamedTuple):

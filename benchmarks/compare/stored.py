@@ -72,14 +72,26 @@ def read(directory: Path) -> Stored:
         content = json.loads(file.read_text(encoding="utf-8"))
         settings = BEFORE | dict(content["settings"])
         rows = [_as_run(directory, row) for row in content["rows"]]
-        for row in rows:
-            row["method"], row["seed"] + 0, row["status"], row["metrics"]["rougeL"], row["not_run"]
+        _touch(settings, rows)
         winners = dict(content.get("winners") or read_json(directory / "tuning.json") or {})
         return Stored(settings, rows, [str(line) for line in content.get("warnings", [])], winners)
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: is no comparison that this version of gantune wrote") from error
+
+
+def _touch(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Use what is needed later, so that what is missing or of another kind raises now."""
+    data, fairness = settings["data"], settings.get("fairness") or {}
+    settings["model"], settings["device"], settings["dtype"], data["dataset"], data["train_size"]
+    (data["test_size"] or 0) + 0, fairness.get("decoding_temperature", [1.0])[0] + 0
+    " ".join([settings["command"], *settings["methods"]]), sum(settings["seeds"])
+    for row in rows:
+        row["method"] + row["status"], row["seed"] + 0, row["metrics"]["rougeL"], row["not_run"].items()
+        figures = [*row["metrics"].values(), *map(row.get, ("trainable_parameters", "train_seconds"))]
+        if not math.isfinite(math.fsum(figure for figure in figures if figure is not None)):
+            raise ValueError("a figure that is no number")
 
 
 def join(directories: Sequence[Path], output: Path, compact: bool = False) -> Stored:
