@@ -30,16 +30,18 @@ from transformers import PrinterCallback, set_seed
 
 from benchmarks.compare.dataset import DataArguments, read_split
 from benchmarks.compare.environment import environment
+from benchmarks.compare.files import check_writable
 from benchmarks.statistics.partial_correlation import partial_correlation
 from gantune.cli.options import OptionParser
 from gantune.command import exit_status
-from gantune.data import Batch, Pair, batches, collate
+from gantune.data import Batch, Pair, collate
 from gantune.data.corruption import Corruptions
 from gantune.data.question import all_records
 from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.errors import UserError
+from gantune.field_types import check_range
 from gantune.metrics.rouge_words import rouge_scorer
 from gantune.metrics.slots import SlotMatcher, count_slots, records_of
 from gantune.policy import Rollout, concatenate
@@ -85,6 +87,9 @@ class Arguments:
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "one generator a seed"})
     output: str | None = field(default=None, metadata={"help": "JSON file of the result"})
+
+    def __post_init__(self) -> None:
+        check_range(self, "at least 1", "questions", "samples")
 
 
 @dataclass
@@ -147,7 +152,7 @@ def selected(scores: np.ndarray, quality: np.ndarray) -> float:
 def draw(gan: LanguageGAN, pairs: Sequence[Pair], samples: int, slots: str | None, seed: int) -> Samples:
     """Sample answers to test questions, at temperature 1."""
     encoded = encode_training_pairs(pairs, gan.tokenizer, gan.args)
-    (true,) = batches(encoded, len(encoded), gan.pad_token_id, seed=0, epoch=0)
+    true = collate(encoded, gan.pad_token_id)
     torch.manual_seed(seed)
     drawn = gan.policy.rollout(true, max_new_tokens=gan.args.max_completion_length, samples_per_prompt=samples)
     rollout = concatenate([drawn], gan.pad_token_id)
@@ -271,9 +276,21 @@ def main(command_line: Sequence[str] | None = None) -> int:
     def command() -> int:
         parser = OptionParser([Arguments, DataArguments, GameConfig], allow_abbrev=False)
         parser.set_defaults(**DEFAULTS)
-        arguments, data, game = parser.parse_args_into_dataclasses(command_line)
+        arguments, data, game, unknown = parser.parse_args_into_dataclasses(
+            command_line, return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            parser.unknown(unknown[0])
         if game.seed or game.discriminator != GameConfig.discriminator:
             raise UserError("--seed, --discriminator: expected --seeds and --discriminators")
+        if data.forgetting:
+            raise UserError("--forgetting: expected in benchmarks.compare only, discriminators forget nothing")
+        for name in arguments.discriminators:
+            DISCRIMINATORS.resolve(name)
+        for seed in arguments.seeds:
+            settings(game, seed, arguments.discriminators[0])
+        if arguments.output:
+            check_writable(Path(arguments.output))
         rows: dict[str, dict[str, list[float]]] = {}
         for seed in arguments.seeds:
             for name, figures in measure(arguments, data, game, seed).items():

@@ -139,11 +139,32 @@ def test_options_that_cannot_be_meant_are_refused(command, capsys):
     for given, said in (
         (["--seed", "3"], "--seed, --discriminator: expected --seeds and --discriminators"),
         (["--slots", "none.json"], "none.json"),
-        (["--discriminators", "cnm"], "unknown discriminator 'cnm'"),
     ):
         assert discriminators.main(["--discriminators", "cnn", *command, *given]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ") and said in error
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--discriminators", "cnn", "cnm"], "unknown discriminator 'cnm'"),
+        (["--question", "3"], "unknown option --question; did you mean --questions?"),
+        (["--questions", "0"], "--questions 0: expected at least 1"),
+        (["--samples", "-1"], "--samples -1: expected at least 1"),
+        (["--seeds", "0", "-1"], "--seed -1: expected at least 0"),
+        (["--unpaired", "-3"], "--unpaired -3: expected at least 0"),
+        (["--forgetting"], "--forgetting: expected in benchmarks.compare only"),
+        (["--output", "{}"], "{}: is a folder, expected a file to write"),
+        (["--output", "{}/file/found.json"], "{}/file: expected a folder that can be written to"),
+    ],
+)
+def test_bad_options_are_told_in_one_line_before_anything_is_trained(tmp_path, monkeypatch, capsys, given, said):
+    monkeypatch.setattr(discriminators, "read_split", lambda *_: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("")
+    assert discriminators.main([option.format(tmp_path) for option in given]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and said.format(tmp_path) in line
 
 
 class Begun(CausalCNN):

@@ -1,9 +1,10 @@
-"""JSON that a comparison left on disk, read back; what is not there is None or empty."""
+"""JSON that a comparison left on disk, read back: what is not there is None or empty; and where results may go."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from gantune.errors import UserError
@@ -23,6 +24,18 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if text is not None and not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content
+
+
+def check_writable(file: Path) -> None:
+    """Refuse a file that could not be written, before the work begins that it is to hold; missing folders are made."""
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder, expected a file to write")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{file.parent}: expected a folder that can be written to ({error.strerror})") from error
 
 
 def read_rows(path: Path, torn: bool = True) -> list[dict[str, Any]]:
