@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 from gantune.data.batch import Batch
 from gantune.discriminators import CrossReader
+from gantune.distributed import ALONE
 from gantune.embedding_generator import EmbeddingGeneratorConfig
+from gantune.trainer.callbacks import Limits
+from gantune.tuning import TuningConfig
 from tests.tiny_models import TINY_MODELS
 
 FIELDS = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3, 0], [0, 0, 0, 0, 1, 1, 1, 3, 0], [0] * 9])
@@ -140,6 +143,16 @@ def test_the_table_is_neither_trained_nor_saved():
     again = reader(seed=1)
     again.load_state_dict(torch.load(io.BytesIO(file.getvalue())))
     assert torch.equal(again.sequence_logits(records()), judge.sequence_logits(records()))
+
+
+def test_what_it_looks_up_does_not_count_as_read_by_the_model():
+    model = TINY_MODELS["gpt2"]()
+    judge = CrossReader.for_model(model, 9, 5)
+    with Limits(TuningConfig(), model, ALONE) as limits:
+        judge.sequence_logits(records())
+        assert limits.tokens == 0
+        model(torch.tensor([[5, 6]]))
+    assert limits.tokens == 2
 
 
 def test_the_scale_of_the_table_does_not_matter():

@@ -87,7 +87,7 @@ class CrossReader(Discriminator):
         """Tokens in their context, `[B, L, width]`; 0 where the mask is."""
         (embedding,) = self._embedding
         with torch.no_grad():
-            table = (embedding(ids).to(self.mean) - self.mean) / self.scale
+            table = (embedding.forward(ids).to(self.mean) - self.mean) / self.scale  # no hook: the model reads nothing
         tokens = self.dropout(self.narrow(table)) * mask[:, :, None]
         around = context(tokens.transpose(1, 2)).transpose(1, 2)
         return (tokens + F.gelu(around)) * mask[:, :, None]
