@@ -46,8 +46,6 @@ def test_the_score_is_the_soft_minimum_of_the_fields_and_that_of_the_tokens():
         expected = -(-said).exp().sum().log() - (-backed).exp().sum().log()
         assert reading.score[row].item() == pytest.approx(expected.item(), abs=1e-5)
     assert torch.equal(reader().sequence_logits(batch), reading.score)
-    logits, mask = reader().field_logits(batch)
-    assert torch.equal(logits, reading.field_logits) and torch.equal(mask, reading.field_mask)
 
 
 def test_a_question_without_fields_is_one_field():

@@ -78,11 +78,6 @@ class CrossReader(Discriminator):
         cuts = (replace(batch, answer_ids=ids[:, :t], answer_mask=mask[:, :t]) for t in range(1, ids.shape[1] + 1))
         return torch.stack([self.sequence_logits(cut) for cut in cuts], dim=1)
 
-    def field_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logit of each field and its mask, `[B, F]` each; see [`Reading`]."""
-        reading = self.read(batch)
-        return reading.field_logits, reading.field_mask
-
     def _embedded(self, ids: Tensor, mask: Tensor, context: nn.Conv1d) -> Tensor:
         """Tokens in their context, `[B, L, width]`; 0 where the mask is."""
         (embedding,) = self._embedding
