@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
 from baselines.method import around
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ class BottleneckTuningConfig(TuningConfig):
 
     bottleneck_dim: int = option(64, "width of the bottleneck")
     bottleneck_learning_rate: float = option(1e-3, "AdamW")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "at least 1", "bottleneck_dim")
+        check_range(self, "above 0", "bottleneck_learning_rate")
 
 
 def add_bottlenecks(model: PreTrainedModel, config: BottleneckTuningConfig) -> PeftModel:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.method import around
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class FullTuningConfig(TuningConfig):
     sweeps: ClassVar = {"full_learning_rate": around(2e-4)}
 
     full_learning_rate: float = option(2e-4, "AdamW")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "above 0", "full_learning_rate")
 
 
 @likelihood_method("full", FullTuningConfig, "full_learning_rate")

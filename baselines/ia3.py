@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from baselines.likelihood_training import likelihood_method
 from baselines.method import around
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ class IA3TuningConfig(TuningConfig):
     sweeps: ClassVar = {"ia3_learning_rate": around(3e-3)}
 
     ia3_learning_rate: float = option(3e-3, "AdamW; the paper has 3e-3, of Adafactor")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "above 0", "ia3_learning_rate")
 
 
 @likelihood_method("ia3", IA3TuningConfig, "ia3_learning_rate")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size, matched_size
 from baselines.method import around
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import LoraOptions
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class LoraTuningConfig(LoraOptions):
 
     lora_learning_rate: float = option(1e-3, "AdamW")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "above 0", "lora_learning_rate")
+
 
 @dataclass
 class LoraMatchedConfig(LoraTuningConfig):
@@ -34,6 +38,10 @@ class LoraMatchedConfig(LoraTuningConfig):
     sweeps: ClassVar = {"lora_matched_learning_rate": around(1e-3), "lora_alpha": around(16.0, 1)}
 
     lora_matched_learning_rate: float = option(1e-3, "AdamW")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "above 0", "lora_matched_learning_rate")
 
 
 def add_lora(model: PreTrainedModel, config: LoraOptions) -> PeftModel:

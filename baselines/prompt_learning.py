@@ -10,7 +10,7 @@ from baselines.likelihood_training import likelihood_method
 from baselines.matching import Size
 from baselines.method import around
 from gantune.errors import UserError
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 from gantune.tuning import TuningConfig
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class PromptTuningMethodConfig(TuningConfig):
     )
     prompt_tuning_learning_rate: float = option(1e-2, "AdamW")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "at least 1", "prompt_tuning_virtual_tokens")
+        check_range(self, "above 0", "prompt_tuning_learning_rate")
+
 
 @likelihood_method("prompt-tuning", PromptTuningMethodConfig, "prompt_tuning_learning_rate", size=PROMPT)
 def tune_prompt(
@@ -103,6 +108,11 @@ class PTuningMethodConfig(TuningConfig):
     p_tuning_virtual_tokens: int = option(20, "length of the prompt")
     p_tuning_learning_rate: float = option(1e-3, "AdamW")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "at least 1", "p_tuning_virtual_tokens")
+        check_range(self, "above 0", "p_tuning_learning_rate")
+
 
 @likelihood_method("p-tuning", PTuningMethodConfig, "p_tuning_learning_rate", size=WRITTEN_PROMPT)
 def tune_p(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PTuningMethodConfig) -> PeftModel:
@@ -127,6 +137,12 @@ class PrefixTuningMethodConfig(TuningConfig):
         512, "of the network that writes the prefix in training (0: the prefix itself)"
     )
     prefix_tuning_learning_rate: float = option(1e-3, "AdamW")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "at least 1", "prefix_tuning_virtual_tokens")
+        check_range(self, "at least 0", "prefix_tuning_hidden_size")
+        check_range(self, "above 0", "prefix_tuning_learning_rate")
 
 
 def add_prefix(model: PreTrainedModel, config: PrefixTuningMethodConfig) -> PeftModel:
@@ -154,8 +170,6 @@ def tune_prefix(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PrefixTuningMethodConfig
 ) -> PeftModel:
     """Prefix tuning (Li & Liang 2021, arXiv:2101.00190); the network that writes the prefix is not saved."""
-    hidden, length = config.prefix_tuning_hidden_size, config.prefix_tuning_virtual_tokens
+    length = config.prefix_tuning_virtual_tokens
     check_positions(model, config, length, f"--prefix-tuning-virtual-tokens {length}")
-    if hidden < 0:
-        raise UserError(f"--prefix-tuning-hidden-size {hidden}: expected at least 0")
     return add_prefix(model, config)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from baselines.likelihood_training import likelihood_method
 from baselines.lora import LORA_SIZE, LoraTuningConfig, add_lora
 from baselines.method import NotAvailable, around
-from gantune.field_types import option
+from gantune.field_types import check_range, option
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,6 +24,10 @@ class QLoraTuningConfig(LoraTuningConfig):
     sweeps: ClassVar = {"qlora_learning_rate": around(2e-4), "lora_rank": around(8, 1)}
 
     qlora_learning_rate: float = option(2e-4, "AdamW; the paper has 2e-4, for models of 7B and 13B")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "above 0", "qlora_learning_rate")
 
 
 def in_four_bits(model: PreTrainedModel) -> PreTrainedModel:

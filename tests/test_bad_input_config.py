@@ -48,6 +48,30 @@ def test_settings_in_code(config_class, data):
         assert all(math.isfinite(value) for value in asdict(config).values() if isinstance(value, float))
 
 
+@pytest.mark.parametrize("config_class", CONFIG_CLASSES)
+def test_no_learning_rate_of_any_method_is_zero_or_less(config_class):
+    rates = {each.name for each in fields(config_class) if each.name.endswith("learning_rate")}
+    for name in rates - {"adversarial_learning_rate"}:  # 0 stands for none of its own
+        for value in (0.0, -1.0):
+            with pytest.raises(UserError, match=rf"^--{name.replace('_', '-')} {value}: expected above 0$"):
+                config_class(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "expected"),
+    [
+        ("bottleneck", "bottleneck_dim", 0, "at least 1"),
+        ("p-tuning", "p_tuning_virtual_tokens", 0, "at least 1"),
+        ("prefix-tuning", "prefix_tuning_virtual_tokens", -1, "at least 1"),
+        ("prefix-tuning", "prefix_tuning_hidden_size", -1, "at least 0"),
+        ("prompt-tuning", "prompt_tuning_virtual_tokens", 0, "at least 1"),
+    ],
+)
+def test_no_size_of_any_method_is_none(method, option, value, expected):
+    with pytest.raises(UserError, match=rf"^--{option.replace('_', '-')} {value}: expected {expected}$"):
+        METHODS.get(method).config_class(**{option: value})
+
+
 @pytest.mark.parametrize("config_class", [*CONFIG_CLASSES, LanguageGANConfig])
 def test_no_number_of_any_method_is_infinite(config_class):
     hints = get_type_hints(config_class)

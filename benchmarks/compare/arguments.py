@@ -21,7 +21,7 @@ from gantune.diagnostics import local_path
 from gantune.errors import UserError
 from gantune.field_types import check_range
 from gantune.generation.decoding import Decoding
-from gantune.tuning import LoraOptions, TuningConfig, refuse_old_name
+from gantune.tuning import MAX_SEED, LoraOptions, TuningConfig, refuse_old_name
 
 EVERYDAY = (
     *("methods", "seeds", "preset", "task", "model", "dataset", "train_size", "test_size", "num_train_epochs"),
@@ -217,6 +217,9 @@ class Settings:
             UserError: naming the option.
         """
         check_prompts(self.data)
+        for option, seeds in (("seeds", self.comparison.seeds), ("tune-seeds", self.fairness.tune_seeds)):
+            if wrong := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
+                raise UserError(f"--{option} {wrong[0]}: expected 0 to {MAX_SEED}")
         for method in self.comparison.methods:
             self.method_config(method, seed=0)
             if needed := missing(method, self.data):
