@@ -99,6 +99,21 @@ def test_the_best_weights_on_eval_dataset_are_put_back():
     assert losses and made.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_other_pairs_than_those_held_out_choose_nothing():
+    class Look(TrainerCallback):
+        """At the training pairs, too, while it trains: their loss is the lower one."""
+
+        def on_epoch_end(self, args, state, control, **_):
+            made.evaluate(PAIRS)
+
+    held_out, kept = [Pair("what is zed?", "no fox, but a cat")], []
+    for callbacks in ([], [Look()]):
+        made = trainer(held_out=held_out, callbacks=callbacks, max_steps=-1, num_train_epochs=4)
+        made.train()
+        kept.append((made.best.best[0], made.best.measure(), made.evaluate()["eval_loss"]))
+    assert kept[0] == kept[1]
+
+
 def test_transformers_own_choice_of_the_best_checkpoint_works_too(tmp_path):
     own = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps",
            "save_steps": 1, "output_dir": str(tmp_path)}  # fmt: skip

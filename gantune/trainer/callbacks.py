@@ -166,8 +166,9 @@ class BestWeights(TrainerCallback):
         over = state.global_step >= warmup or (self.patience and warmup == state.max_steps)
         control.should_evaluate |= self.held_out and ((ends and over) or state.global_step == warmup)
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        value = self.sign * kwargs["metrics"].get(f"eval_{self.metric}", self.sign * math.inf)
+    def weigh(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float]) -> None:
+        """Keep the present weights if they are the best so far by the metrics of the held-out pairs."""
+        value = self.sign * metrics.get(f"eval_{self.metric}", self.sign * math.inf)
         if value < self.lowest:
             self.lowest, self.best = value, (state.epoch, self._copy())
         if self.patience and epoch_ends(state, control) and self.epochs_since_best(state.epoch) >= self.patience:

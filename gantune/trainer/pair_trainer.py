@@ -330,6 +330,8 @@ class PairTrainer(CheckpointedTrainer):
             answers = generate_answers(self.model, self.tokenizer, asked, self.args, batch_size=rows)
             metrics[f"{metric_key_prefix}_{name}"] = OF_ANSWERS[name](pairs, answers)
         self.log(dict(metrics))
+        if self.best is not None and encoded is self.eval_dataset:  # other pairs choose nothing
+            self.best.weigh(self.args, self.state, self.control, metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
