@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from transformers import PrinterCallback, TrainerCallback
 
 from gantune.data import Pair, RecordQuestion, load_pairs
 from gantune.errors import UserError
+from gantune.policy import Rollout
 from gantune.seqgan import clipped_loss, kl_loss, weighted_loss
 from gantune.trainer.arguments import LanguageGANConfig
 from gantune.trainer.choices import choices
 from gantune.trainer.language_gan import LanguageGAN
+from gantune.trainer.rounds import Round
 from gantune.trainer.unpaired import Unpaired
 from tests.test_language_gan import QUIET
 
@@ -165,10 +168,29 @@ def test_a_round_that_is_cut_in_two_goes_on_to_the_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cut.train()
     assert cut.state.global_step == 10  # in the midst of the first round
+    shutil.copytree(tmp_path, tmp_path / "again")
     resumed = game(**kept)
     resumed.train(resume_from_checkpoint=True)
-    assert all(torch.equal(*both) for both in zip(whole.parameters, resumed.parameters, strict=True))
-    assert whole.state.global_step == resumed.state.global_step
+    cut.args.output_dir = str(tmp_path / "again")
+    cut.train(resume_from_checkpoint=True)  # in the same object
+    for gone_on in (resumed, cut):
+        assert all(torch.equal(*both) for both in zip(whole.parameters, gone_on.parameters, strict=True))
+        assert whole.state.global_step == gone_on.state.global_step
+        assert len(whole.adversary.replay) == len(gone_on.adversary.replay)
+
+
+def test_a_round_goes_on_where_the_model_is():
+    """A checkpoint is read on the CPU; the device `meta` stands for another one."""
+    ids, figures = torch.ones(4, 3, dtype=torch.int64), torch.zeros(4, 3)
+    rollout = Rollout(ids, ids, ids, ids, log_probs=figures, noise=None, temperature=1.0, samples_per_prompt=2,
+                      max_new_tokens=3)  # fmt: skip
+    saved = Round("cpu")
+    saved.begin(rollout, figures[:, 0], figures)
+    for device in ("meta", "cpu"):
+        again = Round(device)
+        again.load_state_dict(saved.state_dict())
+        share = again.share(1, 2)
+        assert {part.device.type for part in (share.rollout.answer_ids, share.rewards, share.reference)} == {device}
 
 
 def test_answers_without_questions_need_a_blind_discriminator():

@@ -167,6 +167,8 @@ class DiscriminatorSide:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what [`state_dict`] gave."""
         device = next(self.discriminator.parameters()).device
+        self.replay.clear()
+        self.held_out = {}
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.extend(Rollout.from_state_dict(kept).to(device) for kept in state["replay"])

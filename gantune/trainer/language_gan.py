@@ -110,7 +110,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         )
         self.unpaired = unpaired and UnpairedBatches(unpaired, self.tokenizer, args, self.order.batch_size)
         self._per_step = args.prompts_per_step or self.order.batch_size
-        self.round = Round()
+        self.round = Round(args.device)
         self.reference = DelayedPolicy(self.policy, self.parameters, decay=0) if args.beta else None
         delayed = args.search_policy == "delayed"
         self.delayed = DelayedPolicy(self.policy, self.parameters, args.search_decay) if delayed else None

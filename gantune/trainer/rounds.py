@@ -23,10 +23,10 @@ class Share(NamedTuple):
 
 
 class Round:
-    """What the steps of a round need of its beginning; it is saved with every checkpoint."""
+    """What the steps of a round need of its beginning, on `device`; it is saved with every checkpoint."""
 
-    def __init__(self) -> None:
-        self.whole: Share | None = None
+    def __init__(self, device: torch.device | str) -> None:
+        self.device, self.whole = device, None
 
     def begin(self, rollout: Rollout, rewards: Tensor, reference: Tensor | None) -> None:
         """Keep a rollout; the one before is dropped."""
@@ -47,7 +47,7 @@ class Round:
         return self.whole._asdict() | {"rollout": self.whole.rollout.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["rollout"] is None:
-            return
-        rewards = state["rewards"]
-        self.whole = Share(Rollout.from_state_dict(state["rollout"]).to(rewards.device), rewards, state["reference"])
+        self.whole = None
+        if state["rollout"] is not None:
+            parts = [part if part is None else part.to(self.device) for part in (state["rewards"], state["reference"])]
+            self.whole = Share(Rollout.from_state_dict(state["rollout"]).to(self.device), *parts)
