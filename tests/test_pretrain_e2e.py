@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.built_in import pretrain_e2e
+from benchmarks.built_in import dialogue_corpus, mini_records, pretrain_e2e, pretrain_mini, pretrain_writer
 from benchmarks.built_in.pretrain_e2e import divided, laid_out, main, token_stream
 from gantune.data import Pair, load_pairs
 from gantune.data.question import RecordQuestion
@@ -59,6 +59,33 @@ def test_what_cannot_be_divided_is_refused(dataset):
         divided(load_pairs(dataset), 17, 0)
     with pytest.raises(UserError, match=r"question 'who\?': expected a record, such as name\["):
         divided([Pair("who?", "he.")], 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "--steps 0: expected at least 1"),
+        (["--output", "{}/pairs.jsonl"], "{}/pairs.jsonl: expected a folder that can be written to"),
+        (["--test-records", "1"], "--test-records 1: their texts have "),
+        (["--test-records", "8"], "tokens, expected at least the 1024 of a step"),
+        (["--nothing"], "unrecognized arguments: --nothing"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line_before(dataset, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.setattr(pretrain_e2e, "one_thread", lambda: 0.0)
+    monkeypatch.setattr("benchmarks.built_in.pretraining.tqdm", lambda *_, **__: pytest.fail("it trains"))
+    given = ["--dataset", dataset, "--output", str(tmp_path / "out"), *(option.format(tmp_path) for option in options)]
+    assert main(given) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and message.format(tmp_path) in line
+
+
+@pytest.mark.parametrize("module", [dialogue_corpus, mini_records, pretrain_mini, pretrain_writer])
+def test_commands_that_write_assets_tell_in_one_line_what_is_wrong(module, dataset, capsys):
+    for options in (["--nothing"], ["--output", dataset]):
+        assert module.main(options) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: ") and options[-1] in line
 
 
 def test_the_folder_is_a_model_that_read_no_record(dataset, tmp_path, monkeypatch):

@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.built_in import mini_words as words
 from benchmarks.built_in.mini_corpus import SEED, Deck, fill
 from benchmarks.built_in.pretrain_mini import ASSETS
+from benchmarks.compare.files import check_writable
+from gantune.command import OneLineParser, exit_status
 
 DIALOGUES = 200
 FILE = "mini-dialogues.jsonl"
@@ -149,15 +152,16 @@ def _say(turns: list[tuple[str, str]], name: str, text: str) -> None:
 
 def write(path: Path) -> None:
     """Write the rows as JSON, one a line."""
+    check_writable(path)
     path.write_text("".join(json.dumps(row) + "\n" for row in dialogues()), encoding="utf-8", newline="\n")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Command line: remake the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ASSETS, help=f"directory of {FILE}")
-    write(parser.parse_args(arguments).output / FILE)
+    return exit_status(lambda: write(parser.parse_args(arguments).output / FILE), "the same command begins again")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

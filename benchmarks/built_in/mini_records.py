@@ -21,6 +21,7 @@ import argparse
 import json
 import random
 import re
+import sys
 from collections.abc import Iterable
 from itertools import islice, pairwise
 from pathlib import Path
@@ -29,6 +30,8 @@ from typing import Any, NamedTuple
 from benchmarks.built_in import mini_words as words
 from benchmarks.built_in.mini_corpus import SEED, Deck, fill
 from benchmarks.built_in.pretrain_mini import ASSETS
+from benchmarks.compare.files import check_writable
+from gantune.command import OneLineParser, exit_status
 from gantune.hub.loading import load_tokenizer
 
 RECORDS = 1500
@@ -277,6 +280,7 @@ def _listed(parts: Iterable[str]) -> str:
 
 def write(directory: Path) -> None:
     """Write the rows, one a line, and the patterns."""
+    check_writable(directory / FILE)
     rows = "".join(json.dumps(row) + "\n" for row in records())
     (directory / FILE).write_text(rows, encoding="utf-8", newline="\n")
     fields = (f"  {json.dumps(field)}: {_lines(values)}" for field, values in slot_patterns().items())
@@ -288,12 +292,12 @@ def _lines(values: list[dict[str, Any]]) -> str:
     return "[\n" + ",\n".join(f"    {json.dumps(value)}" for value in values) + "\n  ]" if values else "[]"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Command line: remake the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ASSETS, help=f"directory of {FILE} and {SLOTS_FILE}")
-    write(parser.parse_args(arguments).output)
+    return exit_status(lambda: write(parser.parse_args(arguments).output), "the same command begins again")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

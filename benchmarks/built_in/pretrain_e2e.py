@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.built_in.pretraining import (
     Pretraining,
+    check_pretraining,
     facts_of,
     gpt2_config,
     one_thread,
@@ -34,7 +35,7 @@ from benchmarks.built_in.pretraining import (
     save_model,
     train_tokenizer,
 )
-from gantune.command import exit_status
+from gantune.command import OneLineParser, exit_status
 from gantune.data import Pair, build_template, load_pairs
 from gantune.data.question import RecordQuestion, identity
 from gantune.data.splits import split_records
@@ -103,13 +104,16 @@ def loss_of(model: PreTrainedModel, token_ids: Sequence[int]) -> float:
 
 def make(dataset: str, directory: Path, test_records: int, seed: int, steps: int) -> dict[str, Any]:
     """Write model, tokenizer and both files of pairs to `directory`; what is to be known of them."""
+    check_pretraining(directory, steps)
     started = one_thread()
     train, test = divided(load_pairs(dataset), test_records, seed)
-    directory.mkdir(parents=True, exist_ok=True)
     for name, pairs in (("train", train), ("test", test)):
         write_pairs(pairs, directory / f"{name}.jsonl")
     tokenizer = tokenizer_of(train, directory)
-    ids = token_stream(train, tokenizer)
+    ids, held_out = token_stream(train, tokenizer), token_stream(test, tokenizer)
+    if len(held_out) < POSITIONS:
+        few = f"--test-records {test_records}: their texts have {len(held_out)} tokens"
+        raise UserError(f"{few}, expected at least the {POSITIONS} of a row")
     print(f"{len(train)} texts, {len(ids)} tokens; {len(test)} texts held out", flush=True)
 
     training = Pretraining(POSITIONS, batch_size=8, learning_rate=2e-3, seed=seed)
@@ -118,7 +122,7 @@ def make(dataset: str, directory: Path, test_records: int, seed: int, steps: int
     save_model(model, tokenizer, directory)
     told = facts_of(model, losses, len(ids), training)
     told |= {
-        "held_out_loss": loss_of(model, token_stream(test, tokenizer)),
+        "held_out_loss": loss_of(model, held_out),
         "records": len({pair.question for pair in train}),
         "held_out_records": test_records,
         "seed": seed,
@@ -130,15 +134,15 @@ def make(dataset: str, directory: Path, test_records: int, seed: int, steps: int
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: make the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="E2E's pairs: meaning_representation and text")
     parser.add_argument("--output", required=True, type=Path, help="folder of the model, its tokenizer and the pairs")
     parser.add_argument("--test-records", type=int, default=350, help="records held out")
     parser.add_argument("--seed", type=int, default=1234, help="of which these are, and of the weights")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps (default {STEPS})")
-    options = parser.parse_args(arguments)
 
     def command() -> int:
+        options = parser.parse_args(arguments)
         told = make(options.dataset, options.output, options.test_records, options.seed, options.steps)
         print(
             f"{told['parameters']:,} parameters, loss {told['final_loss']:.3f} on what was read, "

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from benchmarks.built_in import mini_words
 from benchmarks.built_in.mini_corpus import SEED, Author, authors, biographies, cloze, plain_sentences, questions
 from benchmarks.built_in.pretraining import (
     Pretraining,
+    check_pretraining,
     facts_of,
     gpt2_config,
     one_thread,
@@ -33,6 +35,7 @@ from benchmarks.built_in.pretraining import (
     save_model,
     train_tokenizer,
 )
+from gantune.command import OneLineParser, exit_status
 
 ASSETS = Path(__file__).resolve().parents[2] / "gantune" / "assets"
 PAD = "<|pad|>"
@@ -87,26 +90,34 @@ def cloze_accuracy(
     return right / len(items)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Command line: remake the assets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ASSETS, help="where mini/ and mini-tofu.jsonl go")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps (default {STEPS})")
-    options = parser.parse_args(arguments)
 
+    def command() -> None:
+        options = parser.parse_args(arguments)
+        make(options.output, options.steps)
+
+    return exit_status(command, "nothing is kept of the model")
+
+
+def make(output: Path, steps: int) -> None:
+    """Write the model and its tokenizer to `mini/`, and `mini-tofu.jsonl`."""
+    directory = output / "mini"
+    check_pretraining(directory, steps)
     started = one_thread()
-    directory = options.output / "mini"
-    directory.mkdir(parents=True, exist_ok=True)
 
     people = authors()
     documents = corpus(people)
-    write_questions(people, options.output / "mini-tofu.jsonl")
+    write_questions(people, output / "mini-tofu.jsonl")
     tokenizer = make_tokenizer(documents, directory)
     ids = [i for document in tokenizer(documents).input_ids for i in (*document, tokenizer.eos_token_id)]
     print(f"{len(documents)} documents, {len(ids)} tokens", flush=True)
 
     config = gpt2_config(tokenizer, POSITIONS, width=192, layers=4, heads=6)
-    model, losses = pretrain(torch.tensor(ids), config, options.steps, TRAINING)
+    model, losses = pretrain(torch.tensor(ids), config, steps, TRAINING)
     save_model(model, tokenizer, directory)
 
     accuracy = cloze_accuracy(model, tokenizer, cloze(people))  # of the weights as saved
@@ -119,4 +130,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

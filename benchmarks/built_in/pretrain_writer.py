@@ -9,6 +9,7 @@ is plentiful in practice, texts without records. Tokenizer, layout and bits are 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from benchmarks.built_in.pretrain_e2e import laid_out, loss_of, token_stream
 from benchmarks.built_in.pretrain_mini import ASSETS
 from benchmarks.built_in.pretraining import (
     Pretraining,
+    check_pretraining,
     facts_of,
     gpt2_config,
     one_thread,
@@ -27,6 +29,7 @@ from benchmarks.built_in.pretraining import (
     save_model,
     train_tokenizer,
 )
+from gantune.command import OneLineParser, exit_status
 from gantune.data import Pair
 from gantune.data.question import RecordQuestion
 from gantune.diagnostics import write_json
@@ -53,9 +56,9 @@ def plain_texts(count: int = TEXT_RECORDS) -> list[Pair]:
 
 def make(directory: Path, steps: int = STEPS) -> None:
     """Write model and tokenizer."""
+    check_pretraining(directory, steps)
     started = one_thread()
     pairs = plain_texts()
-    directory.mkdir(parents=True, exist_ok=True)
     layouts = [laid_out(record) for record in dict.fromkeys(pair.question for pair in pairs)]
     tokenizer = train_tokenizer([" " + pair.answer for pair in pairs] + layouts, directory, VOCABULARY, POSITIONS)
     ids = token_stream(pairs, tokenizer)
@@ -74,12 +77,12 @@ def make(directory: Path, steps: int = STEPS) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Command line: remake the model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ASSETS / "mini-writer", help="folder of model and tokenizer")
-    make(parser.parse_args(arguments).output)
+    return exit_status(lambda: make(parser.parse_args(arguments).output), "nothing is kept")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmarks.compare.files import check_writable
+from gantune.errors import UserError
+
 EOS = "<|endoftext|>"
 
 
@@ -116,6 +119,13 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 
+def check_pretraining(directory: Path, steps: int) -> None:
+    """Refuse a folder that cannot be written and a number of steps that trains nothing, before anything is made."""
+    if steps < 1:
+        raise UserError(f"--steps {steps}: expected at least 1")
+    check_writable(directory / "pretraining.json")
+
+
 def pretrain(
     token_ids: Tensor, config: GPT2Config, steps: int, training: Pretraining
 ) -> tuple[GPT2LMHeadModel, list[float]]:
@@ -131,7 +141,12 @@ def pretrain(
 
     Returns:
         The model, and the mean negative log-likelihood a token in nats, at each step.
+
+    Raises:
+        UserError: if there are too few tokens for one batch.
     """
+    if len(token_ids) < (needed := training.batch_size * training.positions):
+        raise UserError(f"the texts have {len(token_ids)} tokens, expected at least the {needed} of a step")
     torch.manual_seed(training.seed)
     generator = torch.Generator().manual_seed(training.seed)
     model = GPT2LMHeadModel(config).train()
