@@ -103,9 +103,19 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def lines_of(file: Path, seeds: Sequence[int], more: Sequence[str]) -> list[dict[str, Any]]:
-    """The lines that an earlier call has written with these seeds and options; none of others."""
+    """The lines that an earlier call has written with these seeds and options; none of others.
+
+    Raises:
+        UserError: if the file holds something else.
+    """
     content = read_json(file)
-    same = content is not None and (content["seeds"], content["options"]) == (list(seeds), list(more))
+    if content is None:
+        return []
+    try:
+        table(content["lines"])  # can be made
+        same = (content["seeds"], content["options"]) == (list(seeds), list(more))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: not the results of benchmarks.growth; give --output another directory") from error
     return content["lines"] if same else []
 
 
@@ -118,9 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run each")
         parser.add_argument("--output", required=True, type=Path, help="directory of the results")
         own, more = parser.parse_known_args(arguments)
+        own.seeds = list(dict.fromkeys(own.seeds))
         for name in own.variants:
             if name not in VARIANTS:
                 raise UserError(f"--variants {name}: expected one of {', '.join(VARIANTS)}")
+        for option in (argument.split("=")[0] for argument in more):
+            if option in ("--methods", "--preset"):
+                raise UserError(f"{option}: expected in benchmarks.compare only, each line here has its own")
         found = {each["variant"]: each for each in lines_of(own.output / "growth.json", own.seeds, more)}
         for name in own.variants:
             variant = VARIANTS[name]

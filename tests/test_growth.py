@@ -71,9 +71,24 @@ def test_each_variant_has_its_schedule_and_options(asked, tmp_path):
     assert round(1824 * preset.warmup_share) == 1013
 
 
+def test_a_seed_that_is_given_twice_counts_once(asked, tmp_path):
+    assert growth.main(["--variants", "preset", "--seeds", "1", "2", "1", "--output", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "growth.json").read_text())
+    assert content["seeds"] == [1, 2] and len(content["lines"][0]["gains"]["rougeL"]) == 2
+
+
 def test_what_is_wrong_is_told_in_one_line(asked, tmp_path, monkeypatch, capsys):
     assert growth.main(["--variants", "rounds=7", "--output", str(tmp_path)]) == 2
     assert "--variants rounds=7: expected one of preset, rounds=25" in capsys.readouterr().err
+    for options, option in ((["--methods", "lora"], "--methods"), (["--preset=unpaired"], "--preset")):
+        assert growth.main(["--output", str(tmp_path), *options]) == 2
+        assert f"{option}: expected in benchmarks.compare only" in capsys.readouterr().err
+    for content in ({}, {"seeds": [1], "options": [], "lines": [{"variant": "preset"}]}, {"lines": 3}):
+        write_json(tmp_path / "growth.json", content)
+        assert growth.main(["--output", str(tmp_path)]) == 2
+        assert "growth.json: not the results of benchmarks.growth" in capsys.readouterr().err
+    assert not asked
+    (tmp_path / "growth.json").unlink()
     monkeypatch.setattr(compare_rows, "compare", lambda arguments: 1)
     assert growth.main(["--variants", "preset", "--output", str(tmp_path)]) == 2
     assert "the comparison ended with status 1, expected 0" in capsys.readouterr().err
