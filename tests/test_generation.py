@@ -7,11 +7,12 @@ import torch
 from peft import get_peft_model
 
 from gantune.data import Pair, build_template
-from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise
+from gantune.embedding_generator import EmbeddingGeneratorConfig, hold_noise, stack_adapters
+from gantune.embedding_generator.generators import build_generator
 from gantune.errors import UserError
 from gantune.generation.generate import generate_answers
 from gantune.policy.evaluation import answer_losses
-from gantune.tuning import TuningConfig
+from gantune.tuning import LoraOptions, TuningConfig
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
 
@@ -39,11 +40,23 @@ def test_greedy_answers_are_the_most_probable_tokens(family):
     assert any(expected)
 
 
-def test_the_models_own_generation_settings_change_nothing():
-    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+@pytest.mark.parametrize("generator", ["", "lora", "embedding+lora"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "num_beams": 3, "top_k": 1},
+        {"suppress_tokens": [*range(4, 90)]},
+        {"guidance_scale": 3.0},
+    ],
+)
+def test_the_models_own_generation_settings_change_nothing(generator, own):
+    base, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
+    model = stack_adapters(base, build_generator(generator, LoraOptions())) if generator else base
     expected = generate_answers(model, tokenizer, QUESTIONS, CONFIG)
-    model.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1, num_beams=3, top_k=1)
+    base.generation_config.update(**own)
+    settings = base.generation_config
     assert generate_answers(model, tokenizer, QUESTIONS, CONFIG) == expected
+    assert base.generation_config is model.generation_config is settings, "they are the model's own again"
 
 
 def test_sampled_answers_differ_and_repeat_with_the_seed():

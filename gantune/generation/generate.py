@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,21 @@ def encode_questions(
     return [template.prompt_ids(question, tokenizer)[-config.max_prompt_length :] for question in questions]
 
 
+@contextmanager
+def _without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """The model with transformers' defaults as its generation settings, and so what wraps it, for the block."""
+    before = {module: vars(module).get("generation_config") for module in model.modules()}
+    try:
+        for module in [module for module, own in before.items() if own is not None]:
+            module.generation_config = GenerationConfig()
+        yield
+    finally:
+        for module, own in before.items():
+            vars(module).pop("generation_config", None)  # peft hands it from one to the next
+            if own is not None:
+                module.generation_config = own
+
+
 @torch.inference_mode()
 def continue_prompts(
     model: PreTrainedModel,
@@ -100,7 +116,8 @@ def continue_prompts(
     """
     if not 0 <= temperature < math.inf:
         raise UserError(f"temperature is {temperature}, expected 0 or a finite number above it")
-    if noise is not None and noise.dim() == 2 and len(noise) != len(prompts):
+    by_row = noise is not None and noise.dim() == 2
+    if by_row and len(noise) != len(prompts):
         raise UserError(f"noise for {len(noise)} questions, got {len(prompts)}: expected one row a question")
     pad = pad_token_id(tokenizer)
     settings = GenerationConfig(
@@ -124,7 +141,7 @@ def continue_prompts(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = collate_prompts([prompts[row] for row in rows], pad).to(model.device)
-        with hold_noise(model, noise[rows] if noise is not None and noise.dim() == 2 else noise):
+        with _without_own_settings(model), hold_noise(model, noise[rows] if by_row else noise):
             ids = model.generate(
                 input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask, generation_config=settings
             )
