@@ -112,9 +112,10 @@ def test_only_what_judges_row_by_row_is_asked_in_parts(reward, rows, monkeypatch
 
 
 def test_a_rollout_of_at_most_so_many_rows_is_the_same_rollout(monkeypatch):
-    whole, parts = build(), build(rollout_rows=5)
-    seen, answer = [], parts.policy.rollout
+    whole, parts = build(beta=0.1), build(beta=0.1, rollout_rows=5)
+    seen, answer, score = [], parts.policy.rollout, parts.reference.score
     monkeypatch.setattr(parts.policy, "rollout", lambda part, **more: seen.append(len(part)) or answer(part, **more))
+    monkeypatch.setattr(parts.reference, "score", lambda part: seen.append(len(part)) or score(part))
     rollouts = [gan.sample(batch_of(gan)) for gan in (whole, parts)]
     assert seen == [2, 2, 2], "each question has two answers"
     assert torch.equal(*(rollout.answer_ids for rollout in rollouts))
@@ -125,6 +126,7 @@ def test_a_rollout_of_at_most_so_many_rows_is_the_same_rollout(monkeypatch):
         for gan, rollout in zip((whole, parts), rollouts, strict=True)
     ]
     assert loss[0] == pytest.approx(loss[1], abs=1e-4)
+    assert seen[3:] == [4, 4, 4], "what the reference reads for beta is cut too"
 
 
 def saved_bytes(function):

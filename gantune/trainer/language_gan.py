@@ -179,8 +179,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 figures = self.discriminator_step(real, rollout)
             if steps == 1:
                 return figures | self.generator_step(batch, rollout, asked)
-            reference = None if self.reference is None else self.reference.score(rollout)
-            self.round.begin(rollout, self.rewards(rollout), reference)
+            self.round.begin(rollout, self.rewards(rollout), self.reference_scores(rollout))
         else:
             figures = {}
         share = self.round.share(place, steps)
@@ -211,8 +210,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             rollout = self.sample(asked, for_update=True)
         mask, k = rollout.answer_mask, rollout.samples_per_prompt
         if share is None:
-            reference = None if self.reference is None else self.reference.score(rollout)
-            share = Share(rollout, self.rewards(rollout), reference)
+            share = Share(rollout, self.rewards(rollout), self.reference_scores(rollout))
         rewards = share.rewards
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
@@ -338,6 +336,20 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if not torch.isfinite(counted).all():
             raise FloatingPointError(f"the reward {self.args.reward!r} of some answers is not finite")
         return rewards
+
+    def reference_scores(self, rollout: Rollout) -> Tensor | None:
+        """Log-probs of a rollout by the reference, `[B, T]`, each process's share in micro-batches; None without it."""
+        if self.reference is None:
+            return None
+        k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
+
+        def scored() -> Tensor:
+            parts = self.micro_batches.of(questions, k)
+            own = [self.reference.score(rollout.rows(first * k, end * k)) for first, end in parts]
+            return torch.cat(own) if own else torch.zeros(0, device=rollout.device)
+
+        own = self.micro_batches.run(questions, scored)
+        return self.parallel.join_rows(own, k * self.parallel.rows(questions)[0], len(rollout))
 
     def _own_rewards(self, rollout: Rollout, questions: int, k: int) -> Tensor:
         """The rewards of this process's rows, in micro-batches if the reward may be asked so."""
