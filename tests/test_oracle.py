@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -362,6 +363,28 @@ def test_the_command_makes_every_row_and_keeps_what_is_finished(tmp_path, capsys
     assert not (tmp_path / "out/seed0/cot/checkpoint.pt").exists()
     assert main([*output, *options, "--completions", "2"]) == 2
     assert "holds runs with completions 1, now 2" in capsys.readouterr().err
+
+
+def test_a_curve_keeps_the_row_at_temperature_1():
+    world = SimpleNamespace(settings=SimpleNamespace(temperatures=[0.8, 1.0]), figures=lambda sampler: {})
+    assert [row["method"] for row in likelihood.curve(world, "mle", small_policy())] == ["mle", "mle, temperature 0.8"]
+
+
+def test_results_of_two_published_oracles_are_not_mixed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.oracle.__main__.load_oracle", lambda path: load_oracle(None))
+    options = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    options += ["--methods", "random", "--output", str(tmp_path / "out")]
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_text(name)
+    first, second = ([*options, "--oracle", str(tmp_path / name)] for name in ("a.npz", "b.npz"))
+    assert main(first) == main(first) == 0
+    capsys.readouterr()
+    assert main(second) == 2 and "holds runs with oracle_sha256" in capsys.readouterr().err
+    settings = tmp_path / "out/settings.json"
+    stored = json.loads(settings.read_text())
+    del stored["oracle_sha256"]  # as it was before
+    settings.write_text(json.dumps(stored))
+    assert main(second) == 0
 
 
 def test_scale_shrinks_epochs_and_rounds_alone():

@@ -6,6 +6,7 @@ killed goes on from its last evaluation.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from argparse import ArgumentDefaultsHelpFormatter
@@ -31,6 +32,8 @@ from gantune.diagnostics import local_path, write_atomically, write_json
 from gantune.errors import UserError, did_you_mean
 
 SCHEMA = 2
+CHECKSUM = "oracle_sha256"
+"""The setting that tells published weights apart; results of before it have none, and go on with any."""
 
 
 @dataclass
@@ -87,7 +90,7 @@ def claim(directory: Path, described: dict[str, Any]) -> None:
     """
     file = directory / "settings.json"
     if file.is_file():
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = {CHECKSUM: described.get(CHECKSUM)} | json.loads(file.read_text(encoding="utf-8"))
         for name, value in described.items():
             if earlier.get(name) != value:
                 raise UserError(
@@ -125,7 +128,8 @@ def benchmark(asked: OracleArguments, settings: OracleSettings) -> None:
     device = resolve_device(asked.device)
     oracle = load_oracle(asked.oracle)
     name = "published weights" if asked.oracle else "pinned N(0, 1) weights"
-    described = {"oracle": name, "scale": asked.scale, **asdict(settings)}
+    checksum = hashlib.sha256(Path(asked.oracle).read_bytes()).hexdigest() if asked.oracle else None
+    described = {"oracle": name, CHECKSUM: checksum, "scale": asked.scale, **asdict(settings)}
     directory = local_path(asked.output)
     claim(directory, described)
     print(f"oracle {name} | scale {asked.scale:g} | device {describe_device(device)}", file=sys.stderr)

@@ -105,6 +105,6 @@ def ratio_model(world: World, name: str) -> list[Row]:
 
 
 def curve(world: World, name: str, policy: LSTMPolicy, **of_all: Any) -> list[Row]:
-    """A row a temperature, 1 first, whose name has none."""
-    named = {1.0: name} | {t: f"{name}, temperature {t:g}" for t in world.settings.temperatures}
+    """A row a temperature, 1 first and always, whose name has none."""
+    named = {t: f"{name}, temperature {t:g}" for t in (1.0, *world.settings.temperatures)} | {1.0: name}
     return [{"method": named[t]} | world.figures(Tempered(policy, t)) | of_all for t in named]
