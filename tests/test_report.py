@@ -26,6 +26,7 @@ import pytest
 from benchmarks.compare.files import read_rows
 from benchmarks.compare.run import METRICS
 from benchmarks.report import write_report
+from benchmarks.report.__main__ import main as report_command
 from benchmarks.report.curves import history, memory, weights
 from benchmarks.report.forgetting_table import MEASURES, SETS, UTILITIES
 from benchmarks.report.page import content, embedded_json, render
@@ -354,6 +355,15 @@ def test_what_is_no_comparison_is_refused_in_one_line(tmp_path, text):
     with pytest.raises(UserError, match="comparison") as error:
         write_report(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [([], "directory"), (["--nothing", "x"], "--nothing"), (["x"], "x: has no")]
+)
+def test_the_command_tells_in_one_line_what_is_wrong(capsys, given, said):
+    assert report_command(given) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and said in line
 
 
 @pytest.mark.parametrize("rows", [[], [run_row("gan", 0, 0.5)], [run_row("gan", 0, 0.5, status="failed", error="no")]])

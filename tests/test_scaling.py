@@ -84,6 +84,21 @@ def test_the_document_is_up_to_date():
         scaling.filled("<!--scaling needs 3b-->\n\n<!--/scaling-->", speed, live)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--nothing"], "unrecognized arguments: --nothing"),
+        (["--model-shape", "9b"], "argument --model-shape: invalid choice: '9b'"),
+        (["--measure", "--write", "/nowhere/x.md"], "--write /nowhere/x.md: expected a document to read"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_before_anything_is_measured(options, said, monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "measure_live", lambda: pytest.fail("it measures"))
+    assert scaling.main(options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and said in line
+
+
 def test_the_command_prints_what_a_shape_needs(capsys):
     assert scaling.main(["--model-shape", "70b"]) == 0
     out = capsys.readouterr().out

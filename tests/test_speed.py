@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.compare.arguments import parse as compare_arguments
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import kept_quality, measure, settings
+from benchmarks.speed import kept_quality, measure, search_cost, settings, soak
 from benchmarks.speed.bars import CPU_BARS, CUDA_BARS, Bar, judge
 from benchmarks.speed.contenders import CONTENDERS, AnswerOnlyLora, Gantune, PlainPath, SourceWay, UsualLora
 from benchmarks.speed.meter import Meter, clocks
@@ -498,6 +498,37 @@ def test_kept_quality_measures_every_epoch_of_every_method(tmp_path, capsys):
         seconds, losses = zip(*row["curve"], strict=True)
         assert list(seconds) == sorted(seconds) and len(losses) >= 2
     assert "until LoRA's last loss" in capsys.readouterr().out
+
+
+def test_kept_quality_names_the_device_that_was_measured(tmp_path, monkeypatch):
+    file = tmp_path / "kept.json"
+    monkeypatch.setattr(kept_quality, "resolve_device", lambda name: f"resolved {name}")
+    monkeypatch.setattr(kept_quality, "environment", lambda device, dtype, seed: {"device": device})
+    monkeypatch.setattr(kept_quality, "train", lambda name, options, seed: curve_of(name, seed))
+    assert kept_quality.main(["--device", "cuda", "--output", str(file)]) == 0
+    assert json.loads(file.read_text())["environment"]["device"] == "resolved cuda"
+
+
+def curve_of(name, seed):
+    return {"method": name, "seed": seed, "swept": {}, "curve": [(1.0, 2.0)]}
+
+
+# ---- where the results cannot go
+
+
+@pytest.mark.parametrize(
+    ("command", "measures"), [(kept_quality, "train"), (search_cost, "measure"), (soak, "soak"), (speed, "measure")]
+)
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_measured(
+    command, measures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(command, measures, lambda *_: pytest.fail("it measures"))
+    (tmp_path / "file").write_text("")
+    folder = command in (speed, soak)
+    monkeypatch.setattr(sys, "argv", ["command", "--output", str(tmp_path / ("file" if folder else "file/out.json"))])
+    assert command.main() == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: {tmp_path / 'file'}: expected a folder that can be written to")
 
 
 # ---- the script for CUDA

@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.compare.environment import describe_device, environment
+from benchmarks.compare.files import check_writable
 from benchmarks.speed.bars import judge
 from benchmarks.speed.measure import count_flops, peak_memory, reading_speed, silence_libraries, time_in_turns
 from benchmarks.speed.plot import plot_speed
@@ -109,6 +110,7 @@ def benchmark(settings: SpeedSettings) -> None:
     silence_libraries()
     device, directory = resolve_device(settings.device), local_path(settings.output)
     file, asked = directory / "speed.json", described(settings, device)
+    check_writable(file)
     results = earlier_results(file, asked) or {
         "schema": SCHEMA,
         "settings": asked,

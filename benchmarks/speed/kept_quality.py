@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from baselines import resolve_method
 from benchmarks.compare.environment import environment
+from benchmarks.compare.files import check_writable
 from benchmarks.compare.tuned import tuned_for, winner_of
 from benchmarks.report.grid import text_table
 from benchmarks.speed.measure import silence_libraries
@@ -108,14 +109,16 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 def measure(options: argparse.Namespace) -> None:
     """Train everything in turns, print the table, and write it if asked."""
     silence_libraries()
-    rows = []
+    device, rows = resolve_device(options.device), []
+    if options.output:
+        check_writable(options.output)
     for seed in options.seeds:
         for name in (REFERENCE, *options.methods):
             rows.append(train(name, options, seed))
             print(f"{name}, seed {seed}: {rows[-1]['curve'][-1][0]:.1f} processor s", file=sys.stderr)
             if options.output:
                 found = {"options": vars(options) | {"output": str(options.output)}, "results": rows}
-                write_json(options.output, found | {"environment": environment("cpu", "float32", seed)})
+                write_json(options.output, found | {"environment": environment(device, "float32", seed)})
     print(text_table(compare(rows)))
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.speed.workload import Workload
-from gantune.command import exit_status
+from gantune.command import OneLineParser, exit_status
+from gantune.diagnostics import write_atomically
 from gantune.errors import UserError
 
 LORA_RANK = 8
@@ -524,19 +525,22 @@ def measure_live() -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-shape", choices=[*SHAPES], default="7b", help="whose needs are printed")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the marked tables of a document anew")
     parser.add_argument("--measure", action="store_true", help=f"first measure live tensors anew, into {LIVE.name}")
-    options = parser.parse_args(arguments)
 
     def command() -> None:
+        options = parser.parse_args(arguments)
+        try:
+            text = options.write.read_text(encoding="utf-8") if options.write else None
+        except (OSError, ValueError) as error:
+            raise UserError(f"--write {options.write}: expected a document to read ({error})") from error
         if options.measure:
             LIVE.write_text(json.dumps(measure_live(), indent=1) + "\n", encoding="utf-8")
-        if options.write:
+        if text is not None:
             speed, live = (json.loads(file.read_text(encoding="utf-8")) for file in (SPEED, LIVE))
-            text = options.write.read_text(encoding="utf-8")
-            options.write.write_text(filled(text, speed, live), encoding="utf-8")
+            write_atomically(options.write, filled(text, speed, live))
             return
         shape = SHAPES[options.model_shape]
         print(f"{shape.source}: {shape.weights / 1e9:.1f} billion weights, bfloat16, 4 samples a question")

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,8 @@ from peft import get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.compare.environment import environment
+from benchmarks.compare.files import check_writable
+from gantune.command import OneLineParser, exit_status
 from gantune.data.batch import Batch
 from gantune.diagnostics import measure_memory, write_json
 from gantune.embedding_generator import EmbeddingGeneratorConfig
@@ -94,11 +99,17 @@ def _generate(policy: CausalLMPolicy, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the figures to this JSON file")
+    return exit_status(lambda: measure_all(parser.parse_args(arguments).output), "the same command begins again")
+
+
+def measure_all(output: Path | None) -> None:
     """Measure every case, print the table, and write it if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", metavar="FILE", help="also write the figures to this JSON file")
-    output = parser.parse_args().output
+    if output:
+        check_writable(output)
     print(f"{torch.get_num_threads()} threads")
     print(f"{'':<46}{'seconds':>9}{'CPU s':>8}{'peak MB':>9}{'completions':>13}{'tokens':>8}")
     results = []
@@ -120,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

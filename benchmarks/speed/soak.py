@@ -17,6 +17,7 @@ import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from benchmarks.compare.environment import environment
+from benchmarks.compare.files import check_writable
 from gantune.command import OneLineParser, exit_status
 from gantune.data import load_pairs, split_pairs
 from gantune.diagnostics import write_json
@@ -100,6 +101,7 @@ def main() -> int:
         asked: argparse.Namespace = parser.parse_args()
         if asked.steps < 8 * NOTED_EVERY:
             raise UserError(f"--steps {asked.steps}: expected at least {8 * NOTED_EVERY}")
+        check_writable(asked.output / "soak.json")
         return soak(asked.steps, asked.output)
 
     return exit_status(command, "nothing was written")
