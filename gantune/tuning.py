@@ -154,10 +154,6 @@ class TuningConfig:
             raise UserError(f"--seed {self.seed}: expected at most {MAX_SEED}")
         if self.lr_scheduler_type == "constant" and self.warmup_steps:
             raise UserError(f"--warmup-steps {self.warmup_steps}: expected --lr-scheduler-type constant_with_warmup")
-        if self.early_stopping_patience and not self.validation_share:
-            raise UserError(
-                f"--early-stopping-patience {self.early_stopping_patience}: expected --validation-share above 0"
-            )
 
     def prompt_template(self) -> "Template":
         """The template with the system prompt; see [`gantune.data.build_template`]."""

@@ -256,11 +256,13 @@ def test_pairs_that_cannot_be_trained_on_leave_no_run_behind(tmp_path, capsys):
     assert train(tmp_path, "--validation-size", "6") == 2
     assert "--validation-size 6: expected 0 to 5" in capsys.readouterr().err
     assert train(tmp_path, "--too-long", "error", "--max-prompt-length", "5") == 2
+    assert train(tmp_path, "--early-stopping-patience", "1") == 2
+    assert "--validation-share 0.0 holds no pair out" in capsys.readouterr().err
     assert not (tmp_path / "tuned").exists()
 
 
 def test_a_limit_that_is_reached_before_held_out_pairs_are_scored_ends_the_run(no_plots, tmp_path):
-    assert train(tmp_path, "--validation-size", "2", "--max-tokens", "1") == 0
+    assert train(tmp_path, "--validation-size", "2", "--early-stopping-patience", "1", "--max-tokens", "1") == 0
     told = json.loads((tmp_path / "tuned" / "training.json").read_text())
     assert told["steps"] == 1 and told["validation"] is None
 

@@ -229,9 +229,18 @@ def test_what_the_trainers_do_in_another_way_is_refused(config_class, options, m
     assert "\n" not in str(caught.value)
 
 
-def test_early_stopping_with_nothing_held_out_is_refused():
-    with pytest.raises(UserError, match=r"--early-stopping-patience: --validation-share 0\.04 holds no pair out"):
-        lora(early_stopping_patience=1, validation_share=0.04)
+@pytest.mark.parametrize("share", [0.0, 0.04])
+def test_early_stopping_with_nothing_held_out_is_refused(share):
+    refused = rf"^--early-stopping-patience 1: --validation-share {share} holds no pair out, expected more$"
+    with pytest.raises(UserError, match=refused):
+        lora(early_stopping_patience=1, validation_share=share)
+
+
+def test_early_stopping_takes_pairs_that_are_held_out_by_hand():
+    args = PairConfig(**QUIET, early_stopping_patience=1, num_train_epochs=9, learning_rate=3.0)
+    made = PairTrainer(TINY_MODELS["gpt2"](), args, PAIRS[2:], PAIRS[:2], tiny_tokenizer(), peft_config="lora")
+    made.train()
+    assert made.state.epoch < 9
 
 
 def test_optimisers_of_8_bits_say_why_they_are_not_there(monkeypatch):

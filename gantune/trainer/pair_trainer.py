@@ -407,14 +407,16 @@ class PairTrainer(CheckpointedTrainer):
         """Tokens of the pairs to train on and of those held out."""
         if training is None:
             return [], []
-        encoded = encode_training_pairs(as_pairs(training, name="train_dataset"), tokenizer, args)
+        encoded, kept = encode_training_pairs(as_pairs(training, name="train_dataset"), tokenizer, args), []
         if held_out is not None:
-            return encoded, encode_training_pairs(as_pairs(held_out, name="eval_dataset"), tokenizer, args)
-        if not self.holds_out_always and not args.early_stopping_patience:
-            return encoded, []
-        encoded, kept = hold_out(encoded, args.validation_share, args.seed)
+            kept = encode_training_pairs(as_pairs(held_out, name="eval_dataset"), tokenizer, args)
+        elif self.holds_out_always or args.early_stopping_patience:
+            encoded, kept = hold_out(encoded, args.validation_share, args.seed)
         if args.early_stopping_patience and not kept:
-            raise UserError(f"--early-stopping-patience: --validation-share {args.validation_share} holds no pair out")
+            raise UserError(
+                f"--early-stopping-patience {args.early_stopping_patience}: --validation-share {args.validation_share} "
+                "holds no pair out, expected more"
+            )
         return encoded, kept
 
     def _check_lengths(self, model: PreTrainedModel, encoded: Sequence[EncodedPair], args: PairConfig) -> None:
