@@ -328,7 +328,7 @@ def test_what_cannot_be_trained_is_refused():
         side(per_token=True, **COMPARED)
     for settings in (CORRUPTED_ALONE, {"generated_negatives": False, "blind_discriminator": True}):
         with pytest.raises(UserError, match=r"--generated-negatives false: .* --mismatched-negatives true"):
-            side(**settings)
+            side(**settings).check_negatives()
 
 
 def test_few_rows_are_drawn_again():

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
 from baselines import METHODS
-from gantune.data import Pair, collate, encode_pairs
+from gantune.data import Pair, RecordQuestion, collate, encode_pairs
 from gantune.discriminators import CausalCNN, Discriminator
 from gantune.embedding_generator import EmbeddingGeneratorConfig, stack_adapters
 from gantune.embedding_generator.generators import build_generator
@@ -412,6 +412,23 @@ def test_saved_and_loaded_it_answers_alike(tmp_path):
     assert gan.generate(questions) == again.generate(questions)
     assert own_settings(again.args) == own_settings(gan.args)
     assert len(trained(again)) == 2 + 3 + 2  # and it can be trained on
+
+
+ALONE = {"generated_negatives": False, "mismatched_negatives": False}
+"""Then only records have negatives."""
+
+
+@pytest.mark.parametrize("settings", [{"packing": True}, ALONE, ALONE | {"reward": "constant"}])
+def test_what_asks_something_of_the_pairs_is_loaded_without_any(settings, tmp_path):
+    records = [Pair(RecordQuestion([("name", name), ("food", food)]), name) for name, food in ("ab", "cd")]
+    build(train_dataset=records, template="record", **settings).save_pretrained(tmp_path)
+    LanguageGAN.from_pretrained(tmp_path, TINY_MODELS["gpt2"](), tiny_tokenizer())
+
+
+def test_a_reward_that_asks_no_discriminator_needs_no_negatives():
+    build(reward="constant", **ALONE)
+    with pytest.raises(UserError, match="--generated-negatives false: the discriminator is shown nothing"):
+        build(**ALONE)
 
 
 def test_components_of_a_user_are_named_in_the_files_and_given_again(tmp_path):

@@ -60,8 +60,7 @@ class DiscriminatorSide:
         corrupt: makes negatives of true answers; None if there are no such.
 
     Raises:
-        UserError: if the loss compares whole answers and `per_token` holds, or the discriminator has a loss of its own;
-            if there is no negative of any kind.
+        UserError: if the loss compares whole answers and `per_token` holds, or the discriminator has a loss of its own.
     """
 
     def __init__(
@@ -86,17 +85,20 @@ class DiscriminatorSide:
             )
         self.mismatches = config.mismatched_negatives and not config.blind_discriminator
         self.corrupt = corrupt if config.corrupted_negatives and not config.blind_discriminator else None
-        if not (config.generated_negatives or self.mismatches or self.corrupt):
-            raise UserError(
-                "--generated-negatives false: the discriminator is shown nothing that is not real, expected "
-                "--mismatched-negatives true, or records and --corrupted-negatives true"
-            )
         self.discriminator, self.per_token = discriminator.eval(), per_token
         self.config, self.parallel = config, parallel
         rate = config.discriminator_learning_rate
         self.optimizer = torch.optim.Adam(discriminator.named_parameters(), lr=rate, fused=True)
         self.replay: deque[Rollout] = deque(maxlen=config.replay_rollouts)
         self.held_out: dict[str, Batch] = {}
+
+    def check_negatives(self) -> None:
+        """A [`UserError`] if there is no negative of any kind to train on."""
+        if not (self.config.generated_negatives or self.mismatches or self.corrupt):
+            raise UserError(
+                "--generated-negatives false: the discriminator is shown nothing that is not real, expected "
+                "--mismatched-negatives true, or records and --corrupted-negatives true"
+            )
 
     def remember(self, rollout: Rollout) -> None:
         """Keep a rollout to be shown again in later steps."""

@@ -125,6 +125,8 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         corrupt = build_corruptor(questions, self.tokenizer, args) if self.judged else None
         per_token = getattr(self.reward, "per_token", False)
         self.adversary = DiscriminatorSide(judge, per_token, args, self.parallel, corrupt)
+        if self.judged and self.train_dataset:
+            self.adversary.check_negatives()
         try_components(self)
 
     def build_networks(self, model: PreTrainedModel, generator: GeneratorSpec | None) -> PreTrainedModel:

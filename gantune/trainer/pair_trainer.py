@@ -151,7 +151,7 @@ class PairTrainer(CheckpointedTrainer):
         self.micro_batches = MicroBatches(args.micro_batch_size or None, self.parallel)
         if args.gradient_checkpointing:
             checkpoint_layers(model)
-        if args.packing:
+        if args.packing and training:
             check_packing(model, training)
         self._figures: dict[str, list[float]] = defaultdict(list)
         self._begin_row()
