@@ -52,7 +52,9 @@ class GameConfig(LoraOptions):
     discriminator_warmup_steps: int = option(
         30, "discriminator steps between the warm-up and the first adversarial step"
     )
-    discriminator_warmup_rollouts: int = option(2, "batches of questions that are answered for these steps")
+    discriminator_warmup_rollouts: int = option(
+        2, "batches of questions that are answered for these steps, at most those of an epoch"
+    )
     adversarial_every: int = option(
         5, "after the warm-up every n-th step is adversarial, the others likelihood (0: all likelihood)"
     )
