@@ -174,13 +174,24 @@ class Begun(CausalCNN):
         self.begun = [model]
 
 
-def test_a_discriminator_that_begins_from_the_generator_does_so_without_a_game(tmp_path):
+def reranking(folder, **settings) -> Reranking:
+    """Of two pairs and one step of likelihood; not trained yet."""
     limits = {"max_prompt_length": 8, "max_completion_length": 4, "num_generations": 2, "num_train_epochs": 1}
-    args = LanguageGANConfig(
-        str(tmp_path), **limits, generator="lora", warmup_share=1.0, use_cpu=True, discriminator_warmup_steps=1
-    )
+    args = LanguageGANConfig(str(folder), **limits | settings, generator="lora", warmup_share=1.0, use_cpu=True)
     pairs = [Pair("a?", "b."), Pair("c?", "d.")]
-    model, tokenizer = TINY_MODELS["gpt2"](), tiny_tokenizer()
-    gan = Reranking(model, args, pairs, processing_class=tokenizer, discriminator=Begun)
+    return Reranking(TINY_MODELS["gpt2"](), args, pairs, processing_class=tiny_tokenizer(), discriminator=Begun)
+
+
+def test_a_discriminator_that_begins_from_the_generator_does_so_without_a_game(tmp_path):
+    gan = reranking(tmp_path, discriminator_warmup_steps=1)
     gan.train()
     assert gan.discriminator.begun == [gan.model]
+
+
+@pytest.mark.parametrize("limit, steps", [({}, 3), ({"max_tokens": 40}, 1), ({"max_seconds": 1e-9}, 1)])
+def test_what_a_discriminator_takes_after_the_likelihood_counts_towards_the_limits(tmp_path, limit, steps):
+    gan, entered = reranking(tmp_path, discriminator_warmup_steps=3, logging_steps=1, **limit), []
+    gan.model.get_input_embeddings().register_forward_hook(lambda *call: entered.append(call[2].shape[:-1].numel()))
+    gan.train()
+    assert gan.limits.tokens == sum(entered) > 40
+    assert sum("discriminator_step" in row for row in gan.state.log_history) == steps

@@ -14,7 +14,8 @@ from transformers import PrinterCallback, TrainerCallback
 from gantune.data import Pair
 from gantune.errors import UserError
 from gantune.trainer.arguments import PairConfig
-from gantune.trainer.checkpoints import WEIGHTS_FILE
+from gantune.trainer.callbacks import Weights
+from gantune.trainer.checkpoints import WEIGHTS_FILE, folders_of
 from gantune.trainer.language_gan import LanguageGAN
 from gantune.trainer.pair_trainer import PairTrainer
 from tests.test_language_gan import PAIRS, QUIET, batch_of, build
@@ -112,6 +113,33 @@ def test_other_pairs_than_those_held_out_choose_nothing():
         made.train()
         kept.append((made.best.best[0], made.best.measure(), made.evaluate()["eval_loss"]))
     assert kept[0] == kept[1]
+
+
+def test_a_second_training_begins_anew(tmp_path):
+    """Of an object that was gone on with in the midst of a row of the log, too."""
+
+    class Interrupt(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            cut.interrupts.asked |= state.global_step == 0 and not folders_of(tmp_path)
+
+    def second(made):
+        tokens = made.limits.tokens
+        made.train()
+        assert made.limits.tokens == tokens > 0
+        logged = [{name: row.get(name) for name in ("step", "loss", "tokens")} for row in made.state.log_history]
+        return logged, weights.trajectory.trajectory().epochs.tolist()
+
+    rows, kept = {"max_steps": 4, "logging_steps": 2}, {"save_strategy": "steps", "output_dir": str(tmp_path)}
+    weights = Weights(tmp_path / "weights.npz")
+    whole = trainer(peft_config=LORA, callbacks=[weights], **rows)
+    whole.train()
+    expected = second(whole)
+    weights = Weights(tmp_path / "weights.npz")
+    cut = trainer(peft_config=LORA, callbacks=[weights, Interrupt()], **rows, **kept)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    cut.train(resume_from_checkpoint=True)
+    assert second(cut) == expected
 
 
 def test_transformers_own_choice_of_the_best_checkpoint_works_too(tmp_path):

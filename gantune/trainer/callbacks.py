@@ -57,11 +57,13 @@ class Limits(TrainerCallback):
 
     def __init__(self, config: TuningConfig, model: nn.Module, parallel: DataParallel) -> None:
         self.config, self.model, self.parallel = config, model, parallel
-        self.started, self.ended, self.tokens, self._told = time.perf_counter(), None, 0, 0
+        self.started = self.ended = time.perf_counter()
+        self.tokens = self._told = 0
 
     def __enter__(self) -> Limits:
         self._hook = self.model.get_input_embeddings().register_forward_hook(self._count)
         self.started, self.ended = time.perf_counter(), None
+        self.tokens = self._told = 0
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -229,6 +231,7 @@ class NextRow(TrainerCallback):
         if self._saved:
             self.trainer._tr_loss = torch.tensor(self._saved["loss"], device=args.device)
             self.trainer._globalstep_last_logged = self._saved["last"]
+            self._saved = None  # of this training alone
 
     def state_dict(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -268,6 +271,7 @@ class Weights(TrainerCallback):
         self.trajectory = WeightTrajectory(model)
         if self._saved:
             self.trajectory.load_state_dict(self._saved)
+            self._saved = None
         else:
             self.trajectory.record(0)
 

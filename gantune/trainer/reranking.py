@@ -43,8 +43,14 @@ class Reranking(LanguageGAN):
         return output
 
     def train_discriminator(self) -> None:
-        """Train the discriminator against the generator as it is, as [`train`] does at its end."""
-        self._begin_game()
+        """Train the discriminator against the generator as it is, as [`train`] does at its end.
+
+        What it takes counts towards the limits; when they are reached it ends, after one step at least.
+        """
+        spent = self.limits.state_dict()
+        with self.limits:
+            self.limits.load_state_dict(spent)
+            self._begin_game()
 
     @torch.no_grad()
     def choose(self, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> tuple[list[str], int]:
