@@ -220,6 +220,8 @@ def test_names_that_transformers_does_not_know_are_refused_in_one_line(options, 
         ({"fsdp": "full_shard"}, r"^--fsdp: the frozen model is divided when it is loaded.* --sharding fsdp$"),
         ({"deepspeed": "zero3.json"}, r"^--deepspeed: the frozen model is divided .* --sharding deepspeed$"),
         ({"auto_find_batch_size": True}, r"^--auto-find-batch-size: not needed"),
+        ({"neftune_noise_alpha": 5.0}, r"^--neftune-noise-alpha: has no effect here, expected it left out$"),
+        ({"dataloader_drop_last": True}, r"^--dataloader-drop-last: has no effect here"),
     ],
 )
 @pytest.mark.parametrize("config_class", [PairConfig, LanguageGANConfig])
@@ -227,6 +229,12 @@ def test_what_the_trainers_do_in_another_way_is_refused(config_class, options, m
     with pytest.raises(UserError, match=message) as caught:
         config_class(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_label_smoothing_is_of_transformers_own_loss():
+    with pytest.raises(UserError, match=r"^--label-smoothing-factor: has no effect here"):
+        LanguageGANConfig(label_smoothing_factor=0.1)
+    assert PairConfig(label_smoothing_factor=0.1).label_smoothing_factor == 0.1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.04])

@@ -55,6 +55,10 @@ class PairConfig(TuningConfig, TrainingArguments):
                     f"--{name}: the frozen model is divided when it is loaded, expected "
                     f"load_model(..., sharding={name!r}), or gantune train --sharding {name}"
                 )
+        of_the_game = ("label_smoothing_factor",) if isinstance(self, GameConfig) else ()
+        for name in ("neftune_noise_alpha", "dataloader_drop_last", *of_the_game):
+            if getattr(self, name):
+                raise UserError(f"--{name.replace('_', '-')}: has no effect here, expected it left out")
         if self.auto_find_batch_size:
             raise UserError("--auto-find-batch-size: not needed, --micro-batch-size is halved when memory runs out")
         try:
