@@ -143,10 +143,12 @@ def test_the_schedule_begins_anew():
     assert rates[8:] == pytest.approx([1e-3 * (8 - step) / 8 for step in range(8)])
 
 
-def test_without_adversarial_steps_all_are_likelihood():
-    gan = game(adversarial_every=0, adversarial_learning_rate=1e-3)
+@pytest.mark.parametrize("held_out", [None, PAIRS[:2]])
+def test_without_adversarial_steps_all_are_likelihood(held_out):
+    gan = game(held_out, adversarial_every=0, adversarial_learning_rate=1e-3)
     gan.train()
     assert {row["phase"] for row in gan.state.log_history if "loss" in row} == {"likelihood"}
+    assert not gan.adversary.held_out, "no answer is sampled"
 
 
 class _Interrupt(TrainerCallback):

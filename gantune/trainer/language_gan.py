@@ -406,7 +406,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def _hold_out(self) -> None:
         """Answer some held-out questions, for the discriminator to be measured on until the next time."""
-        if self.eval_dataset:
+        if self.eval_dataset and self.args.plays and self.judged:
             rows = self.eval_dataset[: self.order.batch_size]
             batch = collate(rows, self.pad_token_id).to(self.args.device)
             self.adversary.hold_out(batch, self.sampler(batch))
