@@ -553,6 +553,20 @@ def test_a_delayed_search_policy_follows_every_step():
     assert not all(torch.equal(p, weights) for p, weights in zip(seen[0], seen[1], strict=True))
 
 
+@pytest.mark.parametrize("is_return", [False, True])
+def test_a_reward_need_not_have_numbers_in_the_padding(is_return):
+    class Own(OwnReward):
+        def __call__(self, questions, answers, rollout):
+            masks.append(rollout.answer_mask.bool())
+            return torch.where(masks[-1], 1.0, torch.nan)
+
+    masks, reward = [], Own(None, "centred")
+    reward.is_return = is_return
+    gan = build(reward=reward, advantage="none")
+    figures = gan.generator_step(batch_of(gan))
+    assert not masks[0].all() and torch.isfinite(torch.tensor(figures["policy_gradient"]))
+
+
 def test_monte_carlo_values_are_returns_as_they_are():
     """They are not summed again: with advantage none the loss is -Q log pi, computed here from the reward's numbers."""
     gan = build(reward="monte-carlo", advantage="none", likelihood_weight=0.0)

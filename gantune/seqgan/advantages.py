@@ -7,6 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+ROUNDING = 4
+"""Returns that are as far apart, in units in the last place of the larger one, may be one number computed twice."""
+
 
 class Advantage(Protocol):
     """Takes a baseline from returns; `min_samples` answers to a question are needed.
@@ -37,6 +40,7 @@ def returns(rewards: Tensor, mask: Tensor, discount: float = 1.0, length_normali
     mask = mask.to(rewards.dtype)
     if rewards.dim() == 1:
         return rewards[:, None] * mask
+    rewards = rewards.where(mask.bool(), 0)  # what stands in the padding may be no number
     summed, weight = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
     columns = []
     for t in reversed(range(rewards.shape[1])):
@@ -107,12 +111,15 @@ class LeaveOneOut:
 class GroupNorm:
     """Returns standardised within the samples of a question (GRPO, arXiv:2402.03300). Biased.
 
-    Rows of one question are adjacent; needs two or more.
+    Where they differ by rounding alone, which is not to be standardised, the advantages are 0. Rows of one question are
+    adjacent; needs two or more.
     """
 
     min_samples = 2
 
     def __call__(self, returns: Tensor, mask: Tensor, samples_per_prompt: int) -> Tensor:
         grouped = _by_question(returns, mask, samples_per_prompt)
-        centred = grouped - grouped.mean(dim=1, keepdim=True)
+        least, most = grouped.amin(dim=1, keepdim=True), grouped.amax(dim=1, keepdim=True)
+        rounding = ROUNDING * torch.finfo(grouped.dtype).eps * torch.maximum(-least, most)
+        centred = (grouped - grouped.mean(dim=1, keepdim=True)).masked_fill(most - least <= rounding, 0)
         return (centred / (grouped.std(dim=1, keepdim=True) + 1e-6)).view_as(returns) * mask

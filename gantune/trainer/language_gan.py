@@ -216,7 +216,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         rewards = share.rewards
         rollout.state = None  # large, and not valid after the update
         if getattr(self.reward, "is_return", False):
-            dense = rewards * mask
+            dense = rewards.where(mask.bool(), 0)
         else:
             dense = returns(rewards, mask, args.discount, args.length_normalised)
         weights = args.adversarial_weight * self.objective(dense, mask, k)
