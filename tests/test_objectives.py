@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gantune.errors import UserError
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, build_reward, is_unjudged, policy_gradient_loss, weighted_loss
+from gantune.seqgan.rewards import ProductReward
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]])  # two questions of two samples each
 RETURNS = torch.tensor([[0.2, 0.4, 0.6], [0.9, 0.7, 5.0], [0.3, 9.0, 9.0], [0.1, 0.1, 0.1]])
@@ -71,10 +73,28 @@ def test_a_product_of_rewards_is_of_tokens_if_one_is():
     def tokens(questions, answers, rollout):
         return torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
-    from gantune.seqgan.rewards import ProductReward
+    here, elsewhere = SimpleNamespace(device="cpu"), SimpleNamespace(device="meta")
+    assert ProductReward([whole, whole])([], [], here).tolist() == [4, 9]
+    assert ProductReward([whole, tokens])([], [], here).tolist() == [[2, 4], [9, 12]]
+    assert ProductReward([whole, tokens])([], [], elsewhere).device.type == "meta"
 
-    assert ProductReward([whole, whole])([], [], None).tolist() == [4, 9]
-    assert ProductReward([whole, tokens])([], [], None).tolist() == [[2, 4], [9, 12]]
+
+def test_a_product_goes_on_with_what_its_parts_had():
+    class Counted(torch.nn.Module):
+        """How often it was asked."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("asked", torch.zeros(()))
+
+        def __call__(self, questions, answers, rollout):
+            self.asked += 1
+            return [1.0]
+
+    made, again = (ProductReward([lambda *_: [2.0], Counted()]) for _ in range(2))
+    made([""], [""], SimpleNamespace(device="cpu"))
+    again.load_state_dict(made.state_dict())
+    assert again.rewards[1].asked == 1
 
 
 def test_a_product_is_named_by_a_star_and_trains_a_discriminator_if_one_of_its_parts_asks_it():

@@ -228,10 +228,22 @@ class ProductReward:
 
     def __call__(self, questions: Sequence[str], answers: Sequence[str], rollout: Batch) -> Tensor:
         """`[B]`, or `[B, T]` if one of the rewards is."""
-        values = [torch.as_tensor(reward(questions, answers, rollout)) for reward in self.rewards]
+        found = (reward(questions, answers, rollout) for reward in self.rewards)
+        values = [torch.as_tensor(value, device=rollout.device) for value in found]
         if any(value.dim() == 2 for value in values):
             values = [value if value.dim() == 2 else value[:, None] for value in values]
         return math.prod(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those of the rewards that have one, by their numbers."""
+        return {str(number): reward.state_dict() for number, reward in self._stateful()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for number, reward in self._stateful():
+            reward.load_state_dict(state[str(number)])
+
+    def _stateful(self) -> list[tuple[int, Any]]:
+        return [(number, reward) for number, reward in enumerate(self.rewards) if hasattr(reward, "state_dict")]
 
 
 class ShuffledReward:
