@@ -257,6 +257,9 @@ def test_what_generate_is_asked_is_a_record_where_it_is_written_as_one(tmp_path)
         assert [question.fields for question in read_questions(file, "question")] == [(("name", "Zizzi"),)] * 2
     asked.write_text("Who?\nname[Zizzi]\n")
     assert not any(isinstance(question, RecordQuestion) for question in read_questions(str(asked), "question"))
+    asked.write_bytes(b"Who?\n\xff")
+    with pytest.raises(UserError, match=r"asked\.txt, line 2: not UTF-8"):
+        read_questions(str(asked), "question")
     options = Namespace(question=" name[Zizzi], food[fish] ", file=None)
     assert _questions(options)[0].fields == (("name", "Zizzi"), ("food", "fish"))
 

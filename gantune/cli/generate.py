@@ -13,7 +13,7 @@ from functools import partial
 from gantune.cli.adapters import Adapter, add_adapter_options, load_adapter, seeded_noise
 from gantune.cli.messages import messages_on_stderr
 from gantune.command import OneLineParser
-from gantune.data.prompts import as_records, questions_in
+from gantune.data.prompts import as_records, questions_in, questions_in_text
 from gantune.data.sources import READERS
 from gantune.diagnostics.files import local_path
 from gantune.errors import UserError
@@ -115,11 +115,7 @@ def read_questions(path: str, column: str) -> list[str]:
     if reader := READERS.get(file.suffix.lower()):
         questions = questions_in(path, list(reader(path, data)), column)
     else:
-        try:
-            lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text, expected one question a line") from error
-        questions = as_records(lines)
+        questions = questions_in_text(path, data)
     if not questions:
         raise UserError(f"{path}: holds no question")
     return questions

@@ -30,14 +30,17 @@ def load_prompts(
     """
     path = local_path(source)
     if path.suffix.lower() == ".txt":
-        lines = enumerate(decoded(source, read_bytes(source, path)).splitlines(), start=1)
-        records = [Record(source, f"line {number}", {"question": line}) for number, line in lines if line.strip()]
-        questions = as_records([record.text("question") for record in records])
+        questions = questions_in_text(source, read_bytes(source, path))
     else:
         questions = questions_in(source, read_rows(source, split), question_column, format)
     if not questions:
         raise UserError(f"{source}: has no rows, expected questions")
     return list(dict.fromkeys(questions))
+
+
+def questions_in_text(source: str, data: bytes) -> list[str]:
+    """The lines of a text, which messages call `source`, as [`as_records`]; blank ones hold no question."""
+    return as_records([line.strip() for line in decoded(source, data).splitlines() if line.strip()])
 
 
 def questions_in(
