@@ -70,6 +70,7 @@ def write_comparison(directory: Path, rows: Sequence[dict[str, Any]], **settings
     directory.mkdir(parents=True, exist_ok=True)
     asked = {"model": "a/model", "dtype": "float32", "device": "cpu", "command": "python -m benchmarks.compare"}
     asked |= {"data": {"dataset": "pairs.jsonl", "train_size": 5, "test_size": 3}, "tuning": {"epochs": 2}}
+    asked |= {name: list(dict.fromkeys(row[name[:-1]] for row in rows)) for name in ("methods", "seeds")}
     stored = {"schema": 1, "settings": asked | settings, "rows": rows, "summary": summarise(rows)}
     (directory / "comparison.json").write_text(json.dumps(stored))
     return directory
