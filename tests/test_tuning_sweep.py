@@ -123,8 +123,9 @@ def test_winners_come_back_from_their_file(tmp_path):
 def test_stored_winners_are_the_best_of_their_own_trials():
     for model, dataset in (("mini", "mini-tofu"), ("../tinystories-gpt2-3m", "../tofu/full.jsonl")):
         for winner in tuned_for(model, dataset).values():
-            best = max(winner.trials, key=lambda trial: trial.score)
-            assert winner.settings == {best.option: best.value} and winner.score == best.score
+            ((option, value),) = winner.settings.items()
+            (chosen,) = (trial for trial in winner.trials if (trial.option, trial.value) == (option, value))
+            assert winner.score == chosen.score >= max(trial.score for trial in winner.trials) - 0.002
             assert "the edge" not in str(winner)
     assert tuned_for("mini", "other.jsonl") == {}
 
