@@ -5,12 +5,12 @@ A method is judged by its learning rate as much as by itself, so each method's c
 what it used.
 
 The stored winners have the highest mean ROUGE-L on the splits of seeds 100 and 101, which no reported run has, though
-single rows of theirs are tested there too; `mle-stack` on `mini` has the lowest rate within .002 of that, since at the
-best one its rows move on another processor (`results/reference/repeatability`). Every winner lies inside its grid.
-`mle-stack`, and `lora` on TOFU, were swept by `--tune --tune-seeds 100 --metric-for-best-model rougeL --lora-rank 8`, on
-TOFU with 1000 pairs and 3 epochs. All others were swept with 50 pairs and 30 epochs. A method whose control was swept has
-the control's rate, such as `gan` that of `mle`, whose generator it is. Those that were not swept run at their defaults,
-which is said.
+single rows of theirs are tested there too; `mle-stack` on `mini` has the lowest rate within .002 of that, since at
+the best one its rows move on another processor (`results/reference/repeatability`). Every winner lies inside its
+grid. `mle-stack`, and `lora` on TOFU, were swept by `--tune --tune-seeds 100 --metric-for-best-model rougeL
+--lora-rank 8`, on TOFU with 1000 pairs and 3 epochs. All others were swept with 50 pairs and 30 epochs. A method
+whose control was swept has the control's rate, such as `gan` that of `mle`, whose generator it is. Those that were
+not swept run at their defaults, which is said.
 """
 
 from __future__ import annotations
