@@ -397,6 +397,7 @@ def test_a_directory_of_something_else_is_refused(refused, tmp_path):
         (["--save-steps", "-1"], "--save-steps -1: expected at least 0"),
         (["--seeds", "0", "-1"], "--seeds -1: expected 0 to 4294967295"),
         (["--tune-seeds", "4294967296"], "--tune-seeds 4294967296: expected 0 to 4294967295"),
+        (["--early-stopping-patience", "2"], "--early-stopping-patience 2: expected --validation-share above 0"),
         (["--methods", "full", "--full-learning-rate", "0"], "--full-learning-rate 0.0: expected above 0"),
         (["--train-size", "0"], "--train-size 0: expected at least 1"),
         (["--test-size", "0"], "--test-size 0: expected at least 1"),

@@ -221,7 +221,9 @@ class Settings:
             if wrong := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
                 raise UserError(f"--{option} {wrong[0]}: expected 0 to {MAX_SEED}")
         for method in self.comparison.methods:
-            self.method_config(method, seed=0)
+            config = self.method_config(method, seed=0)
+            if (patience := config.early_stopping_patience) and not config.validation_share:
+                raise UserError(f"--early-stopping-patience {patience}: expected --validation-share above 0")
             if needed := missing(method, self.data):
                 raise UserError(f"method {method}: expected {needed}")
         check_names(self.tuning | {"format": self.data.format})
