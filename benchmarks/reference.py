@@ -66,16 +66,15 @@ E2E = REMADE / "e2e-base" / "made"
 ON_E2E = (
     *("--model", f"{E2E}", "--dataset", f"{E2E}/train.jsonl", "--test-dataset", f"{E2E}/test.jsonl"),
     *("--max-prompt-length", "44", "--max-completion-length", "60", "--adversarial-weight", "7"),
-    *("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2"),
 )
+E2E_RATES = ("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2")
+EMBEDDING_ALONE = ("--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3")
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(90, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
-    "mini-records-embedding": comparison(
-        20, *RECORDS, "--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3",
-        seeds=range(1, 6),
-    ),
+    "mini-records": comparison(96, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
+    "mini-records-embedding": comparison(14, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
-    "e2e": comparison(124, *RECORDS, *ON_E2E, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e": comparison(124, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e-embedding": comparison(35, *RECORDS, *ON_E2E, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
@@ -86,11 +85,11 @@ PARTS: dict[str, Part] = {
         "--noise-draws", "0", seeds=range(3),
     ),
     "unpaired": comparison(
-        15, "--preset", "unpaired", "--objective", "best-of-k", "--reward", "consensus", "--num-generations", "8",
+        11, "--preset", "unpaired", "--objective", "best-of-k", "--reward", "consensus", "--num-generations", "8",
         "--warmup-share", "0.3", "--adversarial-every", "1", "--adversarial-weight", "0.25", seeds=range(5, 10),
     ),
     "dialogues": comparison(
-        12, "--task", "summarise", "--methods", "base", "lead-3", "lora", "gan", "gan-stack", "--num-train-epochs",
+        9, "--task", "summarise", "--methods", "base", "lead-3", "lora", "gan", "gan-stack", "--num-train-epochs",
         "15", "--validation-share", "0.1", "--noise-draws", "0", "--winners", f"{KEPT}/dialogues/comparison.json",
         seeds=range(3),
     ),
