@@ -138,17 +138,18 @@ def continue_prompts(
     written: list[list[int]] = [[] for _ in prompts]
     # neighbours of like length share a batch: less padding
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = collate_prompts([prompts[row] for row in rows], pad).to(model.device)
-        with _without_own_settings(model), hold_noise(model, noise[rows] if by_row else noise):
-            ids = model.generate(
-                input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask, generation_config=settings
-            )
-        for row, new in zip(rows, ids[:, batch.prompt_ids.shape[1] :].tolist(), strict=True):
-            ended = end_id in new
-            written[row] = new[: new.index(end_id)] if ended else new
-            report.new_tokens += len(written[row]) + ended
-            report.prompt_tokens += len(prompts[row])
-        report.limit += len(rows) * max_new_tokens
+    with _without_own_settings(model):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = collate_prompts([prompts[row] for row in rows], pad).to(model.device)
+            with hold_noise(model, noise[rows] if by_row else noise):
+                ids = model.generate(
+                    input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask, generation_config=settings
+                )
+            for row, new in zip(rows, ids[:, batch.prompt_ids.shape[1] :].tolist(), strict=True):
+                ended = end_id in new
+                written[row] = new[: new.index(end_id)] if ended else new
+                report.new_tokens += len(written[row]) + ended
+                report.prompt_tokens += len(prompts[row])
+            report.limit += len(rows) * max_new_tokens
     return written

@@ -331,9 +331,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
             FloatingPointError: if one is not finite.
             UserError: if their shape is another.
         """
-        k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
-        own = self.micro_batches.run(questions, lambda: self._own_rewards(rollout, questions, k))
-        rewards = self.parallel.join_rows(own, k * self.parallel.rows(questions)[0], len(rollout))
+        rewards = self._of_all_rows(rollout, self._reward, getattr(self.reward, "row_by_row", False))
         counted = rewards.where(rollout.answer_mask.bool(), 0) if rewards.dim() == 2 else rewards
         if not torch.isfinite(counted).all():
             raise FloatingPointError(f"the reward {self.args.reward!r} of some answers is not finite")
@@ -341,27 +339,21 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def reference_scores(self, rollout: Rollout) -> Tensor | None:
         """Log-probs of a rollout by the reference, `[B, T]`, each process's share in micro-batches; None without it."""
-        if self.reference is None:
-            return None
+        return None if self.reference is None else self._of_all_rows(rollout, self.reference.score, True)
+
+    def _of_all_rows(self, rollout: Rollout, score: Callable[[Rollout], Tensor], in_parts: bool) -> Tensor:
+        """The `score` of all rows, of which each process finds its share, in micro-batches if it may be asked so."""
         k, questions = rollout.samples_per_prompt, len(rollout) // rollout.samples_per_prompt
 
-        def scored() -> Tensor:
-            parts = self.micro_batches.of(questions, k)
-            own = [self.reference.score(rollout.rows(first * k, end * k)) for first, end in parts]
-            return torch.cat(own) if own else torch.zeros(0, device=rollout.device)
+        def own() -> Tensor:
+            parts = list(self.micro_batches.of(questions, k)) if in_parts else [self.parallel.rows(questions)]
+            if parts == [(0, questions)]:
+                return score(rollout)  # with the state that a search goes on from
+            of_parts = [score(rollout.rows(first * k, end * k)) for first, end in parts if end > first]
+            return torch.cat(of_parts) if of_parts else torch.zeros(0, device=rollout.device)
 
-        own = self.micro_batches.run(questions, scored)
-        return self.parallel.join_rows(own, k * self.parallel.rows(questions)[0], len(rollout))
-
-    def _own_rewards(self, rollout: Rollout, questions: int, k: int) -> Tensor:
-        """The rewards of this process's rows, in micro-batches if the reward may be asked so."""
-        parts = [self.parallel.rows(questions)]
-        if getattr(self.reward, "row_by_row", False):
-            parts = list(self.micro_batches.of(questions, k))
-        if parts == [(0, questions)]:
-            return self._reward(rollout)  # with the state that a search goes on from
-        of_parts = [self._reward(rollout.rows(first * k, end * k)) for first, end in parts if end > first]
-        return torch.cat(of_parts) if of_parts else torch.zeros(0, device=rollout.device)
+        found = self.micro_batches.run(questions, own)
+        return self.parallel.join_rows(found, k * self.parallel.rows(questions)[0], len(rollout))
 
     def _reward(self, rollout: Rollout) -> Tensor:
         questions = [pair.question for pair in rollout.pairs or ()]
