@@ -96,7 +96,7 @@ PARTS: dict[str, Part] = {
     "oracle": Part(
         110, "benchmarks.oracle",
         ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "133",
-         "--adversarial-rounds", "133", "--discriminator-bf16", "true", "--seeds", "0", "1", "2", "--methods",
+         "--adversarial-rounds", "133", "--seeds", "0", "1", "2", "--methods",
          *(method for method in METHODS if method != "seqgan-shuffled")),
     ),
     "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
