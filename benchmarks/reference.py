@@ -5,9 +5,9 @@
     python -m benchmarks.reference --all                    # remake everything
     python -m benchmarks.reference --keep                   # what is remade becomes results/reference
 
-A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. The seeds of a
-comparison run in two processes side by side, one thread each, so that its seconds and its memory are rough; `timing`
-measures them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
+A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. Comparisons and the
+oracle run in two processes side by side, one thread each, so that their seconds and memory are rough; `timing` measures
+them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
 """
 
 from __future__ import annotations
@@ -38,20 +38,28 @@ class Part(NamedTuple):
         minutes: on 2 cores, about.
         module: that makes them, given `--output`.
         arguments: of it.
-        seeds: of a comparison, which is made in two halves and stored in its small form; none of anything else.
+        beside: what is added to them in each of the processes side by side, one thread each; none is one process with
+            all threads.
         kept: whether it is a result; what others begin from is not.
     """
 
     minutes: int
     module: str
     arguments: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
+    beside: tuple[tuple[str, ...], ...] = ()
     kept: bool = True
+
+    @property
+    def joined(self) -> bool:
+        """Whether each process makes a comparison of its own, of which one is made in its small form."""
+        return self.module == "benchmarks.compare"
 
 
 def comparison(minutes: int, *arguments: str, seeds: Sequence[int] = range(5)) -> Part:
-    """A comparison of `benchmarks.compare`."""
-    return Part(minutes, "benchmarks.compare", arguments, tuple(seeds))
+    """A comparison, half of the seeds in each process; in one process if there is but one seed."""
+    middle = -(-len(seeds) // 2)
+    halves = tuple(("--seeds", *map(str, half)) for half in (seeds[:middle], seeds[middle:]) if half)
+    return Part(minutes, "benchmarks.compare", arguments, halves)
 
 
 RECORDS = ("--preset", "data-to-text", "--save-steps", "0")
@@ -69,6 +77,7 @@ ON_E2E = (
 )
 E2E_RATES = ("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2")
 EMBEDDING_ALONE = ("--methods", "mle", "gan", "--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3")
+SLOW = ("seqgan", "seqgan-leave-one-out")
 PARTS: dict[str, Part] = {
     "mini-records": comparison(96, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
     "mini-records-embedding": comparison(14, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
@@ -96,8 +105,9 @@ PARTS: dict[str, Part] = {
     "oracle": Part(
         110, "benchmarks.oracle",
         ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "133",
-         "--adversarial-rounds", "133", "--seeds", "0", "1", "2", "--methods",
-         *(method for method in METHODS if method != "seqgan-shuffled")),
+         "--adversarial-rounds", "133"),
+        (("--seeds", "0", "1", "2", "--methods", *SLOW),
+         ("--seeds", "2", "1", "0", "--methods", *(row for row in METHODS if row not in (*SLOW, "seqgan-shuffled")))),
     ),
     "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
     "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
@@ -106,20 +116,12 @@ PARTS: dict[str, Part] = {
 """By the name of their folder in `results/reference`; those that take seconds and memory come last, alone."""
 
 
-def halves(seeds: Sequence[int]) -> list[list[int]]:
-    """The seeds of the two processes; one if there is but one seed."""
-    middle = -(-len(seeds) // 2)
-    return [list(half) for half in (seeds[:middle], seeds[middle:]) if half]
-
-
 def commands(part: Part, folder: Path) -> list[list[str]]:
     """What is started side by side."""
     start = [sys.executable, "-m", part.module, *part.arguments]
-    if not part.seeds:
-        return [[*start, "--output", str(folder / "made")]]
     return [
-        [*start, "--seeds", *map(str, seeds), "--output", str(folder / f"seeds-{seeds[0]}-{seeds[-1]}")]
-        for seeds in halves(part.seeds)
+        [*start, *added, "--output", str(folder / (f"process-{number}" if part.joined else "made"))]
+        for number, added in enumerate(part.beside or [()])
     ]
 
 
@@ -131,7 +133,7 @@ def remake(name: str) -> None:
     """
     part, folder = PARTS[name], REMADE / name
     folder.mkdir(parents=True, exist_ok=True)
-    started, quiet = [], os.environ | ({"OMP_NUM_THREADS": "1"} if part.seeds else {})
+    started, quiet = [], os.environ | ({"OMP_NUM_THREADS": "1"} if part.beside else {})
     for number, command in enumerate(commands(part, folder)):
         log = (folder / f"log-{number}.txt").open("w")
         started.append((command, log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=quiet)))
@@ -145,7 +147,7 @@ def remake(name: str) -> None:
         log.close()
         if status:
             raise UserError(f"{log.name}: ended with status {status}, expected 0")
-    if part.seeds:
+    if part.joined:
         shutil.rmtree(folder / "made", ignore_errors=True)
         made = [command[-1] for command in commands(part, folder)]
         joined = ["--from", *made, "--compact", "--output", str(folder / "made")]

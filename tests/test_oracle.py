@@ -377,6 +377,10 @@ def test_results_of_two_published_oracles_are_not_mixed(tmp_path, capsys, monkey
     for name in ("a.npz", "b.npz"):
         (tmp_path / name).write_text(name)
     first, second = ([*options, "--oracle", str(tmp_path / name)] for name in ("a.npz", "b.npz"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").touch()
+    assert main(first) == 2 and "holds other files" in capsys.readouterr().err
+    (tmp_path / "out/notes.txt").rename(tmp_path / "out/.settings.json.7.tmp")  # a process that starts beside this one
     assert main(first) == main(first) == 0
     capsys.readouterr()
     assert main(second) == 2 and "holds runs with oracle_sha256" in capsys.readouterr().err

@@ -47,6 +47,13 @@ def test_a_comparison_is_made_in_two_halves_and_joined(started):
     assert joined[joined.index("--from") + 1 : joined.index("--compact")] == [first[-1], second[-1]]
 
 
+def test_a_part_that_is_not_joined_has_all_its_processes_in_one_folder(started, monkeypatch):
+    monkeypatch.setitem(reference.PARTS, "beside", Part(5, "benchmarks.other", ("--scale", "1"), (("a",), ("b",))))
+    assert main(["beside"]) == 0
+    one, other = started.asked
+    assert (one[3:6], other[3:6]) == (["--scale", "1", "a"], ["--scale", "1", "b"]) and one[-1] == other[-1]
+
+
 def test_what_is_remade_is_kept_if_it_is_of_one_clean_commit(started, capsys):
     assert main(["--all"]) == 0 and len(started.asked) == 4
     assert main([]) == 0
@@ -73,9 +80,11 @@ def test_every_comparison_of_the_plan_can_be_read_and_all_take_less_than_a_night
     assert sum(part.minutes for part in PARTS.values()) <= 8 * 60
     for name, part in PARTS.items():
         if part.module == "benchmarks.compare":
-            settings = parse([*part.arguments, "--seeds", *map(str, part.seeds)])
-            settings.check()
-            assert settings.comparison.seeds == list(part.seeds), name
+            assert 1 <= len(part.beside) <= 2, name
+            for added in part.beside:
+                settings = parse([*part.arguments, *added])
+                settings.check()
+                assert settings.comparison.seeds == [int(seed) for seed in added[1:]], name
 
 
 def test_a_part_whose_stored_results_have_winners_is_remade_with_them():

@@ -1,7 +1,7 @@
 """`python -m benchmarks.oracle`: maximum likelihood, SeqGAN, likelihood ratios and their controls in one table.
 
 Each method and seed has a directory of its own under `--output`; what is finished there is kept, and a run that was
-killed goes on from its last evaluation.
+killed goes on from its last evaluation. Two processes may share an `--output`, each with its own methods.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def claim(directory: Path, described: dict[str, Any]) -> None:
                     f"{directory}: holds runs with {name} {earlier.get(name)!r}, now {value!r}; "
                     "give --output another directory"
                 )
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    elif directory.exists() and (
+        not directory.is_dir() or any(entry.suffix != ".tmp" for entry in directory.iterdir())
+    ):
         raise UserError(f"{directory}: holds other files; give --output an empty or new directory")
     else:
         write_json(file, described)
