@@ -45,12 +45,14 @@ class LoraMatchedConfig(LoraTuningConfig):
 
 
 def add_lora(model: PreTrainedModel, config: LoraOptions) -> PeftModel:
-    """LoRA of the settings on `model`."""
+    """LoRA of the settings on `model`; a [`UserError`] if it has not the modules that they name."""
     from peft import get_peft_model
 
     from gantune.embedding_generator.generators import lora
+    from gantune.embedding_generator.stacking import check_targets
 
-    return get_peft_model(model, lora(config))
+    check_targets(model, adapter := lora(config))
+    return get_peft_model(model, adapter)
 
 
 def add_lora_to_attention(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:

@@ -195,6 +195,7 @@ def test_questions_longer_than_the_positions_of_the_model(model):
         ["--dataset", "a\0b.jsonl"],
         ["--model", "a\0b"],
         ["--config", "a\0b"],
+        ["--generator", "lora", "--lora-target-modules", "c_attn", "nope"],
         ["--max-prompt-length", "100000", "--max-completion-length", "100000", "--too-long", "error"],
     ],
 )

@@ -212,6 +212,19 @@ def test_results_of_other_words_are_read_but_not_mixed(comparison, command, tmp_
     assert "another word_tokenizer 'rouge-score' against 'unicode-words'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--lora-target-modules", "c_attn", "nope"], "target_modules nope: the model has no such module, .* c_attn"),
+        (["--max-completion-length", "255"], "an answer of up to 255: the model has 256 positions"),
+    ],
+)
+def test_what_the_model_has_not_is_refused_before_anything_runs(options, expected):
+    settings = parse(["--methods", "lora", "--model", "mini", "--dataset", "mini-tofu", *options])
+    with pytest.raises(UserError, match=expected):
+        compare.check(settings)
+
+
 def test_true_answers_without_a_word_are_said_beforehand(command, tmp_path):
     file = tmp_path / "signs.jsonl"
     rows = [{"q": f"who is n{i}?", "a": "🙂" if i % 2 else "Рим"} for i in range(ROWS)]

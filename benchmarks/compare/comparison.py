@@ -39,12 +39,14 @@ from gantune.data.words import WORD_TOKENIZER
 from gantune.diagnostics import local_path, locked, write_json
 from gantune.discriminators import DISCRIMINATORS
 from gantune.distributed import launched_for, launched_processes, without_variables
-from gantune.embedding_generator.generators import build_generator
+from gantune.embedding_generator.generators import build_generator, lora
+from gantune.embedding_generator.stacking import check_targets
 from gantune.errors import UserError
-from gantune.hub.loading import load_tokenizer, model_path
+from gantune.hub.loading import load_tokenizer, model_without_weights
 from gantune.metrics import Bleurt, SlotMatcher
 from gantune.metrics.rouge_words import wordless
 from gantune.metrics.slots import records_of
+from gantune.policy.positions import check_positions
 from gantune.registry import GENERATORS
 from gantune.seqgan import ADVANTAGES, OBJECTIVES, REWARDS, TRANSFORMS
 from gantune.trainer.arguments import training_arguments
@@ -102,15 +104,18 @@ def check(settings: Settings) -> list[str]:
     check_metric(tuning["metric_for_best_model"], test)
     if comparison.slots and not records_of([pair.question for pair in test]):
         raise UserError(f"--slots {comparison.slots}: expected records as questions, {data.dataset} has others")
-    model_path(model.model)
+    skeleton = model_without_weights(model.model, model.trust_remote_code)
+    check_targets(skeleton, lora(settings.method_config("lora", seed=0)))
     tokenizer = load_tokenizer(model.model, model.trust_remote_code)
     template = build_template(tuning["template"], tuning["system_prompt"] or None)
     limits = (tokenizer, template, tuning["max_prompt_length"], tuning["max_completion_length"])
-    said = [("training pairs", encode_pairs(train, *limits, tuning["too_long"])[1])]
-    said += [("test pairs", encode_pairs(test, *limits, "truncate")[1])]
-    if data.prompts:
-        asked = [Pair(question, "") for question in split.unpaired.questions]
-        said += [("prompts", encode_pairs(asked, *limits, "truncate")[1])]
+    learned, report = encode_pairs(train, *limits, tuning["too_long"])
+    tests, of_test = encode_pairs(test, *limits, "truncate")
+    asked = [Pair(question, "") for question in split.unpaired.questions] if data.prompts else []
+    prompts, of_prompts = encode_pairs(asked, *limits, "truncate") if asked else ([], "")
+    said = [("training pairs", report), ("test pairs", of_test), ("prompts", of_prompts)]
+    longest = max(len(row.prompt_ids) for row in [*learned, *tests, *prompts])
+    check_positions(skeleton, longest, tuning["max_completion_length"])
     lines += [f"{part} of seed {comparison.seeds[0]}: {report}" for part, report in said if str(report)]
     lines += wordless([pair.answer for pair in test])
     if left_out:

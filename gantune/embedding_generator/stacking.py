@@ -17,6 +17,7 @@ from peft import PeftConfig, PeftModel, PeftType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from gantune.diagnostics.files import absolute_path, read_object, umask_followed
 from gantune.embedding_generator.virtual_tokens import (
@@ -60,6 +61,22 @@ def check_prompt_learning(config: PeftConfig) -> None:
     if config.is_prompt_learning and config.peft_type not in PROMPT_LEARNING_METHODS:
         known = ", ".join(method.value for method in PROMPT_LEARNING_METHODS)
         raise UserError(f"{config.peft_type.value}: of prompt learning methods expected one of {known}")
+
+
+def check_targets(model: nn.Module, config: PeftConfig) -> None:
+    """Refuse names of modules that the model does not have: peft passes over those beside which another one fits.
+
+    Raises:
+        UserError: naming the first.
+    """
+    targets = getattr(config, "target_modules", None)
+    modules = dict(model.named_modules())
+    for target in sorted(targets) if isinstance(targets, (list, set)) else ():
+        if not any(f".{name}".endswith(f".{target}") for name in modules):
+            linear = {n.rpartition(".")[2] for n, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
+            raise UserError(
+                f"target_modules {target}: the model has no such module, expected some of {', '.join(sorted(linear))}"
+            )
 
 
 def refuse_adapted(model: nn.Module) -> None:
@@ -109,6 +126,8 @@ def stack_adapters(model: PreTrainedModel, configs: Sequence[PeftConfig]) -> Pef
             if config.peft_type in VIRTUAL_TOKEN_METHODS:
                 return add_virtual_tokens(model, config, adapter_name(config))
         for name in stacking_order(by_name):
+            if name == "lora":
+                check_targets(model, by_name[name])
             stacked = get_peft_model(model, by_name[name], adapter_name=name)
             model = stacked.get_base_model()
     return stacked

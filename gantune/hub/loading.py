@@ -112,6 +112,23 @@ def _check_architecture(config: PreTrainedConfig, name: str, trust_remote_code: 
         raise UserError(f"{name}: a model of type {kind} is no causal language model")
 
 
+def model_without_weights(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The causal language model of a name as [`load_model`] takes it, on the meta device: its layers and no numbers.
+
+    Raises:
+        UserError: if its settings cannot be read, or are those of no causal language model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(model_path(name), trust_remote_code=trust_remote_code)
+        _check_architecture(config, name, trust_remote_code)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except UserError:
+        raise
+    except Exception as error:  # many kinds, all of them about the files
+        raise UserError(f"{name}: cannot load a causal language model: {first_line(error)}") from error
+
+
 def load_model(
     name: str,
     dtype: torch.dtype = torch.float32,
