@@ -13,6 +13,7 @@ import torch
 from benchmarks.oracle import likelihood, lstm
 from benchmarks.oracle import seqgan as seqgan_rows
 from benchmarks.oracle.__main__ import main, parse
+from benchmarks.oracle.curves import beside_temperature, game_names
 from benchmarks.oracle.highway_cnn import FILTERS, HighwayCNN
 from benchmarks.oracle.lstm import LENGTH, VOCABULARY, LSTMPolicy, as_batch, empty_batch, load_oracle, nats_per_token
 from benchmarks.oracle.methods import METHODS
@@ -368,6 +369,22 @@ def test_the_command_makes_every_row_and_keeps_what_is_finished(tmp_path, capsys
 def test_a_curve_keeps_the_row_at_temperature_1():
     world = SimpleNamespace(settings=SimpleNamespace(temperatures=[0.8, 1.0]), figures=lambda sampler: {})
     assert [row["method"] for row in likelihood.curve(world, "mle", small_policy())] == ["mle", "mle, temperature 0.8"]
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [((8.5, 8.9), -0.1), ((9.5, 8.2), 0.2), ((7.5, 9.7), -0.3), ((7.2, 9.0), None), ((None, 9.0), None)],
+)
+def test_a_game_is_held_against_the_curves_of_its_seed(at, expected):
+    points = {"mle": (8.0, 9.5), "mle, temperature 0.8": (9.0, 8.5), "mle, temperature 0.7": (9.2, 8.0)}
+    points |= {"ratio-model": (7.3, 10.2), "ratio-model, temperature 0.9": (7.7, 9.8)}
+    rows = [
+        {"method": name, "seed": 0, "nll_test": x, "nll_oracle": y, "history": []} for name, (x, y) in points.items()
+    ]
+    rows += [row | {"seed": 1, "nll_oracle": 0.0} for row in rows]
+    game = {"method": "seqgan", "seed": 0, "nll_test": at[0], "nll_oracle": at[1], "history": []}
+    assert game_names([*rows, game]) == {"seqgan"}
+    assert beside_temperature([*rows, game], game) == (expected and pytest.approx(expected))
 
 
 def test_results_of_two_published_oracles_are_not_mixed(tmp_path, capsys, monkeypatch):

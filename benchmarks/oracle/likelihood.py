@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.oracle.curves import TEMPERATURE
 from benchmarks.oracle.lstm import VOCABULARY, LSTMPolicy, nats_per_token
 from benchmarks.oracle.samplers import Independent, Tempered
 from benchmarks.oracle.training import adam, likelihood_epoch
@@ -106,5 +107,5 @@ def ratio_model(world: World, name: str) -> list[Row]:
 
 def curve(world: World, name: str, policy: LSTMPolicy, **of_all: Any) -> list[Row]:
     """A row a temperature, 1 first and always, whose name has none."""
-    named = {t: f"{name}, temperature {t:g}" for t in (1.0, *world.settings.temperatures)} | {1.0: name}
+    named = {t: f"{name}{TEMPERATURE}{t:g}" for t in (1.0, *world.settings.temperatures)} | {1.0: name}
     return [{"method": named[t]} | world.figures(Tempered(policy, t)) | of_all for t in named]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.oracle.curves import curve_names, curve_of, game_names
 from gantune.diagnostics.plots import COLOURS, GREY, png_figure
 
-TEMPERATURE = ", temperature "
 MARKERS = "osD^vP*X<>hp"
 
 
@@ -25,13 +25,12 @@ def plot_plane(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     for row in rows:
         if row["nll_test"] is not None:
             points.setdefault(row["method"], []).append((row["nll_test"], row["nll_oracle"]))
-    begun = {name.partition(TEMPERATURE)[0] for name in points if TEMPERATURE in name}
-    games = {row["method"] for row in rows if "history" in row} - begun
-    shown = {name: at for name, at in points.items() if name.partition(TEMPERATURE)[0] in begun | games}
+    begun, games = curve_names(rows), game_names(rows)
+    shown = {name: at for name, at in points.items() if curve_of(name) in begun | games}
     with png_figure(path, 8, 6) as figure:
         axes = figure.subplots()
         for colour, name in zip((GREY, "black", COLOURS[-1]), sorted(begun), strict=False):
-            curve = [at for other, at in shown.items() if other.partition(TEMPERATURE)[0] == name]
+            curve = [at for other, at in shown.items() if curve_of(other) == name]
             means = np.array(sorted(np.mean(at, axis=0).tolist() for at in curve))
             axes.plot(*means.T, color=colour, marker=".", linewidth=1.5, label=f"{name}, by temperature")
         for number, name in enumerate(name for name in shown if name in games):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.oracle.curves import TEMPERATURE, beside_temperature, game_names
 from benchmarks.oracle.settings import OracleSettings
 from benchmarks.report.grid import markdown_table, text_table
 from benchmarks.statistics.intervals import mean_and_half_width
@@ -13,6 +14,7 @@ COLUMNS = {
     "seeds": ("seeds", "{:.0f}"),
     "nll_oracle": ("NLL_oracle", "{:.3f}"),
     "nll_test": ("NLL_test", "{:.3f}"),
+    "beside_temperature": ("beside temperatures", "{:+.3f}"),
     "forward_kl": ("forward KL", "{:.3f}"),
     "reverse_kl": ("reverse KL", "{:.3f}"),
     "js": ("JS", "{:.4f}"),
@@ -30,6 +32,10 @@ Summary = Mapping[str, Mapping[str, tuple[float, float | None] | None]]
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
     """For each method the mean of each column over seeds and half of its 95 % interval; None where there is none."""
+    games = game_names(rows)
+    rows = [
+        row | {"beside_temperature": beside_temperature(rows, row)} if row["method"] in games else row for row in rows
+    ]
     summary: dict[str, dict[str, tuple[float, float | None] | None]] = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         of_method = [row for row in rows if row["method"] == method]
@@ -71,7 +77,7 @@ def notes(scale: float, settings: OracleSettings, oracle: str, rows: Sequence[Ma
     ]
     best: dict[str, list[str]] = {}
     for row in rows:
-        if "epoch" in row and ", temperature " not in row["method"]:
+        if "epoch" in row and TEMPERATURE not in row["method"]:
             best.setdefault(row["method"], []).append(str(row["epoch"]))
     if best:
         told = "; ".join(f"{method} {', '.join(epochs)}" for method, epochs in best.items())
@@ -80,6 +86,8 @@ def notes(scale: float, settings: OracleSettings, oracle: str, rows: Sequence[Ma
         *lines,
         "NLL_oracle alone proves nothing: a lower temperature, or a reward that knows nothing, lowers it too, at the "
         "price of NLL_test and of diversity.",
+        "'beside temperatures' is a game's NLL_oracle less the lowest that a model without a game has at another "
+        "temperature and no higher NLL_test: below 0 no temperature does as well.",
         "KL, JS and entropy are those of the next token, in nats; 'judge knows' is the partial correlation of its "
         "logit with the oracle's log-likelihood, given the policy's own.",
         "Means over seeds, ± half of the 95 % confidence interval (Student's t); one seed has none.",
