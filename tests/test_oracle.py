@@ -373,7 +373,7 @@ def test_a_curve_keeps_the_row_at_temperature_1():
 
 @pytest.mark.parametrize(
     ("at", "expected"),
-    [((8.5, 8.9), -0.1), ((9.5, 8.2), 0.2), ((7.5, 9.7), -0.3), ((7.2, 9.0), None), ((None, 9.0), None)],
+    [((8.5, 8.9), -0.1), ((9.5, 8.2), 0.2), ((7.5, 9.7), -0.3), ((7.2, 9.0), -1.2), ((None, 9.0), None)],
 )
 def test_a_game_is_held_against_the_curves_of_its_seed(at, expected):
     points = {"mle": (8.0, 9.5), "mle, temperature 0.8": (9.0, 8.5), "mle, temperature 0.7": (9.2, 8.0)}

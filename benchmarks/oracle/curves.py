@@ -31,13 +31,16 @@ def game_names(rows: Rows) -> set[str]:
 def beside_temperature(rows: Rows, game: Mapping[str, Any]) -> float | None:
     """A game's NLL_oracle less the lowest that a curve of its seed has at no higher NLL_test.
 
-    Curves are straight between their temperatures. None if there is none that low in NLL_test.
+    Curves are straight between their temperatures. Where none has an NLL_test as low, the point that comes nearest
+    stands for them, which flatters them. None without a curve, or for an infinite NLL_test.
     """
-    lowest: list[float] = []
-    for name in curve_names(rows):
+    points, lowest, at = [], [], game["nll_test"]
+    for name in curve_names(rows) if at is not None else ():
         of_curve = [row for row in rows if row["seed"] == game["seed"] and curve_of(row["method"]) == name]
-        points = sorted((row["nll_test"], row["nll_oracle"]) for row in of_curve if row["nll_test"] is not None)
-        within = [oracle for test, oracle in points if game["nll_test"] is not None and test <= game["nll_test"]]
+        curve = sorted((row["nll_test"], row["nll_oracle"]) for row in of_curve if row["nll_test"] is not None)
+        within = [oracle for test, oracle in curve if test <= at]
         if within:
-            lowest += [*within, float(np.interp(game["nll_test"], *zip(*points, strict=True)))]
-    return game["nll_oracle"] - min(lowest) if lowest else None
+            lowest += [*within, float(np.interp(at, *zip(*curve, strict=True)))]
+        points += curve
+    nearest = [min(points)[1]] if points else []
+    return game["nll_oracle"] - min(lowest or nearest) if points else None

@@ -87,7 +87,7 @@ def notes(scale: float, settings: OracleSettings, oracle: str, rows: Sequence[Ma
         "NLL_oracle alone proves nothing: a lower temperature, or a reward that knows nothing, lowers it too, at the "
         "price of NLL_test and of diversity.",
         "'beside temperatures' is a game's NLL_oracle less the lowest that a model without a game has at another "
-        "temperature and no higher NLL_test: below 0 no temperature does as well; - if none has an NLL_test as low.",
+        "temperature and no higher NLL_test, or at the nearest if none is as low: below 0 no temperature does as well.",
         "KL, JS and entropy are those of the next token, in nats; 'judge knows' is the partial correlation of its "
         "logit with the oracle's log-likelihood, given the policy's own.",
         "Means over seeds, ± half of the 95 % confidence interval (Student's t); one seed has none.",
