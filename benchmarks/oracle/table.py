@@ -52,8 +52,10 @@ def _cell(column: str, value: tuple[float, float | None] | None) -> str:
     mean, half_width = value
     form = COLUMNS[column][1]
     text = form.format(mean)
+    if not float(text.rstrip("%")):
+        text = text.lstrip("+-")
     if half_width is not None and column != "seconds":
-        text += f" ±{form.format(half_width)}"
+        text += f" ±{form.replace('+', '').format(half_width)}"
     return text
 
 

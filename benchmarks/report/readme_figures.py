@@ -227,7 +227,7 @@ def oracle_not_run(run: str) -> str:
     missing = [f"`{method}`" for method in METHODS if method not in stored]
     if not missing:
         return "\n"
-    return f"\n\nNot run yet: {', '.join(missing)}. `make reference ARGS=oracle` makes them.\n\n"
+    return f"\n\nNot run: {', '.join(missing)}.\n\n"
 
 
 @FIGURES.register("profiled")
