@@ -119,6 +119,10 @@ class TrlContender(Contender):
         )
         self.made.create_optimizer()
         self.made.current_gradient_accumulation_steps = 1  # what `train` sets
+        if self.checkpointing:  # and what it switches on
+            tuned = self.made.model
+            name = "activation" if hasattr(tuned, "activation_checkpointing_enable") else "gradient"
+            getattr(tuned, f"{name}_checkpointing_enable")(self.made.args.gradient_checkpointing_kwargs)
         self.parameters = [parameter for parameter in self.made.model.parameters() if parameter.requires_grad]
 
     def step(self, meter: Meter) -> None:

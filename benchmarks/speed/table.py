@@ -82,11 +82,12 @@ def notes(results: Mapping[str, Any], device: str) -> list[str]:
 
 def _peers(results: Mapping[str, Any]) -> str:
     versions = {f"{name} {version}" for env in results["environments"] for name, version in env["peers"].items()}
+    checkpointed = any(row["contender"] == "trl-grpo-checkpointed" for row in results["summary"])
+    where = "has a row of its own" if checkpointed else "was not run"
     return (
         f"{SAMPLES} answers to each of B questions; for LoRA by likelihood, {SAMPLES} copies of each pair. Everybody "
         f"tunes the same LoRA. {', '.join(sorted(versions))}: without reference model, and with a reward that costs "
-        "nothing; its default is gradient checkpointing, which has a row of its own. Gantune's discriminator is part "
-        "of its step."
+        f"nothing; its default is gradient checkpointing, which {where}. Gantune's discriminator is part of its step."
     )
 
 
