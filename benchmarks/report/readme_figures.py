@@ -19,6 +19,7 @@ from benchmarks.oracle.methods import METHODS
 from benchmarks.report.differences import OF_ALL
 from benchmarks.report.grid import markdown_table
 from benchmarks.report.verdict import LEVEL
+from benchmarks.speed.kept_quality import compare
 from gantune.command import OneLineParser, exit_status
 from gantune.diagnostics import write_atomically
 from gantune.errors import UserError
@@ -228,6 +229,12 @@ def oracle_not_run(run: str) -> str:
     if not missing:
         return "\n"
     return f"\n\nNot run: {', '.join(missing)}.\n\n"
+
+
+@FIGURES.register("kept-quality")
+def kept_quality(file: str) -> str:
+    """What `benchmarks.speed.kept_quality` printed of a file of its curves."""
+    return _block(compare(_stored(file)["results"]))
 
 
 @FIGURES.register("profiled")
