@@ -176,7 +176,7 @@ def test_the_documented_command_of_qlora_says_what_it_does():
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_the_documented_command_of_qlora_is_refused_here_with_the_reason(tmp_path, monkeypatch, capfd):
-    TINY_MODELS["gpt2"]().save_pretrained(tmp_path / "model")
+    TINY_MODELS["llama"]().save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     file = tmp_path / "dialogues.jsonl"
     file.write_text(
