@@ -25,7 +25,8 @@ def curve_names(rows: Rows) -> set[str]:
 
 def game_names(rows: Rows) -> set[str]:
     """The methods that trained what begins on a curve."""
-    return {row["method"] for row in rows if "history" in row and curve_of(row["method"]) not in curve_names(rows)}
+    curves = curve_names(rows)
+    return {row["method"] for row in rows if "history" in row and curve_of(row["method"]) not in curves}
 
 
 def beside_temperature(rows: Rows, game: Mapping[str, Any]) -> float | None:
@@ -42,5 +43,7 @@ def beside_temperature(rows: Rows, game: Mapping[str, Any]) -> float | None:
         if within:
             lowest += [*within, float(np.interp(at, *zip(*curve, strict=True)))]
         points += curve
-    nearest = [min(points)[1]] if points else []
-    return game["nll_oracle"] - min(lowest or nearest) if points else None
+    if not points:
+        return None
+    _, nearest = min(points)
+    return game["nll_oracle"] - min(lowest, default=nearest)
