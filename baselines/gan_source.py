@@ -95,6 +95,6 @@ def tune_source(
     from gantune.embedding_generator import EmbeddingGeneratorConfig
     from gantune.trainer.language_gan import LanguageGAN
 
-    generator = EmbeddingGeneratorConfig(network_options={"norm": "none", "noise_scale": 1.0})
+    generator = EmbeddingGeneratorConfig(network="mlp", network_options={"norm": "none", "noise_scale": 1.0})
     made, game = partial(LanguageGAN, peft_config=generator), config.language_gan()
     return train_language_gan(made, model, tokenizer, pairs, game, *training, **more)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gantune.embedding_generator import NETWORKS, EmbeddingGenerator, EmbeddingGeneratorConfig
+from gantune.embedding_generator.network import SmoothEmbeddingGenerator
 from gantune.errors import UserError
 
 WIDTH, NOISE = 12, 5
@@ -34,17 +35,29 @@ def formula(network: EmbeddingGenerator, embeddings: torch.Tensor, noise: torch.
     x = (network.noise_scale * noise).expand(*embeddings.shape[:-1], NOISE)
     hidden = first(torch.cat([z, x], dim=-1))
     for layer in [*network.hidden_layers, network.output_layer]:
-        hidden = layer(torch.where(hidden > 0, hidden, 0.01 * hidden))
+        hidden = layer(ACTIVATIONS[type(network)](hidden))
     return embeddings + hidden
 
 
+ACTIVATIONS = {
+    EmbeddingGenerator: lambda x: torch.where(x > 0, x, 0.01 * x),
+    SmoothEmbeddingGenerator: lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+}
+
+
 @pytest.mark.parametrize("options", [{}, {"norm": "none", "noise_scale": 1.0}, {"hidden_dims": [7]}])
-def test_equals_the_formula_on_the_concatenation(options):
+@pytest.mark.parametrize("made", ACTIVATIONS)
+def test_equals_the_formula_on_the_concatenation(made, options):
     torch.manual_seed(0)
-    network = perturbed(EmbeddingGenerator(WIDTH, NOISE, **options))
+    network = perturbed(made(WIDTH, NOISE, **options))
     embeddings, noise = torch.randn(3, 4, WIDTH).double(), torch.randn(NOISE).double()
     expected = formula(network, embeddings, noise, normed="norm" not in options)
     torch.testing.assert_close(network(embeddings, noise), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_default_is_the_smooth_network_and_mlp_stays_what_saved_adapters_mean_by_it():
+    assert NETWORKS.get(EmbeddingGeneratorConfig().network) is SmoothEmbeddingGenerator
+    assert NETWORKS.get("mlp") is EmbeddingGenerator
 
 
 def test_noise_of_each_sequence_reaches_that_sequence_only():

@@ -24,6 +24,7 @@ from benchmarks.report.terminal_table import summarise
 from gantune.data import Pair
 from gantune.diagnostics import write_json
 from gantune.discriminators import TokenIdMLP, TokenValueMLP
+from gantune.embedding_generator import EmbeddingGenerator
 from gantune.errors import UserError
 from gantune.trainer import language_gan
 from gantune.trainer.callbacks import rows_of
@@ -82,7 +83,7 @@ def test_the_recipe_is_the_studys(trainers):
 def test_the_generator_is_the_studys(trainers):
     tune(SourceStudyConfig(**LIMITS | {"num_train_epochs": 1}))
     (network,) = [module for module in trainers[0].model.modules() if hasattr(module, "noise_scale")]
-    assert network.noise_scale == 1 and isinstance(network.norm, nn.Identity)
+    assert type(network) is EmbeddingGenerator and network.noise_scale == 1 and isinstance(network.norm, nn.Identity)
     assert network.noise_layer.in_features == 100
     linear = [network.token_layer, *network.hidden_layers, network.output_layer]
     widths = [layer.out_features for layer in linear]

@@ -28,12 +28,12 @@ class EmbeddingGeneratorConfig(PeftConfig):
     task_type: str | None = option(
         "CAUSAL_LM", "Kind of model that get_peft_model returns; with CAUSAL_LM it takes noise=."
     )
-    network: str | type = option("mlp", "Registered name of the generator network, or its class.")
+    network: str | type = option("gelu-mlp", "Registered name of the generator network, or its class.")
     noise_dim: int = option(100, "Width of the noise vector, at least 1.")
     network_options: dict[str, Any] = option(
         {},
-        "Keyword arguments of the network. Those of 'mlp': hidden_dims, norm, noise_scale. "
-        'The source study\'s form is {"norm": "none", "noise_scale": 1.0}.',
+        "Keyword arguments of the network. Those of 'gelu-mlp' and 'mlp': hidden_dims, norm, noise_scale. "
+        'The source study\'s form is network "mlp" with {"norm": "none", "noise_scale": 1.0}.',
     )
     target_modules: list[str] | str | None = option(
         None, "Full name of the embedding module to adapt; the model's input embedding if not given."

@@ -62,6 +62,8 @@ class EmbeddingGenerator(nn.Module):
     [`UserError`] if an argument is out of range.
     """
 
+    activation = staticmethod(partial(F.leaky_relu, negative_slope=0.01))
+
     def __init__(
         self,
         embedding_dim: int,
@@ -100,7 +102,18 @@ class EmbeddingGenerator(nn.Module):
         from_noise = self.noise_layer(self.noise_scale * noise)
         if noise.dim() == 2:
             from_noise = from_noise.unflatten(0, (-1, *[1] * (embeddings.dim() - 2)))
-        hidden = F.leaky_relu(self.token_layer(self.norm(embeddings)) + from_noise, 0.01)
+        hidden = self.activation(self.token_layer(self.norm(embeddings)) + from_noise)
         for layer in self.hidden_layers:
-            hidden = F.leaky_relu(layer(hidden), 0.01)
+            hidden = self.activation(layer(hidden))
         return embeddings + self.output_layer(hidden)
+
+
+@NETWORKS.register("gelu-mlp")
+class SmoothEmbeddingGenerator(EmbeddingGenerator):
+    """[`EmbeddingGenerator`] with GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) as s.
+
+    It has no kink. On which side of a kink a token falls is a matter of rounding, and in training that grows until the
+    same command answers differently on another processor (`results/reference/ablations`, entry 27).
+    """
+
+    activation = staticmethod(F.gelu)
