@@ -444,7 +444,7 @@ def test_help_has_the_everyday_options_with_the_rates_that_are_used(capsys):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert re.findall(r" (--[\w-]+)", text.partition("everyday options: ")[2])[0] == "--seeds"
-    assert "(default: 2e-3; swept for this model and data: mle 2e-3, mle-stack 2e-3" in text
+    assert "(default: 2e-3; swept for this model and data: mle 4e-3, mle-stack 4e-3" in text
     assert "--help-all shows all" in text and "--lora-rank" not in text
     with pytest.raises(SystemExit):
         main(["--help", "--dataset", "tofu"])
