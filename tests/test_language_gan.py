@@ -373,7 +373,7 @@ def test_every_combination_trains(name, reward, advantage):
 
 
 def test_the_best_weights_on_validation_are_kept():
-    gan = build(validation_share=0.34, num_train_epochs=6, learning_rate=0.3, likelihood_weight=0.0)
+    gan = build(validation_share=0.34, num_train_epochs=6, learning_rate=0.1, likelihood_weight=0.0)
     gan.train()
     losses = [row["eval_loss"] for row in gan.state.log_history if "eval_loss" in row]
     assert len(gan.eval_dataset) == 2 and len(set(losses)) == len(losses) == 4
