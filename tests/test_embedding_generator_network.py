@@ -41,7 +41,7 @@ def formula(network: EmbeddingGenerator, embeddings: torch.Tensor, noise: torch.
 
 ACTIVATIONS = {
     EmbeddingGenerator: lambda x: torch.where(x > 0, x, 0.01 * x),
-    SmoothEmbeddingGenerator: lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    SmoothEmbeddingGenerator: lambda x: x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
 }
 
 

@@ -7,9 +7,9 @@ what it used.
 The stored winners have the highest mean ROUGE-L on the splits of seeds 100 and 101, which no reported run has, though
 single rows of theirs are tested there too. Every winner lies inside its grid. All were swept with 50 pairs and 30
 epochs, but `lora` and `mle-stack` on TOFU with 1000 and 3, on the split of seed 100. Those chosen on 400 pairs were
-swept by `--tune --metric-for-best-model rougeL --lora-rank 8`; on TOFU that of `mle` and `mle-stack` was before the
-embedding generator had GELU. A method whose control was swept has the control's rate, such as `gan` that of `mle`,
-whose generator it is. Those that were not swept run at their defaults, which is said.
+swept by `--tune --metric-for-best-model rougeL`, LoRA's rank left at 8. On TOFU `mle` and `mle-stack` were swept
+before the embedding generator had GELU. A method whose control was swept has the control's rate, such as `gan` that
+of `mle`, whose generator it is. Those that were not swept run at their defaults, which is said.
 """
 
 from __future__ import annotations

@@ -110,10 +110,11 @@ class EmbeddingGenerator(nn.Module):
 
 @NETWORKS.register("gelu-mlp")
 class SmoothEmbeddingGenerator(EmbeddingGenerator):
-    """[`EmbeddingGenerator`] with GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) as s.
+    """[`EmbeddingGenerator`] with GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) as s, in its tanh form.
 
     It has no kink. On which side of a kink a token falls is a matter of rounding, and in training that grows until the
     same command answers differently on another processor (`results/reference/ablations`, entry 27).
+    For the other form oneDNN keeps a kernel a shape, which took 50 MB and more.
     """
 
-    activation = staticmethod(F.gelu)
+    activation = staticmethod(partial(F.gelu, approximate="tanh"))

@@ -6,6 +6,7 @@ gone, at some steps, and the share of tokens of 200 test answers for which the t
 """
 
 import itertools
+from functools import partial
 
 import torch
 import transformers
@@ -24,6 +25,7 @@ ACTIVATIONS = {
     "none": lambda x: x,
     "SiLU": F.silu,
     "GELU": F.gelu,
+    "GELU, tanh": partial(F.gelu, approximate="tanh"),
 }
 ROWS = [
     ("lora", 8e-3, None),
@@ -31,6 +33,7 @@ ROWS = [
     *itertools.product(["mle"], [1e-3, 4e-3], ["LeakyReLU", "GELU"]),
     *itertools.product(["gan", "mle-stack", "gan-stack"], [2e-3], ["LeakyReLU", "GELU"]),
     *itertools.product(["mle-stack"], [4e-3, 8e-3], ["LeakyReLU", "GELU"]),
+    *itertools.product(["mle", "mle-stack"], [4e-3], ["GELU, tanh"]),
 ]
 
 
