@@ -68,7 +68,7 @@ def noisy():
     """A tuned model whose answers depend on the noise."""
     torch.manual_seed(0)
     model = get_peft_model(
-        TINY_MODELS["llama"](), EmbeddingGeneratorConfig(noise_dim=4, network_options={"noise_scale": 1.0})
+        TINY_MODELS["llama"](), EmbeddingGeneratorConfig(noise_dim=4, network_options={"noise_scale": 5.0})
     )
     with torch.no_grad():
         for parameter in model.parameters():

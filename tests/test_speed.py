@@ -494,7 +494,7 @@ def test_kept_quality_measures_every_epoch_of_every_method(tmp_path, capsys):
     assert kept_quality.main([*command, "--output", str(file)]) == 0
     lora, gan = json.loads(file.read_text())["results"]
     assert (lora["method"], gan["method"]) == ("lora", "gan")
-    assert lora["swept"] == {"lora_learning_rate": 8e-3} and gan["swept"] == {"learning_rate": 2e-3}
+    assert lora["swept"] == {"lora_learning_rate": 8e-3} and gan["swept"] == {"learning_rate": 4e-3}
     for row in (lora, gan):
         seconds, losses = zip(*row["curve"], strict=True)
         assert list(seconds) == sorted(seconds) and len(losses) >= 2
