@@ -6,7 +6,6 @@ gone, at some steps, and the share of tokens of 200 test answers for which the t
 """
 
 import itertools
-from functools import partial
 
 import torch
 import transformers
@@ -25,7 +24,7 @@ ACTIVATIONS = {
     "none": lambda x: x,
     "SiLU": F.silu,
     "GELU": F.gelu,
-    "GELU, tanh": partial(F.gelu, approximate="tanh"),
+    "GELU, tanh": SmoothEmbeddingGenerator.activation,
 }
 ROWS = [
     ("lora", 8e-3, None),
