@@ -38,9 +38,11 @@ class Part(NamedTuple):
         minutes: on 2 cores, about.
         module: that makes them, given `--output`.
         arguments: of it.
-        beside: what is added to them in each of the processes side by side, one thread each; none is one process with
-            all threads.
+        beside: what is added to them in each of the processes side by side, one thread each, which may be one; none is
+            one process with all threads.
         kept: whether it is a result; what others begin from is not.
+        output: what a command that makes no comparison is given as `--output`, in the part's folder: `made`, or a file
+            in it.
     """
 
     minutes: int
@@ -48,6 +50,7 @@ class Part(NamedTuple):
     arguments: tuple[str, ...] = ()
     beside: tuple[tuple[str, ...], ...] = ()
     kept: bool = True
+    output: str = "made"
 
     @property
     def joined(self) -> bool:
@@ -90,6 +93,15 @@ PARTS: dict[str, Part] = {
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
     ),
+    "mini-gad": comparison(
+        20, "--preset", "gad", "--prompts", "rest", "--test-size", "200", "--noise-draws", "0", "--methods", "lora",
+        "mle:lora", "gan:lora", "gan-shuffled:lora", seeds=range(20, 25),
+    ),
+    "repeatability": Part(
+        15, "benchmarks.repeatability",
+        ("--methods", "lora", "mle-stack", "gan-stack", "gan", "--seeds", "20", "--test-size", "200", "--noise-draws",
+         "0"),
+    ),
     "tofu-tinystories": comparison(
         20, "--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--methods", "base",
         "lora", "mle-stack", "gan-stack", "--train-size", "1000", "--test-size", "400", "--num-train-epochs", "3",
@@ -112,7 +124,14 @@ PARTS: dict[str, Part] = {
     ),
     "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
     "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
-    "soak": Part(12, "benchmarks.speed.soak", ("--steps", "2000")),
+    "speed-peers": Part(
+        24, "benchmarks.speed", ("--peers", "trl", "--device", "cpu", "--repeats", "3"), beside=((),)
+    ),
+    "kept-quality": Part(
+        8, "benchmarks.speed.kept_quality", ("--device", "cpu"), output="made/kept-quality.json"
+    ),
+    "search-cost": Part(2, "benchmarks.speed.search_cost", output="made/search-cost.json"),
+    "soak": Part(12, "benchmarks.speed.soak", ("--steps", "2000"), beside=((),)),
 }  # fmt: skip
 """By the name of their folder in `results/reference`; those that take seconds and memory come last, alone."""
 
@@ -121,7 +140,7 @@ def commands(part: Part, folder: Path) -> list[list[str]]:
     """What is started side by side."""
     start = [sys.executable, "-m", part.module, *part.arguments]
     return [
-        [*start, *added, "--output", str(folder / (f"process-{number}" if part.joined else "made"))]
+        [*start, *added, "--output", str(folder / (f"process-{number}" if part.joined else part.output))]
         for number, added in enumerate(part.beside or [()])
     ]
 
@@ -200,7 +219,9 @@ def keep() -> list[str]:
         raise UserError(f"{REMADE}: expected results of one clean commit, found {of or 'none'}")
     for name in made:
         shutil.rmtree(KEPT / name, ignore_errors=True)
-        shutil.copytree(REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock", "seed*"))
+        shutil.copytree(
+            REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock", "seed*", "runs")
+        )
     return [*made]
 
 

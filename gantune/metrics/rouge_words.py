@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 from gantune.data.words import words
@@ -18,16 +19,22 @@ def rouge_scorer(*kinds: str) -> RougeScorer:
 
     So texts of ASCII have its own scores, to the digit.
     """
-    before = random.getstate()
-    from rouge_score import rouge_scorer, tokenizers  # takes over a second, and nltk under it draws random numbers
-
-    random.setstate(before)
-    stem = tokenizers.DefaultTokenizer(use_stemmer=True).tokenize
+    scorer, stem = _rouge_score()
 
     def tokenize(text: str) -> list[str]:
         return [stemmed for word in words(text) for stemmed in (stem(word) if word.isascii() else [word])]
 
-    return rouge_scorer.RougeScorer(kinds, tokenizer=SimpleNamespace(tokenize=tokenize))
+    return scorer.RougeScorer(kinds, tokenizer=SimpleNamespace(tokenize=tokenize))
+
+
+@cache
+def _rouge_score() -> tuple[ModuleType, Callable[[str], list[str]]]:
+    """Its module, and its stems of a word, which are kept: stemming is most of what a score takes."""
+    before = random.getstate()
+    from rouge_score import rouge_scorer, tokenizers  # takes over a second, and nltk under it draws random numbers
+
+    random.setstate(before)
+    return rouge_scorer, lru_cache(maxsize=2**16)(tokenizers.DefaultTokenizer(use_stemmer=True).tokenize)
 
 
 def wordless(references: Sequence[str]) -> list[str]:
