@@ -115,6 +115,11 @@ def test_other_pairs_than_those_held_out_choose_nothing():
     assert kept[0] == kept[1]
 
 
+def test_held_out_answers_are_scored_in_the_precision_of_training():
+    losses = [trainer(held_out=PAIRS, peft_config=LORA, bf16=bf16).evaluate()["eval_loss"] for bf16 in (False, True)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_a_second_training_begins_anew(tmp_path):
     """Of an object that was gone on with in the midst of a row of the log, too."""
 

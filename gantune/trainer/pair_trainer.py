@@ -312,8 +312,8 @@ class PairTrainer(CheckpointedTrainer):
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict:
         """Negative log-likelihood of held-out answers at zero noise, nats a token, as `eval_loss`.
 
-        Beside it `args.metric_for_best_model`, if that is of greedy answers. `eval_dataset` is as in the constructor,
-        what is held out if None; `ignore_keys` are of other models.
+        Beside it `args.metric_for_best_model`, if that is of greedy answers; both in the precision of training.
+        `eval_dataset` is as in the constructor, what is held out if None; `ignore_keys` are of other models.
         """
         encoded = self.eval_dataset
         if eval_dataset is not None and eval_dataset is not encoded:
@@ -323,12 +323,13 @@ class PairTrainer(CheckpointedTrainer):
         policy = self.policy
         policy.model.eval()
         rows = self.micro_batches.size or self.args.per_device_train_batch_size
-        metrics = {f"{metric_key_prefix}_loss": mean_loss(policy, encoded, rows, self.parallel)}
-        if (name := self.args.metric_for_best_model) in OF_ANSWERS:
-            pairs = [row.pair for row in encoded]
-            asked = [pair.question for pair in pairs]
-            answers = generate_answers(self.model, self.tokenizer, asked, self.args, batch_size=rows)
-            metrics[f"{metric_key_prefix}_{name}"] = OF_ANSWERS[name](pairs, answers)
+        with self.accelerator.autocast():
+            metrics = {f"{metric_key_prefix}_loss": mean_loss(policy, encoded, rows, self.parallel)}
+            if (name := self.args.metric_for_best_model) in OF_ANSWERS:
+                pairs = [row.pair for row in encoded]
+                asked = [pair.question for pair in pairs]
+                answers = generate_answers(self.model, self.tokenizer, asked, self.args, batch_size=rows)
+                metrics[f"{metric_key_prefix}_{name}"] = OF_ANSWERS[name](pairs, answers)
         self.log(dict(metrics))
         if self.best is not None and encoded is self.eval_dataset:  # other pairs choose nothing
             self.best.weigh(self.args, self.state, self.control, metrics)
