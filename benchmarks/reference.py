@@ -84,10 +84,10 @@ EMBEDDING_RATES = ("--learning-rate", "3e-3", "--adversarial-learning-rate", "1.
 ONE_HALF = ("seqgan", "cot", "cot-shuffled", "optimal", "optimal-all-actions")
 OTHER_HALF = tuple(row for row in METHODS if row not in (*ONE_HALF, "seqgan-shuffled"))
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(96, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
+    "mini-records": comparison(92, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
     "mini-records-embedding": comparison(14, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
-    "e2e": comparison(124, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e": comparison(112, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
     "e2e-embedding": comparison(35, *RECORDS, *ON_E2E, *EMBEDDING_RATES, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
