@@ -11,6 +11,7 @@ import os
 import torch
 from torch.nn import functional as F
 
+from gantune.discriminators.cross_reader import _soft_minimum
 from gantune.seqgan.rewards import JudgedReward
 
 CREDIT, SAID = (float(os.environ.get(name, 1)) for name in ("CREDIT", "SAID"))
@@ -30,7 +31,7 @@ class Difference(JudgedReward):
         reading, mask = self.discriminator.read(rollout), rollout.answer_mask.float()
         credit = self.credit(reading.token_logits, mask) * mask
         credit = credit - credit.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        said = -torch.logsumexp((-reading.field_logits).masked_fill(reading.field_mask == 0, -1e30), dim=1)
+        said = _soft_minimum(reading.field_logits, reading.field_mask)
         return ((reading.score + (SAID - 1) * said)[:, None] + CREDIT * credit) * mask
 
 
