@@ -60,6 +60,11 @@ def add_lora_to_attention(model: PreTrainedModel, config: LoraTuningConfig) -> P
     return add_lora(model, replace(config, lora_target_modules=[]))
 
 
+def add_dora(model: PreTrainedModel, config: LoraTuningConfig) -> PeftModel:
+    """LoRA of the settings whose weights' magnitudes are learned apart from their directions."""
+    return add_lora(model, replace(config, use_dora=True))
+
+
 def with_rank(config: LoraTuningConfig, rank: int) -> LoraTuningConfig:
     """The settings at another rank and the same scale, alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
     growth = (rank / config.lora_rank) ** (0.5 if config.use_rslora else 1)
@@ -88,6 +93,12 @@ def tune_lora_attention(
 ) -> PeftModel:
     """`lora` on peft's own choice for the architecture, GPT-2's `c_attn`, as in the source study."""
     return add_lora_to_attention(model, config)
+
+
+@likelihood_method("dora", LoraTuningConfig, "lora_learning_rate", size=replace(LORA_SIZE, adapt=add_dora))
+def tune_dora(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LoraTuningConfig) -> PeftModel:
+    """`lora` as DoRA (Liu et al. 2024, arXiv:2402.09353), whatever `use_dora` says."""
+    return add_dora(model, config)
 
 
 @likelihood_method("lora-matched", LoraMatchedConfig, "lora_matched_learning_rate", size=LORA_SIZE)

@@ -33,6 +33,7 @@ PAIRS = [Pair(f"who is n{i}{i * 'x'}?", f"n{i} is {'old' if i % 2 else 'a cook'}
 LIMITS = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "max_prompt_length": 40, "max_completion_length": 16}
 OPTIONS = {
     "bottleneck": {"bottleneck_dim": 8, "bottleneck_learning_rate": 1e-2},
+    "dora": {"lora_learning_rate": 2e-2},
     "full": {"full_learning_rate": 5e-3},
     "ia3": {"ia3_learning_rate": 5e-2},
     "lora": {"lora_learning_rate": 2e-2},
@@ -119,6 +120,12 @@ def test_matched_rank_by_hand():
 def test_matched_lora_keeps_the_scale_of_lora():
     layers = [m for m in tune("lora-matched", lora_alpha=12).model.modules() if isinstance(m, LoraLayer)]
     assert {layer.scaling["default"] for layer in layers} == {12 / 8}
+
+
+def test_dora_is_dora_and_lora_is_not():
+    learned = {name: {key for key, _ in tune(name).model.named_parameters()} for name in ("lora", "dora")}
+    assert learned["dora"] > learned["lora"]
+    assert all("lora_magnitude_vector" in key for key in learned["dora"] - learned["lora"])
 
 
 def test_a_rank_is_at_least_1():
