@@ -135,11 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for option in (argument.split("=")[0] for argument in more):
             if option in ("--methods", "--preset"):
                 raise UserError(f"{option}: expected in benchmarks.compare only, each line here has its own")
-        found = {each["variant"]: each for each in lines_of(own.output / "growth.json", own.seeds, more)}
+        lines_of(own.output / "growth.json", own.seeds, more)  # refused before the work, not after
         for name in own.variants:
             variant = VARIANTS[name]
             games, controls = (rows_of(of, variant, own.seeds, more, own.output / "runs") for of in (GAME, CONTROL))
-            found[name] = line(name, games, controls)
+            found = {each["variant"]: each for each in lines_of(own.output / "growth.json", own.seeds, more)}
+            found[name] = line(name, games, controls)  # beside what another process has written meanwhile
             lines = [found[name] for name in VARIANTS if name in found]
             write_json(own.output / "growth.json", {"seeds": own.seeds, "options": more, "lines": lines})
             write_atomically(own.output / "growth.md", table(lines) + "\n")

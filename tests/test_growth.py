@@ -52,6 +52,20 @@ def test_a_line_is_the_game_less_its_control(asked, tmp_path, capsys):
         assert {line["variant"] for line in lines} == set(kept), "lines of the same seeds stay, of others not"
 
 
+def test_a_line_that_another_process_writes_meanwhile_stays(asked, tmp_path, monkeypatch):
+    ours, both = compare_rows.compare, []
+
+    def compare(arguments):
+        monkeypatch.setattr(compare_rows, "compare", ours)
+        both.append(growth.main(["--variants", "rounds=50", "--seeds", "1", "--output", str(tmp_path)]))
+        return ours(arguments)
+
+    monkeypatch.setattr(compare_rows, "compare", compare)
+    assert growth.main(["--variants", "preset", "--seeds", "1", "--output", str(tmp_path)]) == 0 == both[0]
+    lines = json.loads((tmp_path / "growth.json").read_text())["lines"]
+    assert [line["variant"] for line in lines] == ["preset", "rounds=50"]
+
+
 def test_each_variant_has_its_schedule_and_options(asked, tmp_path):
     assert growth.main(["--seeds", "1", "--output", str(tmp_path), "--test-size", "9"]) == 0
     games = [settings for settings in asked if settings.comparison.methods == [growth.GAME]]
