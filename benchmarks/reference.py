@@ -41,8 +41,6 @@ class Part(NamedTuple):
         beside: what is added to them in each of the processes side by side, one thread each, which may be one; none is
             one process with all threads.
         kept: whether it is a result; what others begin from is not.
-        output: what a command that makes no comparison is given as `--output`, in the part's folder: `made`, or a file
-            in it.
     """
 
     minutes: int
@@ -50,7 +48,6 @@ class Part(NamedTuple):
     arguments: tuple[str, ...] = ()
     beside: tuple[tuple[str, ...], ...] = ()
     kept: bool = True
-    output: str = "made"
 
     @property
     def joined(self) -> bool:
@@ -127,10 +124,8 @@ PARTS: dict[str, Part] = {
     "speed-peers": Part(
         24, "benchmarks.speed", ("--peers", "trl", "--device", "cpu", "--repeats", "3"), beside=((),)
     ),
-    "kept-quality": Part(
-        8, "benchmarks.speed.kept_quality", ("--device", "cpu"), output="made/kept-quality.json"
-    ),
-    "search-cost": Part(2, "benchmarks.speed.search_cost", output="made/search-cost.json"),
+    "kept-quality": Part(8, "benchmarks.speed.kept_quality", ("--device", "cpu")),
+    "search-cost": Part(2, "benchmarks.speed.search_cost"),
     "soak": Part(12, "benchmarks.speed.soak", ("--steps", "2000"), beside=((),)),
 }  # fmt: skip
 """By the name of their folder in `results/reference`; those that take seconds and memory come last, alone."""
@@ -140,7 +135,7 @@ def commands(part: Part, folder: Path) -> list[list[str]]:
     """What is started side by side."""
     start = [sys.executable, "-m", part.module, *part.arguments]
     return [
-        [*start, *added, "--output", str(folder / (f"process-{number}" if part.joined else part.output))]
+        [*start, *added, "--output", str(folder / (f"process-{number}" if part.joined else "made"))]
         for number, added in enumerate(part.beside or [()])
     ]
 

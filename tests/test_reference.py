@@ -55,11 +55,10 @@ def test_a_part_that_is_not_joined_has_all_its_processes_in_one_folder(started, 
     assert (one[3:6], other[3:6]) == (["--scale", "1", "a"], ["--scale", "1", "b"]) and one[-1] == other[-1]
 
 
-def test_a_part_may_be_one_file_and_take_one_thread(started, monkeypatch):
-    part = Part(5, "benchmarks.other", beside=((),), output="made/other.json")
-    monkeypatch.setitem(reference.PARTS, "file", part)
-    assert main(["file"]) == 0
-    assert [command[-1] for command in started.asked] == ["results/remade/file/made/other.json"]
+def test_a_part_may_be_one_process_of_one_thread(started, monkeypatch):
+    monkeypatch.setitem(reference.PARTS, "single", Part(5, "benchmarks.other", beside=((),)))
+    assert main(["single"]) == 0
+    assert [command[-1] for command in started.asked] == ["results/remade/single/made"]
     assert started.threads == ["1"]
 
 

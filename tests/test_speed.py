@@ -489,10 +489,9 @@ def test_seconds_until_a_loss_is_first_reached():
 
 
 def test_kept_quality_measures_every_epoch_of_every_method(tmp_path, capsys):
-    file = tmp_path / "kept.json"
     command = ["--methods", "gan", "--train-size", "20", "--num-train-epochs", "2", "--seeds", "0", "--device", "cpu"]
-    assert kept_quality.main([*command, "--output", str(file)]) == 0
-    lora, gan = json.loads(file.read_text())["results"]
+    assert kept_quality.main([*command, "--output", str(tmp_path)]) == 0
+    lora, gan = json.loads((tmp_path / "kept-quality.json").read_text())["results"]
     assert (lora["method"], gan["method"]) == ("lora", "gan")
     assert lora["swept"] == {"lora_learning_rate": 8e-3} and gan["swept"] == {"learning_rate": 4e-3}
     for row in (lora, gan):
@@ -502,12 +501,11 @@ def test_kept_quality_measures_every_epoch_of_every_method(tmp_path, capsys):
 
 
 def test_kept_quality_names_the_device_that_was_measured(tmp_path, monkeypatch):
-    file = tmp_path / "kept.json"
     monkeypatch.setattr(kept_quality, "resolve_device", lambda name: f"resolved {name}")
     monkeypatch.setattr(kept_quality, "environment", lambda device, dtype, seed: {"device": device})
     monkeypatch.setattr(kept_quality, "train", lambda name, options, seed: curve_of(name, seed))
-    assert kept_quality.main(["--device", "cuda", "--output", str(file)]) == 0
-    assert json.loads(file.read_text())["environment"]["device"] == "resolved cuda"
+    assert kept_quality.main(["--device", "cuda", "--output", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "kept-quality.json").read_text())["environment"]["device"] == "resolved cuda"
 
 
 def curve_of(name, seed):
@@ -525,8 +523,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_measured(
 ):
     monkeypatch.setattr(command, measures, lambda *_: pytest.fail("it measures"))
     (tmp_path / "file").write_text("")
-    folder = command in (speed, soak)
-    monkeypatch.setattr(sys, "argv", ["command", "--output", str(tmp_path / ("file" if folder else "file/out.json"))])
+    monkeypatch.setattr(sys, "argv", ["command", "--output", str(tmp_path / "file")])
     assert command.main() == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {tmp_path / 'file'}: expected a folder that can be written to")

@@ -110,15 +110,16 @@ def measure(options: argparse.Namespace) -> None:
     """Train everything in turns, print the table, and write it if asked."""
     silence_libraries()
     device, rows = resolve_device(options.device), []
-    if options.output:
-        check_writable(options.output)
+    file = options.output / "kept-quality.json" if options.output else None
+    if file:
+        check_writable(file)
     for seed in options.seeds:
         for name in (REFERENCE, *options.methods):
             rows.append(train(name, options, seed))
             print(f"{name}, seed {seed}: {rows[-1]['curve'][-1][0]:.1f} processor s", file=sys.stderr)
-            if options.output:
+            if file:
                 found = {"options": vars(options) | {"output": str(options.output)}, "results": rows}
-                write_json(options.output, found | {"environment": environment(device, "float32", seed)})
+                write_json(file, found | {"environment": environment(device, "float32", seed)})
     print(text_table(compare(rows)))
 
 
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=["mle", "gan", "mle-stack", "gan-stack"], help="beside lora")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="a training each")
     parser.add_argument("--device", default="auto", help="'auto' (CUDA where there is one), or as torch names it")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the curves to this JSON file")
+    parser.add_argument("--output", type=Path, help="directory that the curves are written to")
     return exit_status(lambda: measure(parser.parse_args(arguments)), "the same command begins again")
 
 

@@ -1,6 +1,6 @@
 """What Monte-Carlo search costs: seconds and memory at GPT-2's size, on this machine's CPU.
 
-`python -m benchmarks.speed.search_cost [--output FILE]`. The model has random weights and the default adapter; one
+`python -m benchmarks.speed.search_cost [--output DIRECTORY]`. The model has random weights and the default adapter; one
 question of 100 tokens, an answer of 50, 4 completions of each of its 49 proper prefixes, float32. No token ends an
 answer, so that every completion has all of its tokens. Seconds are those of the search, its answer being there already,
 on the clock and of all cores (which other programs disturb less); memory is the peak of the resident memory, answer and
@@ -102,14 +102,15 @@ def _generate(policy: CausalLMPolicy, rollout: Rollout) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=Path, help="directory that the figures are written to")
     return exit_status(lambda: measure_all(parser.parse_args(arguments).output), "the same command begins again")
 
 
 def measure_all(output: Path | None) -> None:
     """Measure every case, print the table, and write it if asked."""
-    if output:
-        check_writable(output)
+    file = output / "search-cost.json" if output else None
+    if file:
+        check_writable(file)
     print(f"{torch.get_num_threads()} threads")
     print(f"{'':<46}{'seconds':>9}{'CPU s':>8}{'peak MB':>9}{'completions':>13}{'tokens':>8}")
     results = []
@@ -123,9 +124,9 @@ def measure_all(output: Path | None) -> None:
             f"{result['completions']:>13}{result['sampled_tokens']:>8}{note}",
             flush=True,
         )
-    if output:
+    if file:
         write_json(
-            output,
+            file,
             {"threads": torch.get_num_threads(), "environment": environment("cpu", "float32", 0), "results": results},
         )
 
