@@ -23,7 +23,7 @@ from gantune.policy import Rollout
 from gantune.trainer.config import GameConfig
 from gantune.trainer.corrupting import Corruptor, build_corruptor
 from gantune.trainer.discriminator_side import DiscriminatorSide
-from gantune.trainer.negatives import drawn_rows, stacked
+from gantune.trainer.negatives import answers_of, drawn_rows, stacked
 from gantune.tuning import encode_with
 from tests.tiny_models import TINY_MODELS
 from tests.tiny_tokenizer import tiny_tokenizer
@@ -172,7 +172,7 @@ def test_fields_are_trained_by_themselves_the_unsaid_ones_weigh_three(loss):
         found[type(judge)] = side(judge, corrupt=corruptor(), **settings).step(batch, rollout)["discriminator_loss"]
     random.seed(3)
     if loss == "bradley-terry":
-        drawn_rows([rollout], 4)
+        answers_of(batch, rollout)
     corrupted, said = corruptor()(batch)
     assert 0 < said.sum() < said.numel()
     total = weights = 0.0
@@ -329,6 +329,22 @@ def test_what_cannot_be_trained_is_refused():
     for settings in (CORRUPTED_ALONE, {"generated_negatives": False, "blind_discriminator": True}):
         with pytest.raises(UserError, match=r"--generated-negatives false: .* --mismatched-negatives true"):
             side(**settings).check_negatives()
+
+
+def test_a_true_answer_is_compared_with_a_sampled_one_to_its_own_question_where_there_is_one():
+    batch, twice = batch_of(), rollout_of(batch_of([pair for pair in PAIRS[:4] for _ in range(2)]))
+    rollout, others = replace(twice, samples_per_prompt=2), rollout_of(batch_of(PAIRS[4:8]))
+    judge, drawn = Sums(), Counter()
+    adversary = side(judge, mismatched_negatives=False, replay_rollouts=0, **COMPARED)
+    for _ in range(40):
+        judge.shown.clear()
+        adversary.step(batch, rollout)
+        _, generated = judge.shown
+        assert torch.equal(generated.prompt_ids, batch.prompt_ids)
+        assert ((generated.answer_ids[:, 0] - 10) // 2).tolist() == [0, 1, 2, 3], "each question's own samples"
+        drawn.update(generated.answer_ids[:, 0].tolist())
+    assert len(drawn) == 8, "either of the two"
+    assert answers_of(batch, others) is None and answers_of(batch.rows(0, 2), rollout) is None
 
 
 def test_few_rows_are_drawn_again():

@@ -19,7 +19,7 @@ from gantune.errors import UserError
 from gantune.policy import Rollout
 from gantune.seqgan import bradley_terry_loss, discriminator_loss
 from gantune.trainer.config import GameConfig
-from gantune.trainer.negatives import drawn_rows, mismatched, run_of_rows
+from gantune.trainer.negatives import answers_of, drawn_rows, mismatched, run_of_rows
 from gantune.trainer.non_finite import share_gradients
 
 GENERATED_WEIGHT = 0.5
@@ -51,7 +51,9 @@ class DiscriminatorSide:
     """Trains a discriminator on true answers against others: sampled, replayed, mismatched and corrupted ones.
 
     By the binary loss it learns on every prefix if `per_token`, else on whole answers; by the Bradley-Terry loss on
-    whole answers, each true one against one of each kind that there is for it. One with `raised` kinds learns these by
+    whole answers, each true one against one of each kind that there is for it. The sampled one is an answer to the same
+    question, as in GAD (arXiv:2511.10643), where the rollout has answers to these questions and nothing is replayed;
+    else it is any. One with `raised` kinds learns these by
     likelihood, whatever it is shown. A discriminator that reads fields (see [`Discriminator`]) learns from corrupted
     questions which of them are said. Between its steps it stays in `eval()` mode: it judges without dropout. Every
     process is given all rows of a step, and takes its share.
@@ -192,7 +194,8 @@ class DiscriminatorSide:
             replayed = random.choice(earlier) if earlier else None
             if self.compares:
                 pool = [rollout] if replayed is None else [rollout, replayed]
-                others["generated"] = drawn_rows(pool, len(batch))
+                own = answers_of(batch, rollout) if replayed is None else None
+                others["generated"] = drawn_rows(pool, len(batch)) if own is None else own
             else:
                 others["generated"] = rollout
                 if replayed is not None:

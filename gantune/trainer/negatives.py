@@ -31,6 +31,15 @@ def run_of_rows(rollout: Rollout, n: int) -> Rollout:
     return rollout.rows(start, start + n)
 
 
+def answers_of(batch: Batch, rollout: Rollout) -> Rollout | None:
+    """One of the samples of each question of `batch`, drawn at random; None if the rollout asked others."""
+    k = rollout.samples_per_prompt
+    if not torch.equal(rollout.prompt_ids[::k], batch.prompt_ids):
+        return None
+    drawn = [question * k + random.randrange(k) for question in range(len(batch))]
+    return rollout.select(torch.tensor(drawn, device=rollout.device))
+
+
 def drawn_rows(rollouts: Sequence[Rollout], n: int) -> Batch:
     """`n` rows drawn at random from all of these, those of one rollout together; again and again if they are few."""
     pool = [(rollout, row) for rollout in rollouts for row in range(len(rollout))]
