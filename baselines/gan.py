@@ -145,8 +145,8 @@ class Objective:
     )
 
 
-PATIENCE = 10
-"""Epochs that early-stopped likelihood waits for a better one."""
+PATIENCE = 10**6
+"""Epochs that early-stopped likelihood waits for a better one: its rate falls to the end; the best of all is kept."""
 
 
 def likelihood_alone(config: GameConfig) -> dict[str, Any]:
@@ -178,7 +178,7 @@ OBJECTIVE_TABLE = {
         sweeps=RATES,
     ),
     "mle-early-stopped": Objective(
-        "Likelihood at its best: the epoch of `mle` that is best on a tenth of the pairs, which it does not train on.",
+        "`mle` with the weights of the epoch that is best on a tenth of the pairs, which it does not train on.",
         changes={
             "warmup_share": 1.0,
             "adversarial_learning_rate": 0.0,

@@ -127,7 +127,7 @@ def test_reranking_without_a_judge_is_refused():
         ("gan-plain", {"corrupted_negatives": False, "mismatched_negatives": False}),
         ("gan-corrupted", {"generated_negatives": False}),
         ("mle", {"warmup_share": 1.0}),
-        ("mle-early-stopped", {"warmup_share": 1.0, "validation_share": 0.1, "early_stopping_patience": 10}),
+        ("mle-early-stopped", {"warmup_share": 1.0, "validation_share": 0.1, "early_stopping_patience": 10**6}),
         ("rerank", {"warmup_share": 1.0}),
         ("self-training-greedy", {"warmup_share": 1.0, "self_training_decoding": "greedy", "blind_discriminator": True,
                                   "unpaired_likelihood_weight": 1.0}),
