@@ -227,6 +227,9 @@ def test_the_preset_of_data_to_text_plays_as_long_as_it_says():
     assert game.adversarial_weight / game.max_completion_length == pytest.approx(3 / 18, rel=0.01)
     assert settings.data.prompts == ["rest", "made:2000"]
     assert settings.method_config("lora", 0).lora_learning_rate == game.learning_rate == 1e-2
+    for preset in ("data-to-text", "data-to-text-short"):
+        own = parse(["--preset", preset]).method_config("self-training:lora", 0)
+        assert own.self_training_share == own.warmup_share, "its own answers come where the game would begin"
     assert parse(["--preset", "data-to-text", "--methods", "rerank:lora"]).comparison.methods == ["rerank:lora"]
 
 

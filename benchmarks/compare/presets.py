@@ -78,12 +78,18 @@ DATA_TO_TEXT: dict[str, Any] = {
 }
 
 # Half the rounds: what `make compare` shows of it in a few minutes.
-SHORT: dict[str, Any] = DATA_TO_TEXT | {"num_train_epochs": 44, "warmup_share": LIKELIHOOD_STEPS / 1400}
+SHORT_SHARE = LIKELIHOOD_STEPS / 1400
+SHORT: dict[str, Any] = DATA_TO_TEXT | {
+    "num_train_epochs": 44,
+    "warmup_share": SHORT_SHARE,
+    "self_training_share": SHORT_SHARE,
+}
 
-# GAD (Ye et al. 2025, arXiv:2511.10643): a language model with a scalar head judges whole answers, true ones against
-# the generator's own to the same question (Bradley-Terry), and its score is GRPO's reward; both are warmed up before.
-# The true answer of a pair stands for the teacher's. Ours beside it are the adapter in place of whole models, and the
-# likelihood of true answers in each adversarial step, which the paper does without.
+# GAD (Ye et al. 2025, arXiv:2511.10643): a language model with a scalar head judges whole answers, each true one
+# against one of the generator's own to the same question (Bradley-Terry; so it takes no `prompts`), and its score is
+# GRPO's reward; both are warmed up before. The true answer of a pair stands for the teacher's. Ours beside it are the
+# adapter in place of whole models, and the likelihood of true answers in each adversarial step, which the paper does
+# without.
 GAD: dict[str, Any] = {
     "methods": ["lora", "mle:lora", "gan:lora"],
     "discriminator": "judge",
