@@ -38,13 +38,14 @@ def experiments(seeds: int, seed_sd: float, difference: float, random_state: int
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.03), (5, 0.0), (5, 0.05)])
 def test_interval_covers_the_true_difference_in_95_percent_of_experiments(seeds: int, seed_sd: float) -> None:
     found = [paired_bootstrap(one, resamples=399, seed=i) for i, one in enumerate(experiments(seeds, seed_sd, 0.04, 0))]
-    assert 0.93 <= np.mean([result.low <= 0.04 <= result.high for result in found]) <= 0.97
+    covered = np.mean([result.low <= 0.04 <= result.high for result in found])
+    assert 0.93 <= covered <= (0.97 if seed_sd or seeds == 1 else 0.995)
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.03), (5, 0.05)])
 def test_p_is_below_5_percent_in_5_percent_of_experiments_without_a_difference(seeds: int, seed_sd: float) -> None:
     found = [paired_bootstrap(one, resamples=399, seed=i).p for i, one in enumerate(experiments(seeds, seed_sd, 0, 1))]
-    assert 0.03 <= np.mean(np.array(found) < 0.05) <= 0.07
+    assert (0.03 if seed_sd or seeds == 1 else 0.005) <= np.mean(np.array(found) < 0.05) <= 0.07
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.05)])
@@ -82,6 +83,15 @@ def test_near_normal_scores_give_students_t_over_seed_means() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(student_t.ppf(0.975, 3) * error, rel=0.03)
     assert found.p == pytest.approx(ttest_1samp(means, 0.0).pvalue, rel=0.03)
     assert (found.seeds, found.questions, found.this_seed_only) == (4, 800, False)
+
+
+def test_seeds_that_agree_by_luck_are_no_surer_than_their_questions() -> None:
+    noise = np.tile([1.0, -1.0], 50)  # mean 0, variance 100/99
+    data = [noise + mean for mean in (0.2, 0.2001, 0.1999)]
+    error = math.sqrt(100 / 99 / 100 / 3)  # of the mean of 300 questions
+    found = paired_bootstrap(data)
+    assert (found.high - found.low) / 2 == pytest.approx(1.95996 * error, rel=1e-4)
+    assert found.p == pytest.approx(2 * scipy.stats.norm.sf(0.2 / error))
 
 
 def test_one_seed_gives_students_t_over_its_questions_and_says_so() -> None:
