@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ FEW_QUESTIONS = 50
 def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each tuned method against LoRA, its likelihood-only control and further rivals, by the scores of each question.
 
-    Slot errors are divided by the mean number of values of the seed's records, so that a difference is one of slot
-    error rates. On records the game is also compared with every other way to train its generator that was run.
+    Slot errors are divided by the mean number of values of the seed's records, and in NLL an answer weighs as many
+    tokens as it has, so that a difference is one of the figures that the table of means has. On records the game is
+    also compared with every other way to train its generator that was run.
 
     Returns:
         Rows of [`compare_methods`] with `metric` and `detectable`, the smallest true difference that would be found
@@ -58,7 +59,9 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
         rivals = {method: _rivals(method, runs, records) for method in runs if method not in (*CONTROLS, REFERENCE)}
         scores = stored_scores(runs, metric)
         if metric in SLOT_ERRORS:
-            scores = _as_rates(scores, stored_scores(runs, "slots"))
+            scores = _each(scores, stored_scores(runs, "slots"), lambda errors, slots: errors / slots.mean())
+        elif metric == "nll":
+            scores = _each(scores, stored_scores(runs, "tokens"), lambda nll, tokens: nll * tokens / tokens.mean())
         for row in compare_methods(scores, rivals):
             own, other = scores[row["method"]], scores[row["rival"]]
             gaps = [np.subtract(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]
@@ -69,10 +72,10 @@ def differences(directory: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict
 Scores = dict[str, dict[int, list[float]]]
 
 
-def _as_rates(errors: Scores, slots: Scores) -> Scores:
+def _each(scores: Scores, others: Scores, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Scores:
     return {
-        method: {seed: list(np.divide(of_seed, np.mean(slots[method][seed]))) for seed, of_seed in of_method.items()}
-        for method, of_method in errors.items()
+        method: {seed: list(compute(np.array(own), np.array(others[method][seed]))) for seed, own in of_method.items()}
+        for method, of_method in scores.items()
     }
 
 

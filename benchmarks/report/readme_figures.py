@@ -44,6 +44,7 @@ HEADINGS = {
 LOWER_IS_BETTER = {"nll", "slot_error_rate", "slot_error_rate_sampled"}
 QUALITY = ("slot_error_rate", "slot_error_rate_sampled", "right_texts", "rougeL")
 """The measures of texts about records, in the order in which they are told."""
+COSTS = ("train_seconds", "peak_memory_bytes")
 
 
 @functools.cache
@@ -114,7 +115,7 @@ def against(run: str, method: str, *rivals: str) -> str:
         grid.append(
             [f"{HEADINGS[key]} ({wanted} is better)", *cells, *(_difference(run, method, r, key) for r in rivals)]
         )
-    for key in ("distinct2_sampled", "train_seconds", "peak_memory_bytes"):
+    for key in ("distinct2_sampled", *COSTS):
         values = {name: summary[name][key]["mean"] for name in (*rivals, method)}
         cells = [_mean(key, summary[name][key]) for name in values]
         grid.append([HEADINGS[key], *cells, *(_times(values[method] / values[rival]) for rival in rivals)])
@@ -147,9 +148,12 @@ def verdict(run: str, method: str, *rivals: str) -> str:
             said[kind].append(HEADINGS[key])
         told = [sentence.format(_listed(said[kind])) for kind, sentence in kinds.items() if said[kind]]
         lines.append(f"- Beside `{rival}`: {'; '.join(told)}.")
-    summary = _stored(f"{run}/comparison.json")["summary"][method]
-    times = [summary[key]["ratio_to_lora"] for key in ("train_seconds", "peak_memory_bytes")]
-    lines.append(f"- Its price: {times[0]:.1f} times LoRA's training time and {times[1]:.1f} times its memory.")
+    summary = _stored(f"{run}/comparison.json")["summary"]
+    prices = []
+    for rival in rivals:
+        costs = (summary[method][key]["mean"] / summary[rival][key]["mean"] for key in COSTS)
+        prices.append("{:.1f} and {:.1f} times those of `{}`".format(*costs, rival))
+    lines.append(f"- Its price, training time and memory: {', '.join(prices)}.")
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 

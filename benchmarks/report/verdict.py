@@ -36,13 +36,16 @@ def _sentence(rival: str, rows: Sequence[Mapping[str, Any]], metric: str) -> str
     rows = sorted(rows, key=lambda row: -sign * row["difference"])
     begin = f"Against {rival}, by {METRIC_NAMES.get(metric, metric)}"
 
+    seeds = max(row.get("seeds") or 1 for row in rows)
+
     def by(row: Mapping[str, Any]) -> str:
-        return f"{abs(row['difference']):.3f} {'ahead' if sign * row['difference'] >= 0 else 'behind'}"
+        gap = f"{abs(row['difference']):.3f} {'ahead' if sign * row['difference'] >= 0 else 'behind'}"
+        own = row.get("seeds") or 1
+        return gap if own == seeds else f"{gap} on {own:.0f} of them"
 
     def named(row: Mapping[str, Any]) -> str:
         return f"{row['method']} {by(row)}"
 
-    seeds = max(row.get("seeds") or 1 for row in rows)
     if seeds == 1:
         return f"{begin}: {_named([named(row) for row in rows])}; one seed cannot tell methods apart."
     told = [row for row in rows if row.get("p_holm") is not None and row["p_holm"] < LEVEL]
