@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig
+from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
 from gantune.data import Pair, RecordQuestion, load_pairs
@@ -133,6 +135,36 @@ def test_a_round_asks_the_prompts_once_and_each_step_takes_its_share(monkeypatch
     )
     assert first["kl_to_warmup"] == pytest.approx(0, abs=1e-9) and first["discriminator_loss"] > 0
     assert "discriminator_loss" not in later
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_samples_are_scored_as_they_were_drawn_and_true_answers_with_the_dropout_of_the_adapter(monkeypatch, prompts):
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.5)
+    args = LanguageGANConfig(**QUIET | GAME | {"beta": 0.0} | ({} if prompts else {"steps_per_generation": 1}))
+    gan = LanguageGAN("mini", args, PAIRS, unpaired=Unpaired(PROMPTS) if prompts else None, peft_config=lora)
+    gan.remove_callback(PrinterCallback)
+    distances, scores = [], []
+    loss, score = gan._policy_loss, gan.policy.score
+
+    def noted_loss(log_probs, rollout, weights):
+        counted = rollout.answer_mask.bool()
+        distances.append((log_probs - rollout.log_probs)[counted].abs().max().item())
+        return loss(log_probs, rollout, weights)
+
+    def noted_score(batch, **more):
+        dropped = any(m.training for m in gan.model.modules() if isinstance(m, nn.Dropout) and m.p == 0.5)
+        scores.append((torch.is_grad_enabled(), dropped))
+        return score(batch, **more)
+
+    monkeypatch.setattr(gan, "_policy_loss", noted_loss)
+    monkeypatch.setattr(gan.policy, "score", noted_score)
+    gan.train()
+    of_steps = torch.tensor(distances).reshape(8, -1).amax(dim=1)
+    of_first, later = (of_steps[::4], of_steps[1::4]) if prompts else (of_steps, None)
+    assert of_first.max() < 1e-4, "no weight has changed since: the ratio is 1"
+    assert later is None or later.min() > 1e-3
+    assert {dropped for learns, dropped in scores if learns} == {True}
+    assert not any(m.training for m in gan.model.modules() if isinstance(m, nn.Dropout))
 
 
 def test_the_schedule_begins_anew():

@@ -258,10 +258,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
         with gradient checkpointing each part is a pass of its own, and so is the anchor if other questions were asked.
-        Answers without weight are not scored.
+        Answers without weight are not scored. Samples are scored without dropout, as they were drawn; the true answers
+        keep it, and then have a pass of their own.
         """
         args, k = self.args, rollout.samples_per_prompt
-        anchored = args.likelihood_weight and asked is batch
+        anchored = args.likelihood_weight and asked is batch and not self.drops_out
+        self.unset_dropout()
         for start, stop in self.micro_batches.of(len(asked)):
             questions, rows = asked.rows(start, stop), stop - start
             noise = None if rollout.noise is None else rollout.noise[start * k : stop * k : k]
@@ -287,6 +289,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 yield "likelihood", args.likelihood_weight * questions.answer_share(batch) * loss
             if prefill is not None:
                 prefill.backward()
+        self.set_dropout()
         if args.likelihood_weight and not anchored:
             yield from super().likelihood_losses(batch, args.likelihood_weight)
         yield from self._unpaired_losses()

@@ -273,6 +273,12 @@ class PairTrainer(CheckpointedTrainer):
         for part in self.adapters if self.args.disable_dropout else (self.model,):
             part.eval()
 
+    @property
+    def drops_out(self) -> bool:
+        """Whether [`set_dropout`] changes anything."""
+        of_adapters = (module for part in self.adapters for module in part.modules())
+        return not self.args.disable_dropout or any(isinstance(each, nn.Dropout) and each.p for each in of_adapters)
+
     @cached_property
     def adapters(self) -> list[nn.Module]:
         """The parts of the model that are adapters."""
