@@ -6,8 +6,8 @@
     python -m benchmarks.reference --keep                   # what is remade becomes results/reference
 
 A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. Comparisons and the
-oracle run in two processes side by side, one thread each, so that their seconds and memory are rough; `timing` measures
-them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
+oracle run in two processes side by side, one thread each, so that their seconds and memory are rough; `...-timing`
+measures them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.compare.environment import git_state
+from benchmarks.growth import VARIANTS
 from benchmarks.oracle.methods import METHODS
 from gantune.command import OneLineParser, exit_status
 from gantune.errors import UserError
@@ -67,31 +68,54 @@ OF_RECORDS = (
     *("lora", "mle-early-stopped:lora", "mle:lora", "gan:lora", "self-training:lora", "self-training-greedy:lora"),
     *("rerank:lora", "gan-shuffled:lora"),
 )
-JUDGE_CONTROLS = tuple(
-    f"gan-{control}:lora" for control in ("constant", "plain", "corrupted", "frozen-judge", "oracle")
-)
+JUDGES = ("gan:lora", *(f"gan-{control}:lora" for control in ("plain", "corrupted", "frozen-judge", "oracle")))
+TIMED = ("--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20")
+STACK = ("lora", "mle-stack", "gan-stack")
 E2E = REMADE / "e2e-base" / "made"
 ON_E2E = (
     *("--model", f"{E2E}", "--dataset", f"{E2E}/train.jsonl", "--test-dataset", f"{E2E}/test.jsonl"),
     *("--max-prompt-length", "44", "--max-completion-length", "60", "--adversarial-weight", "7"),
 )
 E2E_RATES = ("--learning-rate", "2e-2", "--lora-learning-rate", "2e-2")
+E2E_STACK_RATES = ("--learning-rate", "1e-2", "--lora-learning-rate", "2e-2")
+ON_TINYSTORIES = (
+    *("--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/e2e/pairs.jsonl"),
+    *("--max-prompt-length", "52", "--max-completion-length", "70", "--adversarial-weight", "6.3"),
+    *("--learning-rate", "4e-3", "--lora-learning-rate", "4e-3"),
+)
 EMBEDDING_ALONE = ("--methods", "mle", "gan")
 EMBEDDING_RATES = ("--learning-rate", "3e-3", "--adversarial-learning-rate", "1.2e-3")
+ON_TOFU = (
+    *("--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--train-size", "1000"),
+    *("--test-size", "400", "--num-train-epochs", "3", "--noise-draws", "0"),
+)
 ONE_HALF = ("seqgan", "cot", "cot-shuffled", "optimal", "optimal-all-actions")
+OWN_CONTROLS = tuple(name for name in VARIANTS if name.startswith(("rounds=", "pairs=")))
 OTHER_HALF = tuple(row for row in METHODS if row not in (*ONE_HALF, "seqgan-shuffled"))
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(92, *RECORDS, "--methods", *OF_RECORDS, *JUDGE_CONTROLS, seeds=range(1, 6)),
+    "mini-records": comparison(60, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records-judges": comparison(60, *RECORDS, "--methods", *JUDGES, seeds=range(1, 6)),
+    "mini-records-stack": comparison(
+        20, *RECORDS, "--learning-rate", "5e-3", "--methods", *STACK, seeds=range(1, 6)
+    ),
     "mini-records-embedding": comparison(14, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
     "e2e": comparison(112, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e-judges": comparison(100, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *JUDGES, seeds=range(1, 4)),
+    "e2e-stack": comparison(
+        50, *RECORDS, *ON_E2E, *E2E_STACK_RATES, "--methods", *STACK, seeds=range(1, 6)
+    ),
+    "e2e-tinystories": comparison(
+        60, "--preset", "data-to-text-short", "--save-steps", "0", *ON_TINYSTORIES, "--methods", "lora", "mle:lora",
+        "gan:lora", "gan-shuffled:lora", "self-training:lora", seeds=range(1, 4),
+    ),
     "e2e-embedding": comparison(35, *RECORDS, *ON_E2E, *EMBEDDING_RATES, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
     ),
     "mini-gad": comparison(
-        20, "--preset", "gad", "--prompts", "rest", "--test-size", "200", "--noise-draws", "0", "--methods", "lora",
+        20, "--preset", "gad", "--test-size", "200", "--noise-draws", "0", "--methods", "lora",
         "mle:lora", "gan:lora", "gan-shuffled:lora", seeds=range(20, 25),
     ),
     "repeatability": Part(
@@ -100,9 +124,11 @@ PARTS: dict[str, Part] = {
          "0"),
     ),
     "tofu-tinystories": comparison(
-        20, "--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--methods", "base",
-        "lora", "mle-stack", "gan-stack", "--train-size", "1000", "--test-size", "400", "--num-train-epochs", "3",
-        "--noise-draws", "0", seeds=range(3),
+        25, *ON_TOFU, "--methods", "base", "lora", "dora", "mle-stack", "gan-stack", seeds=range(3)
+    ),
+    "tofu-gad": comparison(
+        30, "--preset", "gad", *ON_TOFU, "--learning-rate", "4e-3", "--methods", "lora", "mle:lora", "gan:lora",
+        "gan-shuffled:lora", seeds=range(3),
     ),
     "unpaired": comparison(
         11, "--preset", "unpaired", "--objective", "best-of-k", "--reward", "consensus", "--num-generations", "8",
@@ -113,13 +139,18 @@ PARTS: dict[str, Part] = {
         "15", "--validation-share", "0.1", "--noise-draws", "0", "--winners", f"{KEPT}/dialogues/comparison.json",
         seeds=range(3),
     ),
+    "growth": Part(
+        90, "benchmarks.growth", ("--seeds", "1", "2", "3"),
+        (("--variants", *OWN_CONTROLS), ("--variants", *(name for name in VARIANTS if name not in OWN_CONTROLS))),
+    ),
     "oracle": Part(
         110, "benchmarks.oracle",
         ("--oracle", f"{SHARED}/seqgan-oracle/target_lstm.npz", "--scale", "0.15", "--discriminator-rounds", "133",
          "--adversarial-rounds", "133"),
         (("--seeds", "0", "1", "2", "--methods", *ONE_HALF), ("--seeds", "2", "1", "0", "--methods", *OTHER_HALF)),
     ),
-    "timing": comparison(8, *RECORDS, "--methods", "lora", "mle:lora", "gan:lora", "--test-size", "20", seeds=[1]),
+    "mini-records-timing": comparison(8, *RECORDS, *TIMED, seeds=[1]),
+    "e2e-timing": comparison(25, *RECORDS, *ON_E2E, *E2E_RATES, *TIMED, seeds=[1]),
     "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
     "speed-peers": Part(
         24, "benchmarks.speed", ("--peers", "trl", "--device", "cpu", "--repeats", "3"), beside=((),)

@@ -75,14 +75,14 @@ def test_each_variant_has_its_schedule_and_options(asked, tmp_path):
         likelihood = round(config.warmup_share * config.num_train_epochs * steps)
         rounds = (config.num_train_epochs * steps - likelihood) / config.steps_per_generation
         assert abs(likelihood - growth.LIKELIHOOD_EPOCHS * steps) <= 1 and settings.data.test_size == 9
-        assert settings.data.train_size == variant.pairs and 0 <= rounds - variant.rounds < steps / 8, name
+        assert settings.data.train_size == variant.pairs and 0 <= rounds - variant.rounds < (steps + 1) / 8, name
     by_name = dict(zip(growth.VARIANTS, games, strict=True))
     assert by_name["prompts=none"].data.prompts == [] and by_name["prompts=rest"].data.prompts == ["rest"]
     assert by_name["best-of-k"].method_config(growth.GAME, 1).objective == "best-of-k"
     preset = parse(["--preset", "data-to-text"]).method_config(growth.GAME, 1)
     own = by_name["preset"].method_config(growth.GAME, 1)
-    assert own.num_train_epochs == preset.num_train_epochs and round(1824 * own.warmup_share) == 1013
-    assert round(1824 * preset.warmup_share) == 1013
+    assert own.num_train_epochs == preset.num_train_epochs and round(2624 * own.warmup_share) == 1817
+    assert round(2624 * preset.warmup_share) == 1817
 
 
 def test_a_seed_that_is_given_twice_counts_once(asked, tmp_path):

@@ -22,6 +22,7 @@ from benchmarks.report.readme_figures import MARKED, REFERENCE, documents, fille
 from benchmarks.report.readme_figures import differences as differences_of
 from benchmarks.report.readme_figures import main as fill_documents
 from gantune.cli.options import TrainingOptions
+from gantune.diagnostics import write_json
 from gantune.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +123,17 @@ def test_the_verdict_says_what_holms_correction_leaves(monkeypatch):
     assert "in slot errors and texts without an error 2 seeds cannot tell, after Holm's correction." in (
         verdict("any", "ours", "lora")
     )
+
+
+def test_the_price_is_that_of_the_part_that_measures_it_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.report.readme_figures.REFERENCE", tmp_path)
+    rows = [{"method": "ours", "rival": "lora", "metric": metric, "difference": 1, "low": 1, "high": 1, "p_holm": 0}
+            for metric in ("slot_errors", "slot_errors_sampled", "right", "rougeL")]  # fmt: skip
+    for folder, seconds in (("priced", 90.0), ("priced-timing", 30.0)):
+        costs = {"train_seconds": {"mean": seconds}, "peak_memory_bytes": {"mean": 1e6}}
+        summary = {"ours": costs, "lora": costs | {"train_seconds": {"mean": 20.0}}}
+        write_json(tmp_path / folder / "comparison.json", {"differences": rows, "summary": summary, "rows": []})
+    assert "memory: 1.5 and 1.0 times those of `lora`." in verdict("priced", "ours", "lora")
 
 
 def test_only_numbers_below_one_lose_their_zero(monkeypatch):

@@ -115,9 +115,9 @@ def against(run: str, method: str, *rivals: str) -> str:
         grid.append(
             [f"{HEADINGS[key]} ({wanted} is better)", *cells, *(_difference(run, method, r, key) for r in rivals)]
         )
-    for key in ("distinct2_sampled", *COSTS):
-        values = {name: summary[name][key]["mean"] for name in (*rivals, method)}
-        cells = [_mean(key, summary[name][key]) for name in values]
+    for key, found in (("distinct2_sampled", summary), *((key, _costs(run)) for key in COSTS)):
+        values = {name: found[name][key]["mean"] for name in (*rivals, method)}
+        cells = [_mean(key, found[name][key]) for name in values]
         grid.append([HEADINGS[key], *cells, *(_times(values[method] / values[rival]) for rival in rivals)])
     data = _stored(f"{run}/comparison.json")["settings"]["data"]
     grid[0][0] = f"{data['train_size']} pairs to train, {data['test_size']} records to test, {_seeds(run)} seeds"
@@ -148,13 +148,18 @@ def verdict(run: str, method: str, *rivals: str) -> str:
             said[kind].append(HEADINGS[key])
         told = [sentence.format(_listed(said[kind])) for kind, sentence in kinds.items() if said[kind]]
         lines.append(f"- Beside `{rival}`: {'; '.join(told)}.")
-    summary = _stored(f"{run}/comparison.json")["summary"]
-    prices = []
+    found, prices = _costs(run), []
     for rival in rivals:
-        costs = (summary[method][key]["mean"] / summary[rival][key]["mean"] for key in COSTS)
+        costs = (found[method][key]["mean"] / found[rival][key]["mean"] for key in COSTS)
         prices.append("{:.1f} and {:.1f} times those of `{}`".format(*costs, rival))
     lines.append(f"- Its price, training time and memory: {', '.join(prices)}.")
     return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _costs(run: str) -> dict[str, Any]:
+    """The means of what was measured for time and memory, alone on the machine; the run's own if nothing was."""
+    timing = f"{run}-timing/comparison.json"
+    return _stored(timing if (REFERENCE / timing).is_file() else f"{run}/comparison.json")["summary"]
 
 
 def _times(ratio: float) -> str:
