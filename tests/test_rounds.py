@@ -175,6 +175,16 @@ def test_the_schedule_begins_anew():
     assert rates[8:] == pytest.approx([1e-3 * (8 - step) / 8 for step in range(8)])
 
 
+def test_a_constant_reward_is_the_control_where_rewards_count_within_a_question():
+    lora = {"generator": "lora", "lora_dropout": 0.1, "adversarial_learning_rate": 1e-3, "beta": 0.0}
+    constant = game(**lora, reward="constant", advantage="group-norm")
+    control = game(**lora, adversarial_every=0)
+    for gan in (constant, control):
+        gan.train()
+    assert [row.get("phase") for row in constant.state.log_history].count("adversarial") == 8
+    assert all(torch.equal(*both) for both in zip(constant.parameters, control.parameters, strict=True))
+
+
 @pytest.mark.parametrize("held_out", [None, PAIRS[:2]])
 def test_without_adversarial_steps_all_are_likelihood(held_out):
     gan = game(held_out, adversarial_every=0, adversarial_learning_rate=1e-3)
