@@ -93,23 +93,23 @@ ONE_HALF = ("seqgan", "cot", "cot-shuffled", "optimal", "optimal-all-actions")
 OWN_CONTROLS = tuple(name for name in VARIANTS if name.startswith(("rounds=", "pairs=")))
 OTHER_HALF = tuple(row for row in METHODS if row not in (*ONE_HALF, "seqgan-shuffled"))
 PARTS: dict[str, Part] = {
-    "mini-records": comparison(60, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
-    "mini-records-judges": comparison(60, *RECORDS, "--methods", *JUDGES, seeds=range(1, 6)),
+    "mini-records": comparison(87, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "mini-records-judges": comparison(80, *RECORDS, "--methods", *JUDGES, seeds=range(1, 6)),
     "mini-records-stack": comparison(
-        20, *RECORDS, "--learning-rate", "5e-3", "--methods", *STACK, seeds=range(1, 6)
+        30, *RECORDS, "--learning-rate", "5e-3", "--methods", *STACK, seeds=range(1, 6)
     ),
-    "mini-records-embedding": comparison(14, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
+    "mini-records-embedding": comparison(20, *RECORDS, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "e2e-base": Part(3, "benchmarks.built_in.pretrain_e2e", ("--dataset", f"{SHARED}/e2e/pairs.jsonl"), kept=False),
-    "e2e": comparison(112, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
-    "e2e-judges": comparison(100, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *JUDGES, seeds=range(1, 4)),
+    "e2e": comparison(250, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *OF_RECORDS, seeds=range(1, 6)),
+    "e2e-judges": comparison(160, *RECORDS, *ON_E2E, *E2E_RATES, "--methods", *JUDGES, seeds=range(1, 4)),
     "e2e-stack": comparison(
-        50, *RECORDS, *ON_E2E, *E2E_STACK_RATES, "--methods", *STACK, seeds=range(1, 6)
+        92, *RECORDS, *ON_E2E, *E2E_STACK_RATES, "--methods", *STACK, seeds=range(1, 6)
     ),
     "e2e-tinystories": comparison(
-        60, "--preset", "data-to-text-short", "--save-steps", "0", *ON_TINYSTORIES, "--methods", "lora", "mle:lora",
+        170, "--preset", "data-to-text-short", "--save-steps", "0", *ON_TINYSTORIES, "--methods", "lora", "mle:lora",
         "gan:lora", "gan-shuffled:lora", "self-training:lora", seeds=range(1, 4),
     ),
-    "e2e-embedding": comparison(35, *RECORDS, *ON_E2E, *EMBEDDING_RATES, *EMBEDDING_ALONE, seeds=range(1, 6)),
+    "e2e-embedding": comparison(70, *RECORDS, *ON_E2E, *EMBEDDING_RATES, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "mini": comparison(
         8, "--methods", "lora", "mle", "gan", "mle-stack", "gan-stack", "--test-size", "200", "--noise-draws", "0",
         seeds=range(20, 25),
@@ -140,7 +140,7 @@ PARTS: dict[str, Part] = {
         seeds=range(3),
     ),
     "growth": Part(
-        90, "benchmarks.growth", ("--seeds", "1", "2", "3"),
+        165, "benchmarks.growth", ("--seeds", "1", "2", "3"),
         (("--variants", *OWN_CONTROLS), ("--variants", *(name for name in VARIANTS if name not in OWN_CONTROLS))),
     ),
     "oracle": Part(
@@ -149,8 +149,8 @@ PARTS: dict[str, Part] = {
          "--adversarial-rounds", "133"),
         (("--seeds", "0", "1", "2", "--methods", *ONE_HALF), ("--seeds", "2", "1", "0", "--methods", *OTHER_HALF)),
     ),
-    "mini-records-timing": comparison(8, *RECORDS, *TIMED, seeds=[1]),
-    "e2e-timing": comparison(25, *RECORDS, *ON_E2E, *E2E_RATES, *TIMED, seeds=[1]),
+    "mini-records-timing": comparison(10, *RECORDS, *TIMED, seeds=[1]),
+    "e2e-timing": comparison(35, *RECORDS, *ON_E2E, *E2E_RATES, *TIMED, seeds=[1]),
     "speed": Part(30, "benchmarks.speed", ("--repeats", "2")),
     "speed-peers": Part(
         24, "benchmarks.speed", ("--peers", "trl", "--device", "cpu", "--repeats", "3"), beside=((),)
