@@ -381,7 +381,7 @@ def test_unknown_names_are_told_with_the_nearest(refused):
 
 
 def test_unknown_names_are_told_with_the_known_ones(refused):
-    assert "base, bottleneck, chain-of-thought, copy-question, few-shot," in refused("--methods", "lorra")
+    assert "base, bottleneck, chain-of-thought, copy-question, dora, few-shot," in refused("--methods", "lorra")
     assert "unknown objective 'lorra'" in refused("--methods", "lorra:embedding")
     assert "embedding, ia3, lora" in refused("--generator", "soft")
     assert "cnn, cross-reader, frozen-lm, judge, mediator, mlp, ratio, source" in refused("--discriminator", "rnn")
@@ -454,7 +454,7 @@ def test_help_has_the_everyday_options_with_the_rates_that_are_used(capsys):
 def test_list_names_every_component(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
-    assert "method: base, bottleneck, chain-of-thought, copy-question, few-shot, few-shot-retrieval, full, gan" in text
+    assert "method: base, bottleneck, chain-of-thought, copy-question, dora, few-shot, few-shot-retrieval, full" in text
     assert "discriminator: cnn, cross-reader, frozen-lm, judge, mediator, mlp, ratio, source" in text
 
 
