@@ -5,9 +5,10 @@
     python -m benchmarks.reference --all                    # remake everything
     python -m benchmarks.reference --keep                   # what is remade becomes results/reference
 
-A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. Comparisons and the
-oracle run in two processes side by side, one thread each, so that their seconds and memory are rough; `...-timing`
-measures them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted changes.
+A part is made in `results/remade/PART`, which git ignores, and goes on there when it was cut off. Comparisons,
+growth and the oracle run in two processes side by side, one thread each, so that their seconds and memory are rough;
+`...-timing` measures them, alone on the machine. Nothing is kept of several commits, or of one with uncommitted
+changes.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ ON_TOFU = (
     *("--model", f"{SHARED}/tinystories-gpt2-3m", "--dataset", f"{SHARED}/tofu/full.jsonl", "--train-size", "1000"),
     *("--test-size", "400", "--num-train-epochs", "3", "--noise-draws", "0"),
 )
-ONE_HALF = ("seqgan", "cot", "cot-shuffled", "optimal", "optimal-all-actions")
 OWN_CONTROLS = tuple(name for name in VARIANTS if name.startswith(("rounds=", "pairs=")))
+ONE_HALF = ("seqgan", "cot", "cot-shuffled", "optimal", "optimal-all-actions")
 OTHER_HALF = tuple(row for row in METHODS if row not in (*ONE_HALF, "seqgan-shuffled"))
 PARTS: dict[str, Part] = {
     "mini-records": comparison(87, *RECORDS, "--methods", *OF_RECORDS, seeds=range(1, 6)),

@@ -53,10 +53,9 @@ class DiscriminatorSide:
     By the binary loss it learns on every prefix if `per_token`, else on whole answers; by the Bradley-Terry loss on
     whole answers, each true one against one of each kind that there is for it. The sampled one is an answer to the same
     question, as in GAD (arXiv:2511.10643), where the rollout has answers to these questions and nothing is replayed;
-    else it is any. One with `raised` kinds learns these by
-    likelihood, whatever it is shown. A discriminator that reads fields (see [`Discriminator`]) learns from corrupted
-    questions which of them are said. Between its steps it stays in `eval()` mode: it judges without dropout. Every
-    process is given all rows of a step, and takes its share.
+    else it is any. One with `raised` kinds learns these by likelihood, whatever it is shown. A discriminator that reads
+    fields (see [`Discriminator`]) learns from corrupted questions which of them are said. Between its steps it stays in
+    `eval()` mode: it judges without dropout. Every process is given all rows of a step, and takes its share.
 
     Args:
         corrupt: makes negatives of true answers; None if there are no such.

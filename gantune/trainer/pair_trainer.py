@@ -273,7 +273,7 @@ class PairTrainer(CheckpointedTrainer):
         for part in self.adapters if self.args.disable_dropout else (self.model,):
             part.eval()
 
-    @property
+    @cached_property
     def drops_out(self) -> bool:
         """Whether [`set_dropout`] changes anything."""
         of_adapters = (module for part in self.adapters for module in part.modules())
