@@ -129,6 +129,11 @@ def test_a_rollout_of_at_most_so_many_rows_is_the_same_rollout(monkeypatch):
     assert seen[3:] == [4, 4, 4], "what the reference reads for beta is cut too"
 
 
+def test_a_cpu_samples_96_answers_at_once_unless_told_otherwise():
+    assert build().micro_batches.at_once(48, samples=8) == 12
+    assert build(rollout_rows=384).micro_batches.at_once(48, samples=8) == 48
+
+
 def saved_bytes(function):
     """Bytes that a graph keeps for its backward pass, views of one storage counted once; and the function's value."""
     storages = {}

@@ -28,6 +28,9 @@ from gantune.trainer.pair_trainer import PairTrainer
 
 Losses = Iterator[tuple[str, Tensor]]
 
+ROLLOUT_ROWS_ON_CPU = 96
+"""Answers that a CPU samples at once, by default: more take more memory and no less time; a GPU takes all."""
+
 
 class PolicyTrainer(PairTrainer):
     """Steps down losses of a policy's log-probs, whose noise and samples come from random numbers of their own.
@@ -51,7 +54,8 @@ class PolicyTrainer(PairTrainer):
                 raise UserError(f"{name}: its layer is {where}, expected a generator of the embedding alone")
         settings, end = self.args, end_token_id(self.args.prompt_template(), self.tokenizer)
         self.policy = CausalLMPolicy(self.model, end, self.pad_token_id, settings.captured_decoding)
-        self.micro_batches.sampled = settings.rollout_rows or None
+        on_cpu = self.args.device.type == "cpu"
+        self.micro_batches.sampled = settings.rollout_rows or (ROLLOUT_ROWS_ON_CPU if on_cpu else None)
         self.sampler = Sampler(self.policy, self.micro_batches, settings.max_completion_length, settings.temperature)
         self.sampler.seed(settings.seed)
         if settings.plays:
