@@ -48,6 +48,12 @@ class Rollout(Batch):
         """See [`Batch.select`]; without state and prefill."""
         return super().select(rows).without_state()
 
+    def cut(self) -> Rollout:
+        """The same answers, as wide as the longest of them; without state and prefill."""
+        longest = int(self.answer_mask.sum(dim=1).max())
+        answers = {name: getattr(self, name)[:, :longest] for name in ("answer_ids", "answer_mask", "log_probs")}
+        return replace(self, **answers).without_state()
+
     def without_state(self) -> Rollout:
         """The same answers without state and prefill, ready to be kept."""
         return replace(self, state=None, prefill=None)

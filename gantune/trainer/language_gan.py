@@ -258,8 +258,9 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
         A micro-batch's questions are read once, with the noise of the rollout, for its samples and its true answers;
         with gradient checkpointing each part is a pass of its own, and so is the anchor if other questions were asked.
-        Answers without weight are not scored. Samples are scored without dropout, as they were drawn; the true answers
-        keep it, and then have a pass of their own.
+        Answers without weight are not scored, and those of like length are scored together, without the columns that
+        none of them fills. Samples are scored without dropout, as they were drawn; the true answers keep it, and then
+        have a pass of their own.
         """
         args, k = self.args, rollout.samples_per_prompt
         anchored = args.likelihood_weight and asked is batch and not self.drops_out
@@ -274,14 +275,16 @@ class LanguageGAN(Pretrained, PolicyTrainer):
                 prefill = self.policy.prefill(questions, noise)
             counted = weights[start * k : stop * k].any(dim=1) if reference is None else torch.ones(rows * k).bool()
             weighted = start * k + counted.nonzero().flatten().to(batch.device)
+            weighted = weighted[rollout.answer_mask[weighted].sum(dim=1).argsort(stable=True)]
             at_once = self.micro_batches.size or max(rows, len(batch))
             for chosen in weighted.split(at_once) if len(weighted) else ():
-                part = rollout.select(chosen)
+                part = rollout.select(chosen).cut()
+                longest = part.answer_ids.shape[1]
                 log_probs = self._score(part, prefill, chosen // k - start, part.noise, part.temperature)
-                loss = self._policy_loss(log_probs, part, weights[chosen])
+                loss = self._policy_loss(log_probs, part, weights[chosen, :longest])
                 if reference is not None:
                     beta = args.beta / rollout.answer_mask.sum()
-                    loss = loss + beta * kl_loss(log_probs, reference[chosen], part.answer_mask)
+                    loss = loss + beta * kl_loss(log_probs, reference[chosen, :longest], part.answer_mask)
                 yield "policy_gradient", loss
             if anchored:
                 log_probs = self._score(questions, prefill, torch.arange(rows, device=batch.device), noise)
