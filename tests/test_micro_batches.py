@@ -11,6 +11,7 @@ import torch
 from gantune.errors import UserError
 from gantune.policy import CausalLMPolicy, checkpoint_layers
 from gantune.policy.micro_batches import MicroBatches
+from gantune.seqgan import policy_gradient_loss
 from tests.test_language_gan import batch_of, build, gradient_of_a_step, trained
 from tests.tiny_models import TINY_MODELS
 
@@ -132,6 +133,27 @@ def test_a_rollout_of_at_most_so_many_rows_is_the_same_rollout(monkeypatch):
 def test_a_cpu_samples_96_answers_at_once_unless_told_otherwise():
     assert build().micro_batches.at_once(48, samples=8) == 12
     assert build(rollout_rows=384).micro_batches.at_once(48, samples=8) == 48
+
+
+def test_samples_are_scored_with_those_of_like_length_and_no_wider(monkeypatch):
+    gan = build(advantage="none", reward="sequence", likelihood_weight=0.0)
+    batch, seen, score = batch_of(gan), [], gan.policy.score_from
+    rollout = gan.sample(batch)
+    lengths = 1 + torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    rollout.answer_mask *= torch.arange(12) < lengths[:, None]
+    rewards = 2 * gan.discriminator.sequence_logits(rollout).sigmoid() - 1
+    log_probs = gan.policy.score(rollout, noise=rollout.noise)
+    loss = policy_gradient_loss(log_probs, rewards[:, None].expand_as(log_probs), rollout.answer_mask) / 12
+    expected = torch.autograd.grad(loss, gan.parameters)
+
+    monkeypatch.setattr(
+        gan.policy, "score_from", lambda prefill, part, *more: seen.append(part) or score(prefill, part, *more)
+    )
+    gan.generator_step(batch, rollout)
+    assert [part.answer_mask.sum(dim=1).tolist() for part in seen] == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+    assert [part.answer_ids.shape[1] for part in seen] == [6, 12]
+    for parameter, exact in zip(gan.parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, exact, rtol=1e-4, atol=1e-7)
 
 
 def saved_bytes(function):
