@@ -66,7 +66,7 @@ class GameConfig(LoraOptions):
     num_generations: int = option(4, "answers sampled to each question of an adversarial step")
     rollout_rows: int = option(
         0,
-        "most answers that are sampled, or judged as a reward, at once (0: 96 on a CPU, where more take no less time, "
+        "most answers that are sampled, or judged as a reward, at once (0: 96 on a CPU, where more save little time, "
         "else all of a rollout); a step of the discriminator itself reads all of its rows at once",
     )
     prompts_per_step: int = option(
