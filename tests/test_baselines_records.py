@@ -73,6 +73,11 @@ def test_reranking_trains_the_generator_as_its_control_does_and_then_the_judge(r
     assert resolve_method("rerank:lora").control == "mle:lora"
 
 
+def test_what_the_judge_is_worth_where_it_chooses_is_told():
+    _, rows = tune("rerank:lora", validation_share=0.25, reward="sequence")
+    assert rows[-1]["phase"] == "discriminator" and 0 <= rows[-1]["chosen_by_discriminator"] <= 1
+
+
 def test_the_answer_is_the_sample_that_the_judge_scores_highest(reranked):
     tuned, _ = reranked
     for decoding, temperature in ((Decoding(seed=5), 0.7), (Decoding(1, 1.0, 5), 1.0)):

@@ -416,7 +416,7 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if hasattr(self.discriminator, "begin_from"):
             self.discriminator.begin_from(self.model)
         self._warm_up_discriminator()
-        if self.judged:
+        if self.judged and not self.args.discriminator_warmup_steps:
             self.note("discriminator", self._choices())
 
     @torch.no_grad()
@@ -441,10 +441,12 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         return choices(batch.pairs, self.texts(rollout), logits.tolist())
 
     def _warm_up_discriminator(self) -> None:
-        """Its steps are counted by themselves; they are logged as often as the others, and at the end."""
+        """Its steps are counted by themselves and logged as often as the others; the last row has what it is worth."""
         for step, figures in enumerate(self._discriminator_warmup(), start=1):
             self.note("discriminator", figures)
             ends = step == self.args.discriminator_warmup_steps or self.limits.spent
+            if ends:
+                self.note("discriminator", self._choices())
             if ends or step % self.state.logging_steps == 0:
                 self.log({"discriminator_step": step})
             if ends:
