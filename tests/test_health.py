@@ -372,6 +372,7 @@ def test_a_discriminator_that_chooses_worse_than_consensus_is_told_at_once():
     assert warning.startswith("step 2: what the discriminator chooses among the samples to a question is worth 0.300")
     assert sum(map(len, told([chosen] * 3))) == 1
     assert not any(told([chosen | {"chosen_by_discriminator": 0.4}] * 3))
+    assert HealthMonitor(LIMIT).observe(chosen | {"step": 5, "phase": "discriminator"}), "where a training measures it"
 
 
 def test_a_discriminator_that_compares_is_not_told_to_be_saturated():

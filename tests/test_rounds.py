@@ -249,7 +249,8 @@ def test_what_the_discriminator_chooses_is_measured_before_it_is_a_reward(monkey
     monkeypatch.setattr(plain, "_choices", dict)
     plain.train()
     measured, choices = [], gan._choices
-    monkeypatch.setattr(gan, "_choices", lambda: measured.append(choices()) or measured[-1])
+    worse = {"chosen_by_discriminator": -1.0}
+    monkeypatch.setattr(gan, "_choices", lambda: measured.append(choices() | worse) or measured[-1])
     gan.train()
     assert all(torch.equal(*both) for both in zip(gan.parameters, plain.parameters, strict=True))
     (found,) = measured
@@ -257,6 +258,7 @@ def test_what_the_discriminator_chooses_is_measured_before_it_is_a_reward(monkey
     assert found.items() <= last.items() and set(found) == {
         "chosen_by_discriminator", "chosen_by_consensus", "chosen_at_random"
     }  # fmt: skip
+    assert "is worth -1.000" in last["warnings"][0]
 
 
 def test_choices_are_worth_what_is_chosen():

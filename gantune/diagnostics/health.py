@@ -99,9 +99,10 @@ def kl_estimate(log_probs: Tensor, base_log_probs: Tensor, mask: Tensor) -> floa
 class HealthMonitor:
     """Warns of adversarial training that goes wrong, once a run of each kind.
 
-    Only adversarial rows of the history count: in the discriminator's warm-up it learns the same few rollouts by heart,
-    while no generator follows its reward; what stays saturated after it is told at the third adversarial step. A row
-    that does not hold the figures of a kind neither confirms nor clears it.
+    Only adversarial rows of the history count, but for what choosing by the discriminator is worth, which a row of its
+    warm-up has: there it learns the same few rollouts by heart, while no generator follows its reward; what stays
+    saturated after it is told at the third adversarial step. A row that does not hold the figures of a kind neither
+    confirms nor clears it.
     """
 
     def __init__(self, max_new_tokens: int) -> None:
@@ -130,10 +131,9 @@ class HealthMonitor:
         The row has `step`, `phase` and, if measured, the figures of [`rollout_health`], `discriminator_accuracy` and
         what choosing by the discriminator, by consensus and at random is worth (`chosen_...`).
         """
-        if row.get("phase") != "adversarial":
-            return []
         new = []
-        for kind, bad, warning in self._findings(row):
+        found = self._findings(row) if row.get("phase") == "adversarial" else ()
+        for kind, bad, warning in (*self._chosen(row), *found):
             if kind in self._told:
                 continue
             self._running[kind] = self._running.get(kind, 0) + 1 if bad else 0
@@ -142,8 +142,8 @@ class HealthMonitor:
                 new.append(self._told[kind])
         return new
 
-    def _findings(self, row: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
-        """Of each kind of failure that the row has figures of: its name, whether it is there, and the warning then."""
+    def _chosen(self, row: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
+        """As [`_findings`], of what choosing by the discriminator is worth."""
         judge, consensus = row.get("chosen_by_discriminator"), row.get("chosen_by_consensus")
         if judge is not None and consensus is not None:
             yield (
@@ -154,6 +154,9 @@ class HealthMonitor:
                 f"{row['chosen_at_random']:.3f}: as a reward it may not help; raise --discriminator-warmup-steps, "
                 "or take another --discriminator",
             )
+
+    def _findings(self, row: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
+        """Of each kind of failure that the row has figures of: its name, whether it is there, and the warning then."""
         share, std = row.get("no_spread_share"), row.get("reward_std")
         if share is not None:
             yield (
