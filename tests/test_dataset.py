@@ -45,6 +45,25 @@ def test_a_format_that_the_rows_do_not_have_is_one_line(file):
         read_split(DataArguments(dataset=file, train_size=50, test_size=12), seed=0)
 
 
+def test_what_settings_are_chosen_on_is_tested_by_no_seed_that_is_reported(tmp_path, places):
+    rows = [{"question": f"Who is person {i} of {i * 7}?", "answer": f"Number {i} ({i * 13})."} for i in range(60)]
+    file = tmp_path / "people.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for named, of in ((str(file), 8), (places, 3)):
+        data = DataArguments(named, train_size=of, test_size=of, decontamination=False)
+        reported = {pair.question for seed in (1, 2, 3) for pair in read_split(data, seed).test}
+        data.apart_from = [1, 2, 3]
+        split = read_split(data, seed=100)
+        trained, tested = ({pair.question for pair in pairs} for pairs in (split.train, split.test))
+        assert len(trained) == len(tested) == of and not tested & (reported | trained)
+        assert (split.references is None) == (named == str(file))
+    everything = DataArguments(places, train_size=1, test_size=19, apart_from=[1, 2, 3], decontamination=False)
+    with pytest.raises(UserError, match="seeds 1, 2, 3 test all of it, expected fewer seeds or a smaller --test-size"):
+        read_split(everything, seed=100)
+    few = DataArguments(places, train_size=1, test_size=15, apart_from=[1], decontamination=False)
+    assert len(read_split(few, seed=100).test) == 5
+
+
 def test_unpaired_questions_and_answers_are_of_other_pairs_than_any_that_are_trained_or_tested(tmp_path):
     rows = [{"question": f"Who is person {i} of {i * 7}?", "answer": f"Number {i} ({i * 13})."} for i in range(40)]
     file = tmp_path / "people.jsonl"

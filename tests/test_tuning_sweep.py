@@ -12,7 +12,7 @@ from baselines import METHODS, resolve_method
 from benchmarks.compare import comparison as compare
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.arguments import parse
-from benchmarks.compare.fairness import run_config
+from benchmarks.compare.fairness import learning_rates, run_config
 from benchmarks.compare.run import blank_row, run
 from benchmarks.compare.sweep import MEASURES, grids_of, next_value, sweep
 from benchmarks.compare.tuned import Trial, Winner, read_winners, short, tuned_for, write_winners
@@ -155,7 +155,7 @@ def test_winners_are_kept_by_method_and_options_go_before_them(tmp_path):
     settings = parse(["--winners", str(file), "--learning-rate", "0.1"])
     gan = settings.method_config("gan", 0)
     assert (gan.learning_rate, gan.adversarial_weight) == (0.1, 2.0)
-    assert "gan learning_rate 0.1 (given)" in compare.learning_rates(settings)
+    assert "gan learning_rate 0.1 (given)" in learning_rates(settings)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,15 @@ def stubbed(monkeypatch):
     return asked
 
 
+def test_a_preset_is_no_hindrance_to_a_sweep_and_what_is_typed_is_one():
+    settings = parse(["--preset", "data-to-text", "--tune", "--learning-rate", "1e-2"])
+    assert settings.given == {"learning_rate": "given"} and settings.tuning["lora_learning_rate"] == 1e-2
+    assert "lora lora_learning_rate by --tune, of SER" in learning_rates(settings)
+    assert "mle:lora learning_rate 1e-2 (given)" in learning_rates(settings)
+    without = parse(["--preset", "data-to-text"])
+    assert "lora lora_learning_rate 1e-2 (preset), mle:lora learning_rate 1e-2 (preset)" in learning_rates(without)
+
+
 def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, stubbed, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [
@@ -213,7 +222,8 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     runs = {(config["method"], config["tuning"]["seed"]): config for config in others}
     assert {path.parent for path, _ in sweeps} == {out / "tuning" / name for name in ("gan", "lora", "qlora")}
     assert {config["tuning"]["seed"] for _, config in sweeps} == {100, 101}
-    assert all(config["data"]["test_size"] is None and config["noise_draws"] == 0 for _, config in sweeps)
+    assert all(config["data"]["apart_from"] == [0, 1] and config["noise_draws"] == 0 for _, config in sweeps)
+    assert all(config["data"]["apart_from"] == [] for config in others)
     for seed in (0, 1):
         assert runs["lora", seed]["tuning"]["lora_learning_rate"] == 4e-3
         gan = runs["gan", seed]["tuning"]
@@ -230,7 +240,7 @@ def test_tune_sweeps_each_method_and_its_winners_go_into_the_main_runs(command, 
     assert (
         "lora: lora_learning_rate 4e-3 (swept 2.5e-4 ... 8e-3) on the test pairs of seeds 100, 101, NLL .000" in printed
     )
-    assert "gan learning_rate by --tune" in printed
+    assert "gan learning_rate by --tune, of NLL" in printed
 
     del stubbed[:]
     assert main([*arguments, "--seeds", "0", "1", "--noise-draws", "2"]) == 0

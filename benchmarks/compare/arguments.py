@@ -194,7 +194,8 @@ class Settings:
         comparison: see [`ComparisonArguments`].
         fairness: see [`FairnessArguments`].
         tuning: value of every training option by field name, those of all methods together.
-        given: names of the tuning options that the command line, the preset or the task sets.
+        given: the tuning options that are set, by the command line ("given"), or by the preset or the task ("preset"),
+            which a sweep does not heed.
         winners: what sweeps have found, by method; an option in `given` goes before.
         stand_ins: a line for each part of the preset that is not at hand here.
         judging: see [`JudgeArguments`].
@@ -205,7 +206,7 @@ class Settings:
     comparison: ComparisonArguments
     fairness: FairnessArguments
     tuning: dict[str, Any]
-    given: set[str] = field(default_factory=set)
+    given: dict[str, str] = field(default_factory=dict)
     winners: dict[str, Winner] = field(default_factory=dict)
     stand_ins: list[str] = field(default_factory=list)
     judging: JudgeArguments = field(default_factory=JudgeArguments)
@@ -368,7 +369,9 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
         data.prompts = []
     values = {name: value for group in tuning for name, value in dataclasses.asdict(group).items()}
     blank = Namespace(**dict.fromkeys(values))  # argparse leaves a default out where the namespace has the name
-    given = {name for name, value in vars(parser.parse_known_args(arguments, blank)[0]).items() if value is not None}
+    found = vars(parser.parse_known_args(arguments, blank)[0])
+    typed = [name for name in values if found[name] is not None]
+    by_preset = [] if fairness.tune else [name for name in preset if name in values]
     winners = tuned_for(model.model, data.dataset)
     if fairness.winners and fairness.tune:
         raise UserError("--tune and --winners: expected one of them, a sweep or what an earlier one found")
@@ -382,7 +385,7 @@ def _parsed(arguments: Sequence[str], preset: Mapping[str, Any]) -> Settings:
         comparison,
         fairness,
         values,
-        given=(given | preset.keys()) & values.keys(),
+        given=dict.fromkeys(by_preset, "preset") | dict.fromkeys(typed, "given"),
         winners={} if fairness.tune else winners,
         judging=judging,
     )

@@ -64,6 +64,12 @@ class DataArguments:
         default=None,
         metadata={"help": "where the test pairs come from, if not from --dataset; what is in both is not trained on"},
     )
+    apart_from: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "test nothing that these seeds test, to choose settings for them, as the sweep of --tune does"
+        },
+    )
     unpaired: int = field(
         default=0,
         metadata={
@@ -137,8 +143,7 @@ def read_split(data: DataArguments, seed: int) -> Split:
     if data.test_dataset:
         columns = data.question_column, data.answer_column
         others = load_pairs(data.test_dataset, *columns, format=data.format, answers=data.answers)
-        known = {question_key(pair.question) for pair in others}
-        pairs = [pair for pair in pairs if question_key(pair.question) not in known]
+        pairs = without(pairs, others)
     kinds = {isinstance(pair.question, RecordQuestion) for pair in [*pairs, *others]}
     if len(kinds) > 1:
         named = ", ".join(name for name in (data.dataset, data.test_dataset) if name)
@@ -147,12 +152,7 @@ def read_split(data: DataArguments, seed: int) -> Split:
     if data.test_size is None:
         there = len({identity(pair.question) for pair in others}) if records else len(others)
         data.test_size = max(1, min(TEST_SIZE, there if data.test_dataset else there - data.train_size))
-    references = None
-    if data.test_dataset:
-        train, *_ = divided(pairs, data.train_size, 0, seed, records)
-        _, test, references = divided(others, 0, data.test_size, seed, records)
-    else:
-        train, test, references = divided(pairs, data.train_size, data.test_size, seed, records)
+    train, test, references = _drawn(pairs, others, data, seed, records)
     unpaired, warnings = _unpaired(pairs, train, test, data, seed) if data.unpaired else None, []
     if data.prompts:
         rest = questions_of(source) if records else [pair.question for pair in pairs if pair.question]
@@ -165,6 +165,12 @@ def read_split(data: DataArguments, seed: int) -> Split:
     return Split(pairs, train, test, left_out, unpaired, references, warnings)
 
 
+def without(pairs: Sequence[Pair], others: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose question none of the others has."""
+    known = {question_key(pair.question) for pair in others}
+    return [pair for pair in pairs if question_key(pair.question) not in known]
+
+
 def divided(
     pairs: list[Pair], train_size: int, test_size: int, seed: int, records: bool
 ) -> tuple[list[Pair], list[Pair], list[list[str]] | None]:
@@ -172,6 +178,24 @@ def divided(
     if records:
         return split_records(pairs, train_size, test_size, seed)
     return *split_pairs(pairs, train_size, test_size, seed), None
+
+
+def _drawn(
+    pairs: list[Pair], others: list[Pair], data: DataArguments, seed: int, records: bool
+) -> tuple[list[Pair], list[Pair], list[list[str]] | None]:
+    """What [`divided`] gives of a seed; test pairs come from `others`, which are `pairs` without a `test_dataset`."""
+    beside = 0 if data.test_dataset else data.train_size
+    if not data.apart_from:
+        train, test, references = divided(others, beside, data.test_size, seed, records)
+        return divided(pairs, data.train_size, 0, seed, records)[0] if data.test_dataset else train, test, references
+    tested = [pair for one in data.apart_from for pair in divided(others, beside, data.test_size, one, records)[1]]
+    others = without(others, tested)
+    there = len({identity(pair.question) for pair in others}) if records else len(others)
+    if not there:
+        seeds = ", ".join(map(str, data.apart_from))
+        raise UserError(f"{data.dataset}: seeds {seeds} test all of it, expected fewer seeds or a smaller --test-size")
+    _, test, references = divided(others, 0, min(data.test_size, there), seed, records)
+    return divided(without(pairs, test), data.train_size, 0, seed, records)[0], test, references
 
 
 def check_prompts(data: DataArguments) -> None:

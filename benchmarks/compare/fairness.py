@@ -67,7 +67,7 @@ def tune(
         methods: names; those without a sweep are passed over.
         directory: of the comparison.
         device: as torch names it.
-        run: gives the row of a run from its directory and `config.json`.
+        run: gives the row of a run from its directory and `config.json`, which tests nothing that the comparison tests.
 
     Returns:
         The winners by method, and what is worth saying of methods without one.
@@ -75,8 +75,9 @@ def tune(
     file, said = directory / "tuning.json", []
     winners = read_winners(file) if file.is_file() else {}
     seeds, measure = settings.fairness.tune_seeds, MEASURES[settings.tuning["metric_for_best_model"]]
+    apart_from = [] if settings.data.test_dataset else settings.comparison.seeds
     sweep_run = {
-        "data": asdict(settings.data) | {"forgetting": False, "test_dataset": None, "test_size": None},
+        "data": asdict(settings.data) | {"forgetting": False, "test_dataset": None, "apart_from": apart_from},
         "sweep": True,
         "decodings": [asdict(Decoding())],
         "noise_draws": 0,
@@ -99,7 +100,7 @@ def tune(
     for name in methods:
         method = resolve_method(name)
         matched = {method.size.option} if method.size and settings.fairness.match == "parameters" else set()
-        grids = grids_of(method, settings.given | matched)
+        grids = grids_of(method, settings.given.keys() | matched)
         if name in winners or not grids:
             continue
         defaults = vars(settings.method_config(name, seeds[0]))
@@ -149,9 +150,9 @@ def learning_rates(settings: Settings) -> str:
 def _rate(settings: Settings, method: str, option: str, value: float) -> str:
     found = winner_of(settings.winners, method)
     if option in settings.given:
-        source = "given"
+        source = settings.given[option]
     elif settings.fairness.tune and option in resolve_method(method).sweeps:
-        return "by --tune"
+        return f"by --tune, of {MEASURES[settings.tuning['metric_for_best_model']].title}"
     elif found and option in found[1].settings:
         source = "swept" if found[0] == method else f"swept for {found[0]}"
     else:
