@@ -6,10 +6,14 @@ import json
 import os
 
 import pytest
+import torch
 
+from baselines import resolve_method
 from benchmarks import repeatability
 from benchmarks.compare import rows
+from gantune.data import load_pairs
 from gantune.diagnostics import write_json
+from gantune.hub.loading import load_model, load_tokenizer
 
 
 @pytest.fixture
@@ -61,3 +65,21 @@ def test_a_comparison_that_fails_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(rows, "compare", lambda arguments: 1)
     assert repeatability.main(["--output", str(tmp_path)]) == 2
     assert "runs/one-thread: the comparison ended with status 1, expected 0" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False", "ignore:`is_gradient_checkpointing`")
+@pytest.mark.parametrize("name", ["lora", "gan-stack"])
+def test_a_row_of_mini_repeats_to_the_bit(name):
+    pairs, method = load_pairs("mini-tofu"), resolve_method(name)
+
+    def row(seed):
+        torch.manual_seed(seed)  # as a run of a comparison does
+        config = method.config_class(num_train_epochs=2, per_device_train_batch_size=4, seed=seed)
+        tuned = method.tune(load_model("mini"), load_tokenizer("mini"), pairs[:20], config, [])
+        weights = {name: value for name, value in tuned.model.state_dict().items() if "lora" in name}
+        return weights, tuned.losses(pairs[20:24]), tuned.answer([pair.question for pair in pairs[20:24]])
+
+    (weights, *told), (again, *told_again), (others, *_) = row(0), row(0), row(1)
+    assert len(weights) > 8 and told == told_again
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    assert not all(torch.equal(value, others[key]) for key, value in weights.items())
