@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from benchmarks.compare.environment import git_state
 from benchmarks.growth import VARIANTS
 from benchmarks.oracle.methods import METHODS
 from gantune.command import OneLineParser, exit_status
+from gantune.diagnostics import write_json
 from gantune.errors import UserError
 
 KEPT, REMADE = Path("results/reference"), Path("results/remade")
@@ -173,13 +175,18 @@ def commands(part: Part, folder: Path) -> list[list[str]]:
 
 
 def remake(name: str) -> None:
-    """Make a part, or go on with it.
+    """Make a part, or go on with it; `part.json` in its folder has the minutes that it took, and its commit.
 
     Raises:
-        UserError: if one of its commands fails; what it printed is in a log beside its results.
+        UserError: if one of its commands fails, what it printed is in a log beside its results; or if it begins from
+            data that are not there.
     """
     part, folder = PARTS[name], REMADE / name
+    for path in part.arguments:
+        if path.startswith((f"{SHARED}", f"{E2E}")) and not Path(path).exists():
+            raise UserError(f"{path}: not there, {name} begins from it ({SHARED} is not part of gantune)")
     folder.mkdir(parents=True, exist_ok=True)
+    began, before = time.monotonic(), minutes_of(folder)
     started, quiet = [], os.environ | ({"OMP_NUM_THREADS": "1"} if part.beside else {})
     for number, command in enumerate(commands(part, folder)):
         log = (folder / f"log-{number}.txt").open("w")
@@ -190,6 +197,8 @@ def remake(name: str) -> None:
         for *_, process in started:
             process.wait()  # it was interrupted too, and saves
         raise
+    minutes = before + (time.monotonic() - began) / 60
+    write_json(folder / "part.json", {"minutes": round(minutes, 1), "git": git_state()})
     for (_, log, _), status in zip(started, statuses, strict=True):
         log.close()
         if status:
@@ -199,6 +208,12 @@ def remake(name: str) -> None:
         made = [command[-1] for command in commands(part, folder)]
         joined = ["--from", *made, "--compact", "--output", str(folder / "made")]
         subprocess.run([sys.executable, "-m", "benchmarks.compare", *joined], check=True, stdout=subprocess.DEVNULL)
+
+
+def minutes_of(folder: Path) -> float:
+    """What a part has taken so far."""
+    file = folder / "part.json"
+    return json.loads(file.read_text(encoding="utf-8"))["minutes"] if file.is_file() else 0.0
 
 
 def states(folder: Path) -> set[tuple[str, bool]]:
@@ -228,7 +243,8 @@ def plan() -> Iterator[str]:
     width = max(map(len, PARTS))
     for name, part in PARTS.items():
         stored, remade = (told(states(folder)) for folder in (KEPT / name, REMADE / name / "made"))
-        yield f"{name:{width}} {part.minutes:4} min  stored: {stored}; remade: {remade}"
+        took = f" in {minutes:.0f} min" if (minutes := minutes_of(REMADE / name)) else ""
+        yield f"{name:{width}} {part.minutes:4} min  stored: {stored}; remade: {remade}{took}"
     yield f"{'all':{width}} {sum(part.minutes for part in PARTS.values()):4} min"
 
 
@@ -238,18 +254,22 @@ def keep() -> list[str]:
     Raises:
         UserError: if it is not of one commit without changes, or there is nothing.
     """
-    parts = [name for name, part in PARTS.items() if part.kept and (REMADE / name / "made").is_dir()]
-    made = {name: states(REMADE / name / "made") for name in parts}
+    made = {
+        name: states(folder) | states(folder / "made")
+        for name in PARTS
+        if (folder := REMADE / name).is_dir() and (folder / "made").is_dir()
+    }
     commits = set().union(*made.values())
     if len(commits) != 1 or any(dirty for _, dirty in commits):
         of = "; ".join(f"{name}: {told(state)}" for name, state in made.items())
         raise UserError(f"{REMADE}: expected results of one clean commit, found {of or 'none'}")
-    for name in made:
+    parts = [name for name in made if PARTS[name].kept]
+    for name in parts:
         shutil.rmtree(KEPT / name, ignore_errors=True)
         shutil.copytree(
             REMADE / name / "made", KEPT / name, ignore=shutil.ignore_patterns("*.html", ".lock", "seed*", "runs")
         )
-    return [*made]
+    return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

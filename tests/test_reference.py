@@ -66,6 +66,11 @@ def test_what_is_remade_is_kept_if_it_is_of_one_clean_commit(started, capsys):
     assert main(["--all"]) == 0 and len(started.asked) == 4
     assert main([]) == 0
     assert "alone    4 min  stored: -; remade: aaaaaaa\n" in capsys.readouterr().out
+    write_json(Path("results/remade/alone/part.json"), {"minutes": 7.6, **CLEAN})
+    assert main([]) == 0
+    assert "alone    4 min  stored: -; remade: aaaaaaa in 8 min\n" in capsys.readouterr().out
+    assert main(["alone"]) == 0
+    assert json.loads(Path("results/remade/alone/part.json").read_text())["minutes"] == 7.6, "it goes on from there"
     assert main(["--keep"]) == 0
     kept = json.loads(Path("results/reference/pair/comparison.json").read_text())
     assert kept == {"rows": [CLEAN]} and Path("results/reference/alone").is_dir()
@@ -75,6 +80,20 @@ def test_what_is_remade_is_kept_if_it_is_of_one_clean_commit(started, capsys):
         assert "expected results of one clean commit, found pair: aaaaaaa; alone:" in capsys.readouterr().err
 
 
+def test_what_a_kept_part_begins_from_has_its_commit(started, monkeypatch, capsys):
+    monkeypatch.setitem(reference.PARTS, "base", Part(1, "benchmarks.other", kept=False))
+    assert main(["--all", "--keep"]) == 0 and not Path("results/reference/base").exists()
+    write_json(Path("results/remade/base/part.json"), {"minutes": 1, "git": {"commit": "b" * 40, "dirty": False}})
+    assert main(["--keep"]) == 2 and "base: aaaaaaa, bbbbbbb" in capsys.readouterr().err
+
+
+def test_what_a_part_begins_from_is_looked_for_first(started, monkeypatch, capsys):
+    shared = f"{reference.SHARED}/none.jsonl"
+    monkeypatch.setitem(reference.PARTS, "far", Part(1, "benchmarks.other", ("--dataset", shared)))
+    assert main(["far"]) == 2 and not started.asked
+    assert f"{shared}: not there, far begins from it" in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_told_in_one_line(started, monkeypatch, capsys):
     assert main(["other"]) == 2 and "other: expected one of pair, alone" in capsys.readouterr().err
     assert main(["--keep"]) == 2 and "found none" in capsys.readouterr().err
@@ -82,6 +101,11 @@ def test_what_is_wrong_is_told_in_one_line(started, monkeypatch, capsys):
     assert main(["alone"]) == 2 and "log-0.txt: ended with status 1, expected 0" in capsys.readouterr().err
     monkeypatch.setattr(reference, "git_state", lambda: {"commit": "a" * 40, "dirty": True})
     assert main(["pair"]) == 2 and "uncommitted changes: expected a clean checkout" in capsys.readouterr().err
+
+
+def test_every_stored_folder_has_a_part():
+    stored = {path.name for path in (Path(__file__).parents[1] / reference.KEPT).iterdir() if path.is_dir()}
+    assert stored - {"ablations"} <= {name for name, part in PARTS.items() if part.kept}, "but the notebook's own"
 
 
 def test_every_comparison_of_the_plan_can_be_read():
