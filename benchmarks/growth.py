@@ -1,7 +1,8 @@
 """What the game's gain on records grows with, and what halves its cost: `python -m benchmarks.growth --output DIR`.
 
 Each line is the preset `data-to-text` with one thing changed. Its gain is the game's figure less that of its control,
-the same generator trained as long by likelihood alone, seed by seed; seconds are those of the game over its control's.
+the same generator trained as long by likelihood alone, seed by seed; seconds and peak memory are those of the game over
+its control's.
 Options that are not named below are those of `python -m benchmarks.compare`, and change every line:
 
     python -m benchmarks.growth --seeds 1 2 3 --output results/growth
@@ -51,16 +52,18 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "preset": Variant(),
-    **{f"rounds={rounds}": Variant(rounds=rounds) for rounds in (25, 50, 200)},
-    **{f"pairs={pairs}": Variant(pairs=pairs) for pairs in (100, 1500)},
+    **{f"rounds={rounds}": Variant(rounds=rounds) for rounds in (10, 25, 50, 200)},
+    **{f"pairs={pairs}": Variant(pairs=pairs) for pairs in (100, 2000)},
     "prompts=none": Variant(game=("--prompts", "none")),
     "prompts=rest": Variant(game=("--prompts", "rest")),
     "prompts=made:2000": Variant(game=("--prompts", "made:2000")),
     "k=4, as many texts": Variant(game=("--num-generations", "4", "--prompts-per-step", "12")),
     "k=16, as many texts": Variant(game=("--num-generations", "16", "--prompts-per-step", "3")),
+    "k=16, twice the texts": Variant(game=("--num-generations", "16")),
     "best-of-k": Variant(game=("--objective", "best-of-k")),
     "half the samples": Variant(game=("--num-generations", "4")),
     "half the records": Variant(game=("--prompts-per-step", "3")),
+    "24 texts at once": Variant(game=("--rollout-rows", "24")),
     "half the discriminator": Variant(game=("--discriminator-steps", "5", "--discriminator-warmup-steps", "200")),
 }
 
@@ -84,6 +87,7 @@ def line(name: str, games: Sequence[Row], controls: Sequence[Row]) -> dict[str, 
             metric: [game["metrics"][metric] - own["metrics"][metric] for game, own in pairs] for metric in METRICS
         },
         "seconds": fmean(game["train_seconds"] / own["train_seconds"] for game, own in pairs),
+        "memory": fmean(game["peak_memory_bytes"] / own["peak_memory_bytes"] for game, own in pairs),
         "tokens": fmean(game["train_tokens"] / own["train_tokens"] for game, own in pairs),
         "made_at": commits_of([*games, *controls]),
     }
@@ -92,13 +96,14 @@ def line(name: str, games: Sequence[Row], controls: Sequence[Row]) -> dict[str, 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The lines as Markdown; gains with half of their 95 % confidence interval, Student's t over the seeds."""
     titles = [title for metric in METRICS.values() for title in (metric, f"gain in {metric}")]
-    rows = [f"| | {' | '.join(titles)} | time / control's |", f"| --- |{' ---: |' * (len(titles) + 1)}"]
+    rows = [f"| | {' | '.join(titles)} | time / control's | memory / control's |"]
+    rows.append(f"| --- |{' ---: |' * (len(titles) + 2)}")
     for each in lines:
         cells = []
         for metric in METRICS:
             mean, half = mean_and_half_width(each["gains"][metric])
             cells += [f"{each['game'][metric]:.3f}", f"{mean:+.3f}" + ("" if half is None else f" ±{half:.3f}")]
-        rows.append(f"| {each['variant']} | {' | '.join(cells)} | {each['seconds']:.1f} x |")
+        rows.append(f"| {each['variant']} | {' | '.join(cells)} | {each['seconds']:.1f} x | {each['memory']:.1f} x |")
     return "\n".join(rows)
 
 

@@ -25,6 +25,7 @@ def asked(monkeypatch):
             rate = {growth.GAME: 0.3, growth.CONTROL: 0.4 + 0.1 * (seed == 2)}[method]
             metrics = {"slot_error_rate": rate, "slot_error_rate_sampled": 2 * rate, "rougeL": 1 - rate}
             spent = {"train_seconds": 6.0 if method == growth.GAME else 2.0, "train_tokens": 10}
+            spent["peak_memory_bytes"] = 300 if method == growth.GAME else 200
             rows.append({"method": method, "seed": seed, "metrics": metrics, **spent})
         write_json(settings.comparison.output + "/comparison.json", {"rows": rows})
         return 0
@@ -42,7 +43,9 @@ def test_a_line_is_the_game_less_its_control(asked, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "growth.md").read_text()
     # half of the interval: t of two degrees of freedom, 4.303, times the standard error, 1/30
-    assert "| preset | 0.300 | -0.133 ±0.143 | 0.600 | -0.267 ±0.287 | 0.700 | +0.133 ±0.143 | 3.0 x |" in printed
+    assert (
+        "| preset | 0.300 | -0.133 ±0.143 | 0.600 | -0.267 ±0.287 | 0.700 | +0.133 ±0.143 | 3.0 x | 1.5 x |" in printed
+    )
     outputs = [settings.comparison.output for settings in asked]
     assert len(asked) == 6 and len(set(outputs)) == 5, "the second variant has the first one's control"
 
@@ -93,7 +96,7 @@ def test_a_seed_that_is_given_twice_counts_once(asked, tmp_path):
 
 def test_what_is_wrong_is_told_in_one_line(asked, tmp_path, monkeypatch, capsys):
     assert growth.main(["--variants", "rounds=7", "--output", str(tmp_path)]) == 2
-    assert "--variants rounds=7: expected one of preset, rounds=25" in capsys.readouterr().err
+    assert "--variants rounds=7: expected one of preset, rounds=10" in capsys.readouterr().err
     for options, option in ((["--methods", "lora"], "--methods"), (["--preset=unpaired"], "--preset")):
         assert growth.main(["--output", str(tmp_path), *options]) == 2
         assert f"{option}: expected in benchmarks.compare only" in capsys.readouterr().err
