@@ -111,7 +111,8 @@ def test_records_are_divided_by_record_with_all_texts_of_the_tested_ones(places)
     assert all(
         pair.answer == texts[0] and len(texts) == 2 for pair, texts in zip(split.test, split.references, strict=True)
     )
-    assert not split.left_out and not split.warnings and split.unpaired.answers == ()
+    assert not split.left_out and split.unpaired.answers == ()
+    assert split.warnings == ["prompts of seed 1: 4 of rest"]
     assert split.unpaired.questions == [f"name[Place {i}], food[{FOODS[i % 10]}]" for i in range(20, 24)]
     more = read_split(DataArguments(places, train_size=8, test_size=4, prompts=["rest"]), seed=1)
     assert more.train == split.train and more.test == split.test[:4]
@@ -128,7 +129,8 @@ def test_prompts_of_a_file_leave_out_the_records_of_the_pairs_and_say_how_many(p
     file.write_text("\n".join(["name[New], food[fish]", first, turned, other]))
     again = read_split(DataArguments(places, train_size=8, test_size=4, prompts=[str(file), "rest"]), seed=1)
     assert again.unpaired.questions[0] == "name[New], food[fish]" and len(again.unpaired.questions) == 1 + 12
-    assert again.warnings == ["prompts of seed 1: 3 left out, they are questions of training or test pairs"]
+    left_out = "3 left out, they are questions of training or test pairs"
+    assert again.warnings == [f"prompts of seed 1: 1 of {file}, 12 of rest; {left_out}"]
     file.write_text(first)
     with pytest.raises(UserError, match=r"^--prompts .*asked.txt: no question beside those to train and to test on$"):
         read_split(DataArguments(places, train_size=8, test_size=4, prompts=[str(file)]), seed=1)

@@ -233,7 +233,7 @@ def _unpaired(pairs: list[Pair], train: list[Pair], test: list[Pair], data: Data
 def _prompts(
     rest: list[str], train: list[Pair], test: list[Pair], data: DataArguments, seed: int
 ) -> tuple[Unpaired, list[str]]:
-    """The questions that `--prompts` names, each once, without those of the pairs; and how many were left out so.
+    """The questions that `--prompts` names, each once, without those of the pairs; and how many these are.
 
     `rest` has the questions of all pairs; that those to train and to test on are not among the others goes unsaid.
     """
@@ -241,8 +241,9 @@ def _prompts(
 
     known = {question_key(pair.question) for pair in [*train, *test]}
     found: dict[Hashable, str] = {}
-    left_out = 0
+    left_out, told = 0, []
     for name in data.prompts:
+        before = len(found)
         if name == "rest":
             questions = [question for question in rest if question_key(question) not in known]
         elif name.startswith("made:"):
@@ -253,10 +254,13 @@ def _prompts(
             left_out += key in known
             if key not in known:
                 found.setdefault(key, question)
+        told.append(f"{len(found) - before} of {name}")
     if not found:
         raise UserError(f"--prompts {' '.join(data.prompts)}: no question beside those to train and to test on")
-    warnings = [f"prompts of seed {seed}: {left_out} left out, they are questions of training or test pairs"]
-    return Unpaired([*found.values()]), warnings if left_out else []
+    line = f"prompts of seed {seed}: {', '.join(told)}"
+    if left_out:
+        line += f"; {left_out} left out, they are questions of training or test pairs"
+    return Unpaired([*found.values()]), [line]
 
 
 def _made(

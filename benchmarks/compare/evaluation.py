@@ -25,12 +25,13 @@ METRICS = (
     *("rouge1", "rouge2", "rougeL", "rougeLsum", "rougeL_recall", "bleurt"),
     *("nll", "distinct2", "unique", "mean_length"),
 )
-SAMPLED = ("slot_error_rate", "right_texts", "distinct2", "unique", "rougeL", "bleu")
+ERRORS = ("slot_error_rate", "missing", "wrong", "added", "right_texts")
+SAMPLED = (*ERRORS, "distinct2", "unique", "rougeL", "bleu")
 """What is also told of answers to records that are sampled at temperature 1, as `..._sampled`."""
 SAMPLED_SCORES = ("slot_errors", "rougeL")
 """The same of the scores of each answer."""
 RECORD_METRICS = (
-    *("slot_error_rate", "missing", "wrong", "added", "right_texts", "bleu"),
+    *(*ERRORS, "bleu"),
     *(f"{name}_sampled" for name in SAMPLED),
 )
 """Metrics of texts about records, beside the others."""

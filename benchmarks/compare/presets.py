@@ -30,8 +30,8 @@ UNPAIRED: dict[str, Any] = {
 # Texts about records, where the game has something to win: checking a text against its record is easier than writing
 # it, and records without text are at hand. 500 pairs are about 2600 steps: 1800 of likelihood, after which more of it
 # brings nothing, and 100 rounds.
-# Each value of the game has beside it where it is from. Of other data only model, lengths and `adversarial_weight`
-# change.
+# Each value of the game has beside it where it is from, a paper or a measurement: [10] is the pilot that found the
+# setting (results/reference/ablations, entry 18). Of other data only model, lengths and `adversarial_weight` change.
 LIKELIHOOD_STEPS, STEPS = 1800, 2600
 LONGEST_TEXT, MEAN_TEXT = 40, 18  # tokens of mini-records
 DATA_TO_TEXT: dict[str, Any] = {
@@ -40,7 +40,7 @@ DATA_TO_TEXT: dict[str, Any] = {
     "methods": ["lora", "mle:lora", "gan:lora"],
     "train_size": 500,
     "test_size": 300,
-    "prompts": ["rest", "made:2000"],
+    "prompts": ["rest", "made:2000"],  # 8,000 made up brought no more (entry 19)
     "template": "record-line",
     "max_prompt_length": 40,
     "max_completion_length": LONGEST_TEXT,
@@ -53,7 +53,7 @@ DATA_TO_TEXT: dict[str, Any] = {
     # likelihood first, then the discriminator, then both: SeqGAN's Algorithm 1 (Yu et al. 2017, arXiv:1609.05473)
     "warmup_share": LIKELIHOOD_STEPS / STEPS,
     "self_training_share": LIKELIHOOD_STEPS / STEPS,
-    "adversarial_learning_rate": 4e-3,
+    "adversarial_learning_rate": 4e-3,  # [10]; twice as much is no better (entry 29)
     "adversarial_every": 1,
     # rounds of 48 questions x 8 samples and 8 updates, advantages within a question: GRPO (Shao et al. 2024,
     # arXiv:2402.03300), with PPO's clipped ratio (Schulman et al. 2017, arXiv:1707.06347)
@@ -72,8 +72,8 @@ DATA_TO_TEXT: dict[str, Any] = {
     # others are sampled ones, earlier ones too (Shrivastava et al. 2017, arXiv:1612.07828), and of corrupted records
     "discriminator": "cross-reader",
     "discriminator_loss": "bradley-terry",
-    "mismatched_negatives": False,
-    "discriminator_warmup_steps": 400,
+    "mismatched_negatives": False,  # a corrupted record is the harder mismatch
+    "discriminator_warmup_steps": 400,  # [10], as what follows
     "discriminator_steps": 10,
     "discriminator_learning_rate": 2e-3,
     "max_discriminator_accuracy": 1.0,
@@ -91,9 +91,9 @@ SHORT: dict[str, Any] = DATA_TO_TEXT | {
 
 # GAD (Ye et al. 2025, arXiv:2511.10643): a language model with a scalar head judges whole answers, each true one
 # against one of the generator's own to the same question (Bradley-Terry; so it takes no `prompts`), and its score is
-# GRPO's reward; both are warmed up before. The true answer of a pair stands for the teacher's. Ours beside it are the
-# adapter in place of whole models, and the likelihood of true answers in each adversarial step, which the paper does
-# without.
+# GRPO's reward; both are warmed up before, here one after the other. The true answer of a pair stands for the
+# teacher's. Ours beside it are the adapter in place of whole models, and the likelihood of true answers in each
+# adversarial step, which the paper does without.
 GAD: dict[str, Any] = {
     "methods": ["lora", "mle:lora", "gan:lora"],
     "discriminator": "judge",

@@ -68,6 +68,7 @@ _SAMPLED_SER = Column("SER T=1", "slot_error_rate_sampled", "{:.3f}".format, "lo
 RECORD_HEADLINES = (_SER, _SAMPLED_SER, _ROUGE_L)
 RECORD_COLUMNS = (
     *(_SER, _SAMPLED_SER),
+    *(Column(name, name, "{:.3f}".format, "low") for name in ("missing", "wrong", "added")),
     Column("right", "right_texts", "{:.3f}".format, "high"),
     _ROUGE_L,
     Column("BLEU", "bleu", "{:.1f}".format, "high"),
