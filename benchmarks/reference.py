@@ -109,8 +109,7 @@ PARTS: dict[str, Part] = {
         92, *RECORDS, *ON_E2E, *E2E_STACK_RATES, "--methods", *STACK, seeds=range(1, 6)
     ),
     "e2e-tinystories": comparison(
-        170, "--preset", "data-to-text-short", "--save-steps", "0", *ON_TINYSTORIES, "--methods", "lora", "mle:lora",
-        "gan:lora", "gan-shuffled:lora", "self-training:lora", seeds=range(1, 4),
+        160, *RECORDS, *ON_TINYSTORIES, "--methods", "lora", "mle:lora", "gan:lora", seeds=range(1, 4)
     ),
     "e2e-embedding": comparison(70, *RECORDS, *ON_E2E, *EMBEDDING_RATES, *EMBEDDING_ALONE, seeds=range(1, 6)),
     "mini": comparison(
