@@ -114,6 +114,7 @@ class Adversarial(Contender):
 
     samples: ClassVar[int] = 1
     advantage: ClassVar[str] = "none"
+    discriminator: ClassVar[str] = "cnn"
 
     @classmethod
     def tuned(cls, model: PreTrainedModel) -> PeftConfig | None:
@@ -128,6 +129,7 @@ class Adversarial(Contender):
             max_completion_length=batch.answer_ids.shape[1],
             num_generations=self.samples,
             advantage=self.advantage,
+            discriminator=self.discriminator,
             likelihood_weight=0.0,
             max_discriminator_accuracy=1.0,
             captured_decoding=self.replays,
@@ -164,6 +166,13 @@ class Gantune(Adversarial):
             gan.discriminator_step(self.batch, rollout)
             gan.generator_step(self.batch, rollout)
             self._update()
+
+
+@CONTENDERS.register("gantune-judge")
+class GantuneJudge(Gantune):
+    """The same with a language model as the judge, a second adapter on the frozen one."""
+
+    label, discriminator, weight = "gantune, judge", "judge", 4.0
 
 
 @CONTENDERS.register("gantune-captured")
