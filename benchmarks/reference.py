@@ -256,7 +256,7 @@ def keep() -> list[str]:
     made = {
         name: states(folder) | states(folder / "made")
         for name in PARTS
-        if (folder := REMADE / name).is_dir() and (folder / "made").is_dir()
+        if ((folder := REMADE / name) / "made").is_dir()
     }
     commits = set().union(*made.values())
     if len(commits) != 1 or any(dirty for _, dirty in commits):

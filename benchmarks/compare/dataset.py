@@ -150,7 +150,7 @@ def read_split(data: DataArguments, seed: int) -> Split:
         raise UserError(f"{named}: some questions are records and some are not, expected one kind")
     records = kinds == {True}
     if data.test_size is None:
-        there = len({identity(pair.question) for pair in others}) if records else len(others)
+        there = _questions(others, records)
         data.test_size = max(1, min(TEST_SIZE, there if data.test_dataset else there - data.train_size))
     train, test, references = _drawn(pairs, others, data, seed, records)
     unpaired, warnings = _unpaired(pairs, train, test, data, seed) if data.unpaired else None, []
@@ -184,18 +184,26 @@ def _drawn(
     pairs: list[Pair], others: list[Pair], data: DataArguments, seed: int, records: bool
 ) -> tuple[list[Pair], list[Pair], list[list[str]] | None]:
     """What [`divided`] gives of a seed; test pairs come from `others`, which are `pairs` without a `test_dataset`."""
-    beside = 0 if data.test_dataset else data.train_size
-    if not data.apart_from:
-        train, test, references = divided(others, beside, data.test_size, seed, records)
-        return divided(pairs, data.train_size, 0, seed, records)[0] if data.test_dataset else train, test, references
-    tested = [pair for one in data.apart_from for pair in divided(others, beside, data.test_size, one, records)[1]]
-    others = without(others, tested)
-    there = len({identity(pair.question) for pair in others}) if records else len(others)
-    if not there:
-        seeds = ", ".join(map(str, data.apart_from))
-        raise UserError(f"{data.dataset}: seeds {seeds} test all of it, expected fewer seeds or a smaller --test-size")
-    _, test, references = divided(others, 0, min(data.test_size, there), seed, records)
+    if not data.test_dataset and not data.apart_from:
+        return divided(pairs, data.train_size, data.test_size, seed, records)
+    size = data.test_size
+    if data.apart_from:
+        beside = 0 if data.test_dataset else data.train_size
+        each = [divided(others, beside, size, reported, records)[1] for reported in data.apart_from]
+        others = without(others, [pair for tested in each for pair in tested])
+        if not others:
+            seeds = ", ".join(map(str, data.apart_from))
+            raise UserError(
+                f"{data.dataset}: seeds {seeds} test all of it, expected fewer seeds or a smaller --test-size"
+            )
+        size = min(size, _questions(others, records))
+    _, test, references = divided(others, 0, size, seed, records)
     return divided(without(pairs, test), data.train_size, 0, seed, records)[0], test, references
+
+
+def _questions(pairs: Sequence[Pair], records: bool) -> int:
+    """How many there are to test on: pairs, or records, each of which is tested once."""
+    return len({identity(pair.question) for pair in pairs}) if records else len(pairs)
 
 
 def check_prompts(data: DataArguments) -> None:

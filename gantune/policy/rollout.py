@@ -52,7 +52,7 @@ class Rollout(Batch):
         """The same answers, as wide as the longest of them; without state and prefill."""
         longest = int(self.answer_mask.sum(dim=1).max())
         answers = {name: getattr(self, name)[:, :longest] for name in ("answer_ids", "answer_mask", "log_probs")}
-        return replace(self, **answers).without_state()
+        return replace(self, **answers, state=None, prefill=None)
 
     def without_state(self) -> Rollout:
         """The same answers without state and prefill, ready to be kept."""

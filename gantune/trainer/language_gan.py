@@ -416,8 +416,6 @@ class LanguageGAN(Pretrained, PolicyTrainer):
         if hasattr(self.discriminator, "begin_from"):
             self.discriminator.begin_from(self.model)
         self._warm_up_discriminator()
-        if self.judged and not self.args.discriminator_warmup_steps:
-            self.note("discriminator", self._choices())
 
     @torch.no_grad()
     def _choices(self) -> dict[str, float]:
@@ -442,15 +440,17 @@ class LanguageGAN(Pretrained, PolicyTrainer):
 
     def _warm_up_discriminator(self) -> None:
         """Its steps are counted by themselves and logged as often as the others; the last row has what it is worth."""
+        step = 0
         for step, figures in enumerate(self._discriminator_warmup(), start=1):
             self.note("discriminator", figures)
-            ends = step == self.args.discriminator_warmup_steps or self.limits.spent
-            if ends:
-                self.note("discriminator", self._choices())
-            if ends or step % self.state.logging_steps == 0:
-                self.log({"discriminator_step": step})
-            if ends:
+            if step == self.args.discriminator_warmup_steps or self.limits.spent:
                 break
+            if step % self.state.logging_steps == 0:
+                self.log({"discriminator_step": step})
+        if self.judged:
+            self.note("discriminator", self._choices())
+        if step:
+            self.log({"discriminator_step": step})
 
     def _discriminator_warmup(self) -> Iterator[dict[str, float]]:
         """Train the discriminator on a few rollouts and true answers (lines 3 and 4)."""
